@@ -1,0 +1,81 @@
+"""Writes a model folder: `manifest.json`, `lfm.onnx`, `lfm.std.onnx`. models/README.md describes
+the manifest."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from lfm import graph
+from lfm.weights import calibrate, digest, top_k
+
+FORMAT_VERSION = 1
+PREPROCESSING = ("resize", "crop")
+
+
+@dataclass
+class Metadata:
+    """What the manifest says beyond what follows from the weights."""
+
+    name: str
+    version: str = "1"
+    preprocessing: str = "resize"
+    threshold: float = 0.5  # score above which an image is fake
+    band: list[float] | None = None  # [low, high] scores between which it is uncertain
+    voiding: list[str] = field(default_factory=list)  # warnings that make a verdict uncertain
+    calibration: dict[str, float] = field(default_factory=lambda: {"a": 1.0, "b": 0.0})
+    val_score_histogram: dict | None = None
+    licence_class: str = "unknown"
+    provenance: dict = field(default_factory=dict)
+    metrics: dict | None = None
+
+
+def write(target: Path, weights: dict[str, np.ndarray], meta: Metadata) -> dict:
+    """Writes the folder `target` and returns its manifest. `weights` are canonical, without the
+    calibration, which is folded in here. Equal arguments write equal bytes.
+
+    A new folder appears in one rename. In one that exists each file is replaced in one rename,
+    the manifest last: until then its hashes refuse the new graphs.
+    """
+    weights = calibrate(weights, **meta.calibration)
+    graphs = {
+        "lfm.onnx": graph.build(weights, standard=False),
+        "lfm.std.onnx": graph.build(weights, standard=True),
+    }
+    facts = asdict(meta)
+    manifest = {
+        "format_version": FORMAT_VERSION,
+        "name": facts.pop("name"),
+        "version": facts.pop("version"),
+        "digest": digest(weights),
+        "files": {
+            name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+            for name, data in graphs.items()
+        },
+        "k": top_k(weights),
+        **facts,
+    }
+    text = json.dumps(manifest, indent=2, allow_nan=False) + "\n"
+    files = {**graphs, "manifest.json": text.encode()}
+
+    new = not target.exists()
+    place = target.parent if new else target  # on the file system of the target
+    place.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=place))
+    try:
+        scratch.chmod(0o755)  # mkdtemp's 0700 would shut out the service's user
+        for name, data in files.items():
+            (scratch / name).write_bytes(data)
+        if new:
+            os.rename(scratch, target)
+        else:
+            for name in files:
+                os.replace(scratch / name, target / name)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return manifest

@@ -1,0 +1,94 @@
+"""What the training sees: no trace of the label but the pixels, halves that share nothing."""
+
+import random
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lfm import data, evaluate
+
+
+@pytest.fixture
+def sources() -> list[data.Source]:
+    """Pixels that say where they lie: red the column, green the row, blue the class."""
+    y, x = np.mgrid[0:256, 0:256]
+    made = []
+    for name, side in (("small", 256), ("large", 512)):
+        y, x = np.mgrid[0:side, 0:side] % 256
+        images = tuple([np.uint8(np.stack([x, y, 0 * x + 100 * c], -1))] * 6 for c in (0, 1))
+        made.append(data.Source(name, images))
+    return made
+
+
+def test_crops_lie_at_even_offsets_and_are_balanced(sources):
+    how = data.Augmentation(crop=64, resized=0)
+    pixels, labels = data.batch(sources, 64, how, random.Random(0))
+    assert pixels.shape == (64, 64, 64, 3) and labels.sum() == 32
+    assert (pixels[..., 2].mean((1, 2)) == 100 * labels).all()
+    flipped = pixels[:, 0, 0, 0] > pixels[:, 0, 1, 0]
+    left = np.where(flipped, pixels[:, 0, -1, 0], pixels[:, 0, 0, 0])
+    assert (left % 2 == 0).all() and (pixels[:, 0, 0, 1] % 2 == 0).all()
+    assert 0 < flipped.sum() < 64 and len(set(left.tolist())) > 10
+
+
+def test_both_classes_are_recompressed_alike(sources, monkeypatch):
+    seen = []
+
+    def record(pixels, *parameters):
+        seen.append((int(pixels[0, 0, 2]) // 100, *parameters))
+        return pixels
+
+    monkeypatch.setattr(data, "recompress", record)
+    how = data.Augmentation(crop=64, lossy=0.5, quality=80)
+    data.batch(sources, 400, how, random.Random(0))
+    real, fake = ([s[1:] for s in seen if s[0] == c] for c in (0, 1))
+    assert real == fake and 60 < len(real) < 140
+    assert {r[0] for r in real} == {"JPEG", "WEBP"} and {r[2] for r in real} == {"4:2:0", "4:4:4"}
+    assert 80 <= min(r[1] for r in real) and max(r[1] for r in real) <= 100
+
+
+def test_halves_are_disjoint_pairs_and_whole():
+    images = tuple([np.full((1, 1, 3), 10 * c + i, np.uint8) for i in range(9)] for c in (0, 1))
+    source = data.Source("s", images)
+    halves = [source.half(part) for part in ("fit", "report")]
+    values = [[[int(i[0, 0, 0]) for i in images] for images in half.images] for half in halves]
+    assert [len(real) for real, _ in values] == [5, 4]
+    for real, fake in values:
+        assert fake == [10 + v for v in real]
+    assert sorted(values[0][0] + values[1][0]) == list(range(9))
+    assert [[[int(i[0, 0, 0]) for i in im] for im in source.half("fit").images]] == values[:1]
+
+
+@pytest.mark.parametrize(
+    ("shape", "corner"), [((256, 256), (0, 0)), ((258, 260), (0, 2)), ((513, 259), (128, 0))]
+)
+def test_crop_takes_the_centre_at_an_even_offset(shape, corner):
+    y, x = np.mgrid[0 : shape[0], 0 : shape[1]]
+    pixels = np.uint8(np.stack([x % 256, y % 256, x // 256 + 2 * (y // 256)], -1))
+    y, x = corner
+    assert np.array_equal(data.crop(pixels), pixels[y : y + 256, x : x + 256])
+    small = pixels[:200]
+    assert np.array_equal(data.crop(small), data.resize(small))
+
+
+def test_load_reads_the_layout_and_says_what_is_missing(tmp_path):
+    for set_name in ("", "set/"):
+        for label in data.LABELS:
+            folder = tmp_path / f"{set_name}gan" / label
+            folder.mkdir(parents=True)
+            Image.new("L", (4, 2), 9).save(folder / "b.png")
+    loaded = data.load(tmp_path)
+    assert [s.name for s in loaded] == ["gan", "set/gan"]
+    assert loaded[0].images[0][0].shape == (2, 4, 3)
+    (tmp_path / "gan/1_fake/b.png").unlink()
+    with pytest.raises(ValueError, match="1_fake"):
+        data.load(tmp_path)
+
+
+def test_figures():
+    values, labels = np.array([3.0, -1, 2, -2]), np.array([1, 1, 0, 0])
+    assert evaluate.figures(values, labels) == {
+        "n": 4, "accuracy": 0.5, "average_precision": 0.8333, "real_accuracy": 0.5,
+        "fake_accuracy": 0.5}  # fmt: skip
+    assert evaluate.figures(values, labels, threshold=2.5)["real_accuracy"] == 1

@@ -1,0 +1,105 @@
+"""A training from folders to a model folder, in miniature."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+torch = pytest.importorskip("torch")
+
+from lfm import export, train
+from lfm.checkpoint import read_checkpoint
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """Two sources of four pairs; the fakes are doubled by nearest neighbour and have no residue."""
+    root = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    for source in ("a", "b"):
+        for label in ("0_real", "1_fake"):
+            (root / source / label).mkdir(parents=True)
+            for i in range(4):
+                side = 256 if label == "0_real" else 128
+                pixels = rng.integers(0, 256, (side, side, 3), np.uint8)
+                pixels = pixels.repeat(256 // side, 0).repeat(256 // side, 1)
+                Image.fromarray(pixels).save(root / source / label / f"{i}.png")
+    return root
+
+
+def arguments(images, out, *more) -> list[str]:
+    return ["--data", images, "--val", images, "--out", out, "--steps", 4, "--batch", 4,
+            "--crop", 64, "--fine-crop", 96, "--fine-from", 0.7, "--lossy-from", 0.2,
+            "--val-minutes", 0, *more]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def trained(images, tmp_path_factory):
+    out = tmp_path_factory.mktemp("run")
+    assert train.main([str(a) for a in arguments(images, out)]) == 0
+    return out
+
+
+def test_a_stopped_run_goes_on_to_the_same_weights(images, trained, tmp_path, monkeypatch):
+    argv = [str(a) for a in arguments(images, tmp_path)]
+    update = train.Trainer.update
+
+    def stop(self, *batch):
+        if self.step == 2:
+            raise KeyboardInterrupt
+        return update(self, *batch)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(train.Trainer, "update", stop)
+        train.main(argv)
+    train.main(argv)
+    whole, resumed = (
+        torch.load(out / "last.pth", map_location="cpu") for out in (trained, tmp_path)
+    )
+    assert whole["step"] == resumed["step"] == 4
+    for name, tensor in whole["model"].items():
+        assert torch.equal(tensor, resumed["model"][name]), name
+    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in log] == [1, 2, 3, 4]
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_training_moves_every_learnt_tensor_and_no_other(trained):
+    state, facts = read_checkpoint(trained / "last.pth")
+    assert facts["settings"]["crop"] == 64 and facts["step"] == 4
+    torch.manual_seed(0)
+    start = train.LFM().state_dict()
+    same = {name for name, tensor in state.items() if np.array_equal(tensor, start[name])}
+    assert same == {"downsample_conv.weight", "upsample_conv.weight"}
+
+
+def test_export_writes_the_whole_manifest(images, trained, tmp_path, capsys, monkeypatch):
+    # Four steps teach nothing; what the calibration needs is a network that ranks at all.
+    monkeypatch.setattr(export, "platt", lambda scored: {"a": 0.5, "b": 0.1})
+    checkpoint = str(trained / "best.pth")
+    target = tmp_path / "model"
+    assert export.main([checkpoint, str(target), "--val", str(images), "--final"]) == 0
+    manifest = json.loads((target / "manifest.json").read_text())
+    assert manifest["calibration"] == {"a": 0.5, "b": 0.1}
+    assert manifest["licence_class"] == "research-only" and manifest["voiding"] == ["no_signal"]
+    assert manifest["provenance"]["training"]["steps"] == 4
+    assert str(images) not in json.dumps(manifest)
+    counts = manifest["val_score_histogram"]
+    assert len(counts["edges"]) == 21 and sum(counts["real"]) == sum(counts["fake"]) == 4
+    assert manifest["metrics"]["split"] == "report"
+    for part in ("as_stored", "jpeg_90"):
+        assert {f["n"] for f in manifest["metrics"][part]["sources"].values()} == {4}
+        low, high = manifest["metrics"][part]["mean_average_precision_95"]
+        assert low <= manifest["metrics"][part]["mean"]["average_precision"] <= high
+
+
+def test_platt_recovers_a_shift():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 3, 4000)
+    labels = (rng.random(4000) < 1 / (1 + np.exp(-(0.5 * logits + 1)))).astype(int)
+    balance = {"s": (logits, labels)}
+    fitted = export.platt({"as_stored": balance})
+    assert abs(fitted["a"] - 0.5) < 0.05
+    with pytest.raises(ValueError, match="chance"):
+        export.platt({"as_stored": {"s": (-logits, labels)}})

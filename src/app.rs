@@ -1,0 +1,143 @@
+//! The only place where the stages meet: configuration in, a running service out.
+
+use std::{
+    sync::{Arc, OnceLock},
+    thread,
+};
+
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    config::{ModelConfig, ServeConfig},
+    error::{Code, Error},
+    http,
+    metrics::{Identity, Metrics},
+    model::{Manifest, Model, OnnxModel, SessionOptions, runtime},
+    pipeline::{Pipeline, PipelineConfig, Rebuild},
+    shutdown::{Lifecycle, Phase},
+};
+
+/// Images in one CPU batch: measured, larger ones gain nothing (a session's images a second are flat from
+/// one on) and make the first image wait for the last.
+const CPU_BATCH: usize = 4;
+
+/// One service: its model, its pipeline, its metrics. Several can live in one process.
+#[derive(Debug)]
+pub struct App {
+    /// The settings.
+    pub config: ServeConfig,
+    /// The model that is served.
+    pub manifest: Arc<Manifest>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Where the process stands.
+    pub lifecycle: Lifecycle,
+    /// Requests in flight, from head to answer: the end waits for them.
+    pub requests: TaskTracker,
+    pipeline: OnceLock<Pipeline>,
+}
+
+impl App {
+    /// An app that is not ready yet: probes and metrics answer, work is refused until [`App::start`].
+    ///
+    /// # Errors
+    /// If the metrics cannot be made.
+    pub fn new(config: ServeConfig, manifest: Arc<Manifest>) -> Result<Arc<Self>, anyhow::Error> {
+        let identity = Identity { manifest: &manifest, provider: "cpu", ort_version: runtime::VERSION };
+        let metrics = Arc::new(Metrics::new(&identity, http::routes::series())?);
+        Ok(Arc::new(Self {
+            config,
+            manifest,
+            metrics,
+            lifecycle: Lifecycle::default(),
+            requests: TaskTracker::new(),
+            pipeline: OnceLock::new(),
+        }))
+    }
+
+    /// Puts models to work and opens the doors.
+    pub fn start<M: Model>(&self, models: Vec<M>, rebuild: Rebuild<M>) {
+        let config = PipelineConfig {
+            max_in_flight: self.config.max_in_flight.or_else(|| (64 * models.len()).max(128)),
+            max_admitted_bytes: self.config.max_admitted_bytes.as_u64(),
+            decode_threads: cpus(),
+            limits: self.config.limits.image(),
+            preprocessing: self.manifest.preprocessing,
+            hash_pixels: false,
+        };
+        let started = Pipeline::start(config, models, rebuild, Arc::clone(&self.metrics));
+        if self.pipeline.set(started).is_ok() {
+            self.lifecycle.enter(Phase::Serving);
+        }
+    }
+
+    /// The pipeline, where work may come in.
+    ///
+    /// # Errors
+    /// `not_ready` before the start, `draining` at the end.
+    pub fn pipeline(&self) -> Result<&Pipeline, Error> {
+        self.lifecycle.admit()?;
+        self.pipeline.get().ok_or_else(|| Error::new(Code::NotReady, "the model is still being loaded"))
+    }
+
+    /// Whether liveness should fail: some session hangs.
+    pub fn is_stuck(&self) -> bool {
+        self.pipeline.get().is_some_and(|pipeline| pipeline.is_stuck(http::probes::WATCHDOG))
+    }
+
+    /// Whether load should come here.
+    ///
+    /// # Errors
+    /// `not_ready` or `draining`.
+    pub fn readiness(&self) -> Result<(), Error> {
+        self.lifecycle.readiness()?;
+        match self.pipeline.get() {
+            Some(pipeline) if pipeline.live_sessions() > 0 => Ok(()),
+            _ => Err(Error::new(Code::NotReady, "no session can run the model")),
+        }
+    }
+
+    /// Lets work in flight finish and the workers end.
+    pub async fn stop(&self) {
+        self.lifecycle.enter(Phase::Refusing);
+        if let Some(pipeline) = self.pipeline.get() {
+            pipeline.stop().await;
+        }
+    }
+}
+
+/// Reads the model folder for as many sessions as the settings ask for.
+///
+/// # Errors
+/// One line for the operator.
+pub fn read_model(config: &ModelConfig, max_batch_size: Option<usize>) -> Result<SessionOptions, anyhow::Error> {
+    SessionOptions::read(config, max_batch_size.unwrap_or(CPU_BATCH))
+}
+
+/// Builds and warms up the sessions, side by side; blocks until all of them have run.
+///
+/// # Errors
+/// One line for the operator: the first session that could not start.
+pub fn start_sessions(options: &SessionOptions, config: &ModelConfig) -> Result<Vec<OnnxModel>, anyhow::Error> {
+    // ONNX Runtime itself first and alone: its error is the one worth reading.
+    runtime::environment(config.ort_library.as_deref())?;
+    let sessions = config.sessions.or_else(cpus);
+    thread::scope(|scope| {
+        let starting: Vec<_> = (0..sessions).map(|_| scope.spawn(|| OnnxModel::start(options))).collect();
+        starting
+            .into_iter()
+            .map(|session| session.join().unwrap_or_else(|_| Err(anyhow::anyhow!("starting a session panicked"))))
+            .collect()
+    })
+}
+
+/// How a failed session is replaced.
+pub fn rebuild(options: SessionOptions) -> Rebuild<OnnxModel> {
+    Arc::new(move || OnnxModel::start(&options).map_err(|error| error.to_string()))
+}
+
+/// CPUs that this process may use: the affinity mask and the cgroup's quota, which ONNX Runtime itself
+/// ignores (microsoft/onnxruntime 29510).
+pub fn cpus() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
+}

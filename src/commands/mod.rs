@@ -1,0 +1,82 @@
+//! The command line: one file a command.
+
+mod evaluate;
+mod files;
+mod healthcheck;
+mod score;
+mod scorer;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::http::openapi;
+
+/// Real or generated? Scores images with the LFM detector, exactly as the reference does.
+#[derive(Debug, Parser)]
+#[command(name = "lfm-serve", version = VERSION, about, max_term_width = 110, after_help = EXAMPLES)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (revision ", env!("LFM_REVISION"), ")");
+
+const EXAMPLES: &str = "\
+Examples:
+  lfm-serve serve                                   serve the bundled model on 127.0.0.1:8080
+  curl -F image=@photo.jpg localhost:8080/v1/score  ask it
+  lfm-serve score photo.jpg uploads/                the same without a server
+  lfm-serve evaluate testset/                       accuracy and average precision on labelled folders
+
+Every flag can be set in the environment as LFM_<FLAG>, e.g. LFM_LISTEN=0.0.0.0:8080.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve HTTP: POST /v1/score, probes, metrics.
+    Serve(Box<crate::config::ServeConfig>),
+    /// Score files and folders.
+    Score(score::ScoreArgs),
+    /// Measure accuracy and average precision on labelled folders.
+    Evaluate(evaluate::EvaluateArgs),
+    /// Exit 0 when a server is ready, 1 when not: for a container's HEALTHCHECK.
+    Healthcheck(healthcheck::HealthcheckArgs),
+    /// Print the OpenAPI document.
+    Openapi,
+}
+
+impl Cli {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// What keeps the command from doing its work, as one line.
+    pub fn run(self) -> Result<ExitCode, anyhow::Error> {
+        match self.command {
+            Command::Serve(config) => on_runtime(serve::run(*config)),
+            Command::Score(args) => on_runtime(score::run(args)),
+            Command::Evaluate(args) => on_runtime(evaluate::run(args)),
+            Command::Healthcheck(args) => Ok(healthcheck::run(&args)),
+            Command::Openapi => {
+                print_line(&openapi::document())?;
+                Ok(ExitCode::SUCCESS)
+            }
+        }
+    }
+}
+
+fn on_runtime<F: Future<Output = Result<ExitCode, anyhow::Error>>>(command: F) -> F::Output {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let ended = runtime.block_on(command);
+    // A decode or a run that hangs must not keep the process.
+    runtime.shutdown_background();
+    ended
+}
+
+/// Writes a line to standard output at once. A reader that has gone (`| head`) is an error, not a panic.
+fn print_line(line: &str) -> std::io::Result<()> {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}")?;
+    out.flush()
+}

@@ -1,0 +1,143 @@
+//! `lfm-serve score`.
+
+use std::{
+    io::{self, IsTerminal},
+    path::{Path, PathBuf},
+    pin::pin,
+    process::ExitCode,
+};
+
+use clap::Args;
+use comfy_table::{CellAlignment, Table, presets};
+use futures_util::StreamExt;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use super::{
+    files,
+    scorer::{FileScore, Scorer},
+};
+use crate::{
+    config::{LimitsConfig, ModelConfig},
+    error::Error,
+    http::wire::ImageInfo,
+    verdict::{Verdict, Warning},
+};
+
+/// Settings of `score`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit status: 0 when every file was scored, 2 when some could not be, 1 when nothing could be run."
+)]
+pub(super) struct ScoreArgs {
+    /// Files and folders; of a folder all images below it.
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+
+    /// One JSON object a line, also on a terminal (a pipe gets JSON anyway).
+    #[arg(long, env = "LFM_JSON")]
+    json: bool,
+
+    #[command(flatten)]
+    model: ModelConfig,
+
+    #[command(flatten)]
+    limits: LimitsConfig,
+}
+
+/// A file's line in JSON.
+#[derive(Serialize)]
+struct Line<'a> {
+    path: &'a str,
+    #[serde(flatten)]
+    outcome: LineOutcome,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum LineOutcome {
+    Scored { verdict: Verdict, score: f64, logit: f32, warnings: Vec<Warning>, image: Box<ImageInfo> },
+    Failed { error: LineError },
+}
+
+#[derive(Serialize)]
+struct LineError {
+    code: &'static str,
+    detail: String,
+}
+
+pub(super) async fn run(args: ScoreArgs) -> Result<ExitCode, anyhow::Error> {
+    let files = files::images(&args.paths)?;
+    anyhow::ensure!(!files.is_empty(), "no images below the given folders");
+    let scorer = Scorer::start(&args.model, &args.limits).await?;
+    let as_json = args.json || !io::stdout().is_terminal();
+    let progress = progress_bar(files.len());
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header(["verdict", "score", "logit", "warnings", "file"]);
+    for column in [1, 2] {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+
+    let mut failed = 0;
+    let mut results = pin!(scorer.score_all(&files));
+    while let Some((path, result)) = results.next().await {
+        failed += usize::from(result.is_err());
+        if as_json {
+            let path = path.to_string_lossy();
+            let line = serde_json::to_string(&Line { path: &path, outcome: result.into() })?;
+            progress.suspend(|| super::print_line(&line))?;
+        } else {
+            table.add_row(row(path, &result));
+        }
+        progress.inc(1);
+    }
+    progress.finish_and_clear();
+    if !as_json {
+        super::print_line(&table.to_string())?;
+    }
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(2) })
+}
+
+/// A bar on standard error: hidden where that is no terminal, and on runs too short to want one.
+pub(super) fn progress_bar(files: usize) -> ProgressBar {
+    const WORTH_A_BAR: usize = 16;
+    if files < WORTH_A_BAR {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} images  {per_sec}  {eta} left");
+    ProgressBar::new(files as u64).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+fn row(path: &Path, result: &Result<FileScore, Error>) -> [String; 5] {
+    let path = path.display().to_string();
+    match result {
+        Ok(FileScore { judgement, .. }) => {
+            let warnings: Vec<_> = judgement.warnings.iter().map(|warning| warning.as_str()).collect();
+            [
+                judgement.verdict.as_str().into(),
+                format!("{:.4}", judgement.score),
+                format!("{:.3}", judgement.logit),
+                warnings.join(" "),
+                path,
+            ]
+        }
+        Err(error) => ["-".into(), String::new(), String::new(), error.code.as_str().into(), path],
+    }
+}
+
+impl From<Result<FileScore, Error>> for LineOutcome {
+    fn from(result: Result<FileScore, Error>) -> Self {
+        match result {
+            Ok(FileScore { image, judgement }) => Self::Scored {
+                verdict: judgement.verdict,
+                score: judgement.score,
+                logit: judgement.logit,
+                warnings: judgement.warnings,
+                image: Box::new(ImageInfo::from(&image)),
+            },
+            Err(Error { code, detail, .. }) => Self::Failed { error: LineError { code: code.as_str(), detail } },
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! The server's pipeline without a server: what `score` and `evaluate` run files through, so that both give
+//! the server's answer to the last bit.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt, stream};
+use tokio::{task::spawn_blocking, time::Instant};
+
+use crate::{
+    app,
+    config::{LimitsConfig, ModelConfig},
+    error::{Code, Error},
+    metrics::{Identity, Metrics},
+    model::{Manifest, runtime},
+    pipeline::{ImageFacts, Job, Pipeline, PipelineConfig, Timings, Upload},
+    verdict::{self, Judgement},
+};
+
+/// Longer than any run: on the command line nobody waits with a deadline.
+const NO_DEADLINE: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// A model at work in this process.
+pub(super) struct Scorer {
+    pipeline: Pipeline,
+    manifest: Arc<Manifest>,
+    max_file_bytes: u64,
+    side_by_side: usize,
+}
+
+/// A file's judgement.
+pub(super) struct FileScore {
+    pub(super) image: ImageFacts,
+    pub(super) judgement: Judgement,
+}
+
+impl Scorer {
+    /// Loads the model.
+    pub(super) async fn start(model: &ModelConfig, limits: &LimitsConfig) -> Result<Self, anyhow::Error> {
+        // One image a run: the command line asks for throughput, which batches do not raise on a CPU.
+        let options = app::read_model(model, Some(1))?;
+        let (build, config) = (options.clone(), model.clone());
+        let sessions = spawn_blocking(move || app::start_sessions(&build, &config)).await??;
+        let manifest = Arc::clone(options.manifest());
+        let identity = Identity { manifest: &manifest, provider: "cpu", ort_version: runtime::VERSION };
+        let metrics = Arc::new(Metrics::new(&identity, [])?);
+        // Enough that neither the decoders nor the sessions wait for the other.
+        let side_by_side = 2 * (sessions.len() + app::cpus());
+        let config = PipelineConfig {
+            max_in_flight: side_by_side,
+            max_admitted_bytes: u64::MAX,
+            decode_threads: app::cpus(),
+            limits: limits.image(),
+            preprocessing: manifest.preprocessing,
+            hash_pixels: true,
+        };
+        let pipeline = Pipeline::start(config, sessions, app::rebuild(options), metrics);
+        Ok(Self { pipeline, manifest, max_file_bytes: limits.max_body_bytes.as_u64(), side_by_side })
+    }
+
+    /// The model's manifest.
+    pub(super) fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Scores files, several at a time, in their order.
+    pub(super) fn score_all<'a>(
+        &'a self,
+        files: &'a [PathBuf],
+    ) -> impl Stream<Item = (&'a Path, Result<FileScore, Error>)> + 'a {
+        stream::iter(files)
+            .map(move |file| async move { (file.as_path(), self.score(file).await) })
+            .buffered(self.side_by_side)
+    }
+
+    async fn score(&self, file: &Path) -> Result<FileScore, Error> {
+        let (path, limit) = (file.to_path_buf(), self.max_file_bytes);
+        let bytes = spawn_blocking(move || read(&path, limit)).await.map_err(|_| Error::inference_failed())??;
+        let share = self.pipeline.admit_image()?;
+        let held = Arc::new(self.pipeline.admit_bytes(bytes.len() as u64)?);
+        let deadline = Instant::now() + NO_DEADLINE;
+        let job = Job { payload: Upload { bytes, held }, deadline, share, timings: Timings::default() };
+        let scored = self.pipeline.score(job).await?;
+        let warnings = verdict::warnings(&self.manifest, &scored.image);
+        let judgement = verdict::judge(&self.manifest, scored.output.logit, warnings, None);
+        Ok(FileScore { image: scored.image, judgement })
+    }
+}
+
+fn read(path: &Path, limit: u64) -> Result<Bytes, Error> {
+    let unreadable = |error: std::io::Error| Error::new(Code::BadRequest, format!("the file cannot be read: {error}"));
+    let size = std::fs::metadata(path).map_err(unreadable)?.len();
+    if size > limit {
+        let detail = format!("the file of {size} bytes is larger than the limit of {limit} bytes");
+        return Err(Error::new(Code::BodyTooLarge, detail));
+    }
+    std::fs::read(path).map(Bytes::from).map_err(unreadable)
+}

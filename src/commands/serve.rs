@@ -1,0 +1,57 @@
+//! `lfm-serve serve`.
+
+use std::{process::ExitCode, sync::Arc};
+
+use anyhow::Context;
+use tokio::{net::TcpListener, task::spawn_blocking};
+
+use crate::{
+    app::{self, App},
+    config::{Auto, ServeConfig},
+    http, shutdown, telemetry,
+};
+
+pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, anyhow::Error> {
+    telemetry::start(&config.log)?;
+    let stop = shutdown::stop_signal()?;
+    let batch = match config.max_batch_size {
+        Auto::Auto => None,
+        Auto::Fixed(size) => Some(size),
+    };
+    let options = app::read_model(&config.model, batch)?;
+    let app = App::new(config.clone(), Arc::clone(options.manifest()))?;
+    let listener =
+        TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
+    let address = listener.local_addr()?;
+
+    // The probes answer while the sessions warm up.
+    let starting = {
+        let (app, options, model) = (Arc::clone(&app), options.clone(), config.model.clone());
+        async move {
+            let build = options.clone();
+            let sessions = spawn_blocking(move || app::start_sessions(&build, &model)).await??;
+            let count = sessions.len();
+            app.start(sessions, app::rebuild(options));
+            tracing::info!(
+                %address,
+                model = app.manifest.name,
+                digest = app.manifest.digest,
+                licence_class = app.manifest.licence_class,
+                provider = "cpu",
+                sessions = count,
+                "ready"
+            );
+            // Scripts read this line and go on: by now the first request finds a warm model.
+            super::print_line(&format!("listening on http://{address}"))?;
+            Ok::<_, anyhow::Error>(())
+        }
+    };
+    let mut serving = Box::pin(http::serve(listener, http::router(Arc::clone(&app)), app, stop));
+    tokio::select! {
+        started = starting => started?,
+        () = &mut serving => return Ok(ExitCode::SUCCESS),
+    }
+    serving.await;
+    tracing::info!("stopped");
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,109 @@
+//! Every way a request can fail: one enum of codes, one mapping to an HTTP status.
+//!
+//! An [`Error`] is what a client may see. Its `detail` is written for that reader: no paths, no
+//! backtraces, no library texts with pointers. What only the operator may see is logged where the
+//! failure is handled, once.
+
+use std::time::Duration;
+
+use crate::image::ImageError;
+
+/// Declares [`Code`] with its wire name, HTTP status and title, so that the three cannot drift apart.
+macro_rules! codes {
+    ($($variant:ident $name:literal $status:literal $title:literal;)*) => {
+        /// A stable, machine-readable reason. Each has exactly one HTTP status.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Code {
+            $(#[doc = concat!("`", $name, "`, HTTP ", $status, ": ", $title, ".")] $variant,)*
+        }
+
+        impl Code {
+            /// Every code, in order of status.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// The name on the wire, e.g. `empty_body`.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+
+            /// The HTTP status that carries this code.
+            pub const fn status(self) -> u16 {
+                match self { $(Self::$variant => $status,)* }
+            }
+
+            /// The short human title of the problem (RFC 9457 `title`): the same for every occurrence.
+            pub const fn title(self) -> &'static str {
+                match self { $(Self::$variant => $title,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    EmptyBody "empty_body" 400 "The body is empty";
+    BadRequest "bad_request" 400 "The request is malformed";
+    Unauthorized "unauthorized" 401 "A valid API key is required";
+    NotFound "not_found" 404 "No such route";
+    MethodNotAllowed "method_not_allowed" 405 "The route does not take this method";
+    NotAcceptable "not_acceptable" 406 "None of the accepted media types can be produced";
+    BodyTimeout "body_timeout" 408 "The body did not arrive in time";
+    BodyTooLarge "body_too_large" 413 "The body is larger than the limit";
+    ImageTooLarge "image_too_large" 413 "The image has more pixels than the limit";
+    TooManyImages "too_many_images" 413 "The request holds more images than the limit";
+    UnsupportedMediaType "unsupported_media_type" 415 "The content type is not supported";
+    UnsupportedFormat "unsupported_format" 415 "The bytes are no image in a supported format";
+    UndecodableImage "undecodable_image" 422 "The image cannot be decoded";
+    ImageTooSmall "image_too_small" 422 "The image is smaller than the limit";
+    Overloaded "overloaded" 429 "The server is at capacity";
+    InferenceFailed "inference_failed" 500 "The model could not be run";
+    Draining "draining" 503 "The server is shutting down";
+    NotReady "not_ready" 503 "The server is not ready";
+    DeadlineExceeded "deadline_exceeded" 504 "The deadline passed before the answer was there";
+}
+
+/// A failure as its caller sees it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}: {detail}", code.as_str())]
+pub struct Error {
+    /// Why, for programs.
+    pub code: Code,
+    /// Why, for people: this occurrence.
+    pub detail: String,
+    /// When trying again makes sense; sent as `Retry-After`.
+    pub retry_after: Option<Duration>,
+}
+
+impl Error {
+    /// A failure that trying again later does not mend.
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into(), retry_after: None }
+    }
+
+    /// A failure of the moment: the caller should come back after `retry_after`.
+    pub fn retry(code: Code, detail: impl Into<String>, retry_after: Duration) -> Self {
+        Self { retry_after: Some(retry_after), ..Self::new(code, detail) }
+    }
+
+    /// The one text for a failed run: what went wrong inside is in the log, not in the answer.
+    pub fn inference_failed() -> Self {
+        Self::new(Code::InferenceFailed, "the model failed on this image; the server's log says why")
+    }
+
+    /// The deadline passed.
+    pub fn deadline_exceeded() -> Self {
+        Self::new(Code::DeadlineExceeded, "the request's deadline passed before its answer was there")
+    }
+}
+
+impl From<ImageError> for Error {
+    fn from(error: ImageError) -> Self {
+        let code = match &error {
+            ImageError::Empty => Code::EmptyBody,
+            ImageError::UnknownFormat | ImageError::UnsupportedFormat { .. } => Code::UnsupportedFormat,
+            ImageError::Undecodable { .. } => Code::UndecodableImage,
+            ImageError::TooLarge { .. } => Code::ImageTooLarge,
+            ImageError::TooSmall { .. } => Code::ImageTooSmall,
+        };
+        Self::new(code, error.to_string())
+    }
+}

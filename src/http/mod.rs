@@ -1,0 +1,74 @@
+//! The HTTP service: the router and its layers. Only this module knows axum.
+//!
+//! A request passes, from the outside in: [`early`] (an answer that comes before the body was read still
+//! reaches its client), [`access`] (request id, metrics, the access line, errors as problem+json), a guard
+//! against panics, and its route.
+
+mod access;
+mod body;
+mod deadline;
+mod early;
+pub mod openapi;
+pub mod probes;
+mod problem;
+pub mod routes;
+mod score;
+mod server;
+mod upload;
+pub mod wire;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::State,
+    http::{HeaderValue, header},
+    middleware,
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use tower_http::catch_panic::CatchPanicLayer;
+
+pub use server::serve;
+
+use crate::{
+    app::App,
+    error::{Code, Error},
+    metrics,
+};
+
+/// The service as a router, without a socket.
+pub fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/v1/score", post(score::score))
+        .route("/v1/score/batch", post(score::score_batch))
+        .route("/livez", get(probes::livez))
+        .route("/readyz", get(probes::readyz))
+        .route("/startupz", get(probes::startupz))
+        .route("/metrics", get(metrics_text))
+        .route("/openapi.json", get(openapi_json))
+        .fallback(async || Error::new(Code::NotFound, "there is no such route"))
+        .method_not_allowed_fallback(async || Error::new(Code::MethodNotAllowed, "the route does not take this method"))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), access::layer))
+        .layer(middleware::from_fn(early::layer))
+        .with_state(app)
+}
+
+async fn metrics_text(State(app): State<Arc<App>>) -> Result<Response, Error> {
+    let text = app.metrics.encode().map_err(|error| {
+        tracing::error!(%error, "the metrics cannot be written");
+        Error::inference_failed()
+    })?;
+    Ok(([(header::CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE))], text).into_response())
+}
+
+async fn openapi_json() -> Response {
+    ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], openapi::document()).into_response()
+}
+
+fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
+    // The panic hook has written its message and place; a client learns neither.
+    tracing::error!("a request handler panicked");
+    Error::inference_failed().into_response()
+}

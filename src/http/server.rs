@@ -1,0 +1,128 @@
+//! The sockets: accepting connections, and letting go of them at the end.
+
+use std::{future::Future, io, sync::Arc, time::Duration};
+
+use axum::Router;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{conn::auto, graceful::GracefulShutdown},
+    service::TowerToHyperService,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    time::{Instant, sleep, sleep_until, timeout_at},
+};
+
+use crate::{app::App, shutdown::Phase};
+
+/// Longest time that a request's head may take to arrive: a connection that trickles or idles is closed.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+
+/// Connections held at once; further ones wait in the kernel's backlog.
+const MOST_CONNECTIONS: usize = 8192;
+
+/// After an accept that failed for want of descriptors or memory: trying at once would spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long the server listens on after the last request in flight.
+const LAST_WORDS: Duration = Duration::from_millis(100);
+
+/// How long answers that are being written at the very end may take.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
+/// Serves `router` on `listener` until `stop` resolves and the drain is over.
+///
+/// From `stop` on readiness is off; for the drain delay everything is still served; then new work is refused
+/// while what is in flight finishes, at the latest until the drain timeout, counted from `stop`.
+pub async fn serve(listener: TcpListener, router: Router, app: Arc<App>, stop: impl Future<Output = ()>) {
+    let connections = Connections::new(router);
+    tokio::select! {
+        () = connections.accept(&listener) => {}
+        () = stop => {}
+    }
+    let end = Instant::now() + app.config.drain_timeout;
+    app.lifecycle.enter(Phase::Draining);
+    tracing::info!(
+        drain_delay_ms = app.config.drain_delay.as_millis() as u64,
+        drain_timeout_ms = app.config.drain_timeout.as_millis() as u64,
+        "draining"
+    );
+    tokio::select! {
+        () = connections.accept(&listener) => {}
+        () = sleep_until(end.min(Instant::now() + app.config.drain_delay)) => {}
+    }
+    app.lifecycle.enter(Phase::Refusing);
+    // Connections stay open and are accepted while requests are in flight: who comes now is told to go.
+    app.requests.close();
+    tokio::select! {
+        () = connections.accept(&listener) => {}
+        done = timeout_at(end, app.requests.wait()) => {
+            if done.is_err() {
+                tracing::warn!("the drain timed out; requests in flight are cut off");
+            }
+        }
+    }
+    // A request that was on its way when the last answer left is still heard.
+    tokio::select! {
+        () = connections.accept(&listener) => {}
+        () = sleep_until(end.min(Instant::now() + LAST_WORDS)) => {}
+    }
+    drop(listener);
+    let _ = timeout_at(end.min(Instant::now() + LAST_ANSWERS), connections.graceful.shutdown()).await;
+    let _ = timeout_at(end, app.stop()).await;
+}
+
+/// The connections that are open.
+struct Connections {
+    router: Router,
+    http: auto::Builder<TokioExecutor>,
+    graceful: GracefulShutdown,
+    places: Arc<Semaphore>,
+}
+
+impl Connections {
+    fn new(router: Router) -> Self {
+        let mut http = auto::Builder::new(TokioExecutor::new());
+        http.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+        http.http2().timer(TokioTimer::new()).keep_alive_interval(HEAD_TIMEOUT).max_concurrent_streams(256);
+        Self { router, http, graceful: GracefulShutdown::new(), places: Arc::new(Semaphore::new(MOST_CONNECTIONS)) }
+    }
+
+    /// Accepts connections for as long as it is polled.
+    async fn accept(&self, listener: &TcpListener) {
+        loop {
+            // The semaphore is never closed.
+            let Ok(place) = Arc::clone(&self.places).acquire_owned().await else { return };
+            match listener.accept().await {
+                Ok((stream, _)) => self.spawn(stream, place),
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "no connection can be accepted");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn spawn(&self, stream: TcpStream, place: impl Send + 'static) {
+        // Answers are small and whole: waiting to fill a packet only delays them.
+        let _ = stream.set_nodelay(true);
+        let service = TowerToHyperService::new(self.router.clone());
+        let connection = self.http.serve_connection(TokioIo::new(stream), service).into_owned();
+        let connection = self.graceful.watch(connection);
+        tokio::spawn(async move {
+            let _place = place;
+            if let Err(error) = connection.await {
+                // A client that breaks off is no failure of ours.
+                tracing::debug!(error, "a connection ended early");
+            }
+        });
+    }
+}
+
+/// Errors of `accept` that belong to the connection that was to be accepted, not to the listener.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}

@@ -1,0 +1,61 @@
+use super::Format;
+
+/// Why an image was refused. The texts are meant for clients: plain words, no paths, no library output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ImageError {
+    /// There are no bytes at all.
+    #[error("the image is empty")]
+    Empty,
+    /// The bytes are no image format that is read here.
+    #[error("the bytes are not a JPEG, PNG, WebP, GIF, BMP or TIFF image")]
+    UnknownFormat,
+    /// A known format, but a variant that cannot be decoded exactly as the reference does.
+    #[error("unsupported {format} image: {reason}")]
+    UnsupportedFormat {
+        /// The format found.
+        format: Format,
+        /// The variant, in words.
+        reason: &'static str,
+    },
+    /// Damaged, truncated or inconsistent.
+    #[error("cannot decode the {format} image: {reason}")]
+    Undecodable {
+        /// The format found.
+        format: Format,
+        /// What is wrong, in words.
+        reason: &'static str,
+    },
+    /// The header claims more pixels than [`Limits::max_pixels`](super::Limits::max_pixels).
+    #[error("the image has {width} x {height} pixels, more than the {max_pixels} allowed")]
+    TooLarge {
+        /// Width in pixels, as the header claims.
+        width: u32,
+        /// Height in pixels, as the header claims.
+        height: u32,
+        /// The limit.
+        max_pixels: u64,
+    },
+    /// The shorter side is below [`Limits::min_side`](super::Limits::min_side).
+    #[error("the image has {width} x {height} pixels, a side shorter than the {min_side} required")]
+    TooSmall {
+        /// Width in pixels.
+        width: u32,
+        /// Height in pixels.
+        height: u32,
+        /// The limit.
+        min_side: u32,
+    },
+}
+
+impl ImageError {
+    /// The machine-readable code of the service's interface.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Empty => "empty_body",
+            Self::UnknownFormat | Self::UnsupportedFormat { .. } => "unsupported_format",
+            Self::Undecodable { .. } => "undecodable_image",
+            Self::TooLarge { .. } => "image_too_large",
+            Self::TooSmall { .. } => "image_too_small",
+        }
+    }
+}

@@ -1,0 +1,155 @@
+use super::{ImageError, bmp, gif, jpeg, png, tiff, webp};
+
+/// The formats that are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// JPEG, baseline, extended or progressive.
+    Jpeg,
+    /// PNG; of an animated one the default image.
+    Png,
+    /// WebP, lossy or lossless; of an animated one the first frame.
+    WebP,
+    /// GIF, the first frame.
+    Gif,
+    /// Windows and OS/2 bitmap.
+    Bmp,
+    /// TIFF, the first page.
+    Tiff,
+}
+
+impl Format {
+    /// The lower-case name used on the wire and in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Jpeg => "jpeg",
+            Self::Png => "png",
+            Self::WebP => "webp",
+            Self::Gif => "gif",
+            Self::Bmp => "bmp",
+            Self::Tiff => "tiff",
+        }
+    }
+
+    /// The format that the first bytes announce, never a name or a declared type.
+    fn sniff(bytes: &[u8]) -> Option<Self> {
+        let magics: [(&[u8], Self); 9] = [
+            (b"\xff\xd8\xff", Self::Jpeg),
+            (b"\x89PNG\r\n\x1a\n", Self::Png),
+            (b"GIF87a", Self::Gif),
+            (b"GIF89a", Self::Gif),
+            (b"BM", Self::Bmp),
+            (b"II*\0", Self::Tiff),
+            (b"MM\0*", Self::Tiff),
+            (b"II+\0", Self::Tiff),
+            (b"MM\0+", Self::Tiff),
+        ];
+        if bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP") {
+            return Some(Self::WebP);
+        }
+        magics.iter().find(|(magic, _)| bytes.starts_with(magic)).map(|&(_, format)| format)
+    }
+}
+
+impl std::fmt::Display for Format {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What is refused on the header alone, before any pixel is decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Most pixels (width x height).
+    pub max_pixels: u64,
+    /// Shortest side allowed, in pixels; 0 allows any.
+    pub min_side: u32,
+}
+
+impl Default for Limits {
+    /// 64 megapixels (64 * 10^6), any side.
+    fn default() -> Self {
+        Self { max_pixels: 64_000_000, min_side: 0 }
+    }
+}
+
+/// How the pixels were stored: lossy coding destroys part of the traces the network judges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoding {
+    /// The stored samples are what the encoder was given.
+    Lossless,
+    /// JPEG, or WebP's VP8.
+    Lossy {
+        /// Quality 1 to 100 on libjpeg's scale, estimated from the luma quantisation table; unknown
+        /// for WebP.
+        quality: Option<u8>,
+    },
+}
+
+/// What the header says. Only [`inspect`] makes one, so its limits have been checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header {
+    /// Found from the content.
+    pub format: Format,
+    /// Width in pixels, before any EXIF rotation (the reference applies none).
+    pub width: u32,
+    /// Height in pixels.
+    pub height: u32,
+    /// EXIF orientation 1 to 8; 1 where absent. Reported, never applied.
+    pub exif_orientation: u8,
+    /// Lossy or lossless.
+    pub encoding: Encoding,
+}
+
+impl Header {
+    /// Width x height.
+    pub fn pixels(&self) -> u64 {
+        u64::from(self.width) * u64::from(self.height)
+    }
+
+    pub(super) fn undecodable(&self, reason: &'static str) -> ImageError {
+        self.format.undecodable(reason)
+    }
+}
+
+impl Format {
+    pub(super) fn undecodable(self, reason: &'static str) -> ImageError {
+        ImageError::Undecodable { format: self, reason }
+    }
+
+    pub(super) fn unsupported(self, reason: &'static str) -> ImageError {
+        ImageError::UnsupportedFormat { format: self, reason }
+    }
+}
+
+/// Finds the format from the content, reads the header and applies the limits. Allocates nothing
+/// that grows with the image.
+///
+/// # Errors
+/// Any [`ImageError`].
+pub fn inspect(bytes: &[u8], limits: &Limits) -> Result<Header, ImageError> {
+    if bytes.is_empty() {
+        return Err(ImageError::Empty);
+    }
+    let format = Format::sniff(bytes).ok_or(ImageError::UnknownFormat)?;
+    let header = match format {
+        Format::Jpeg => jpeg::inspect(bytes),
+        Format::Png => png::inspect(bytes),
+        Format::WebP => webp::inspect(bytes),
+        Format::Gif => gif::inspect(bytes),
+        Format::Bmp => bmp::inspect(bytes),
+        Format::Tiff => tiff::inspect(bytes),
+    }?;
+    let (width, height) = (header.width, header.height);
+    if width == 0 || height == 0 {
+        return Err(header.undecodable("the header says that it has no pixels"));
+    }
+    if header.pixels() > limits.max_pixels {
+        let max_pixels = limits.max_pixels;
+        return Err(ImageError::TooLarge { width, height, max_pixels });
+    }
+    if width.min(height) < limits.min_side {
+        let min_side = limits.min_side;
+        return Err(ImageError::TooSmall { width, height, min_side });
+    }
+    Ok(header)
+}

@@ -1,0 +1,206 @@
+//! GIF, the first frame, on the canvas that Pillow makes for it. The container is read here and only
+//! the LZW codes by a library: the `gif` crate wants a palette and an end code, Pillow neither.
+
+use weezl::BitOrder;
+use weezl::decode::Decoder;
+
+use super::colour::Palette;
+use super::rows::RowSink;
+use super::{Encoding, Format, Header, ImageError, lzw};
+
+fn undecodable(reason: &'static str) -> ImageError {
+    Format::Gif.undecodable(reason)
+}
+
+fn truncated() -> ImageError {
+    undecodable("its data is damaged or truncated")
+}
+
+/// Reads forward over the bytes.
+struct Cursor<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Cursor<'a> {
+    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.rest.split_at_checked(length)?;
+        self.rest = rest;
+        Some(taken)
+    }
+
+    fn byte(&mut self) -> Option<u8> {
+        self.take(1)?.first().copied()
+    }
+
+    fn u16(&mut self) -> Option<u32> {
+        let raw = self.take(2)?.first_chunk()?;
+        Some(u16::from_le_bytes(*raw).into())
+    }
+
+    /// A data block; nothing at the empty one that ends a series.
+    fn block(&mut self) -> Option<&'a [u8]> {
+        match self.byte()? {
+            0 => None,
+            length => self.take(length.into()),
+        }
+    }
+
+    /// A palette if the flags announce one. Pillow takes a grey ramp for no palette at all.
+    fn palette(&mut self, flags: u8) -> Option<Option<&'a [u8]>> {
+        if flags & 0x80 == 0 {
+            return Some(None);
+        }
+        let rgb = self.take(3 << ((flags & 7) + 1))?;
+        let mut colours = rgb.chunks_exact(3).zip(0..=255);
+        let is_ramp = colours.all(|(colour, level)| colour == [level; 3]);
+        Some((!is_ramp).then_some(rgb))
+    }
+}
+
+/// The canvas and the first frame's place on it.
+struct Frame<'a> {
+    canvas_width: u32,
+    canvas_height: u32,
+    left: u32,
+    top: u32,
+    width: u32,
+    height: u32,
+    interlaced: bool,
+    palette: Option<&'a [u8]>,
+    transparent: Option<u8>,
+    code_size: u8,
+    /// The series of blocks with the LZW codes.
+    data: Cursor<'a>,
+}
+
+impl<'a> Frame<'a> {
+    fn parse(bytes: &'a [u8]) -> Result<Self, ImageError> {
+        Self::find(bytes).ok_or_else(|| undecodable("it holds no image"))
+    }
+
+    fn find(bytes: &'a [u8]) -> Option<Self> {
+        let mut at = Cursor { rest: bytes };
+        at.take(6)?;
+        let (screen_width, screen_height) = (at.u16()?, at.u16()?);
+        let flags = at.byte()?;
+        // Background colour and aspect ratio.
+        at.take(2)?;
+        let global = at.palette(flags)?;
+        let mut transparent = None;
+        loop {
+            match at.byte()? {
+                b'!' => {
+                    const GRAPHIC_CONTROL: u8 = 0xf9;
+                    let label = at.byte()?;
+                    let mut block = at.block();
+                    if let (GRAPHIC_CONTROL, Some(control)) = (label, block) {
+                        let &[flags, _, _, index, ..] = control else { return None };
+                        if flags & 1 != 0 {
+                            transparent = Some(index);
+                        }
+                    }
+                    while block.is_some() {
+                        block = at.block();
+                    }
+                }
+                b',' => {
+                    let (left, top, width, height) = (at.u16()?, at.u16()?, at.u16()?, at.u16()?);
+                    let flags = at.byte()?;
+                    if width == 0 || height == 0 {
+                        return None;
+                    }
+                    let local = at.palette(flags)?;
+                    let code_size = at.byte()?;
+                    return Some(Self {
+                        // Pillow enlarges the canvas to hold the frame.
+                        canvas_width: screen_width.max(left + width),
+                        canvas_height: screen_height.max(top + height),
+                        left,
+                        top,
+                        width,
+                        height,
+                        interlaced: flags & 0x40 != 0,
+                        palette: local.or(global),
+                        transparent,
+                        code_size,
+                        data: at,
+                    });
+                }
+                b';' => return None,
+                // Pillow skips what it does not know.
+                _ => {}
+            }
+        }
+    }
+
+    /// One index a pixel of the frame, in stored order.
+    fn indices(&mut self, out: &mut Vec<u8>) -> Result<(), ImageError> {
+        if !(1..=8).contains(&self.code_size) {
+            return Err(undecodable("its code size is wrong"));
+        }
+        out.clear();
+        out.resize(self.width as usize * self.height as usize, 0);
+        let mut codes = Vec::new();
+        while let Some(block) = self.data.block() {
+            codes.extend_from_slice(block);
+        }
+        let mut decoder = Decoder::new(BitOrder::Lsb, self.code_size);
+        lzw::fill(&mut decoder, &codes, out).ok_or_else(truncated)
+    }
+
+    /// The stored row that is shown at row `y` of the frame.
+    fn stored_row(&self, y: u32) -> u32 {
+        if !self.interlaced {
+            return y;
+        }
+        // Passes of every 8th row from 0, every 8th from 4, every 4th from 2, every 2nd from 1.
+        let rows_in = |start: u32, step: u32| self.height.saturating_sub(start).div_ceil(step);
+        match y % 8 {
+            0 => y / 8,
+            4 => rows_in(0, 8) + y / 8,
+            2 | 6 => rows_in(0, 8) + rows_in(4, 8) + y / 4,
+            _ => rows_in(0, 8) + rows_in(4, 8) + rows_in(2, 4) + y / 2,
+        }
+    }
+}
+
+pub(super) fn inspect(bytes: &[u8]) -> Result<Header, ImageError> {
+    let frame = Frame::parse(bytes)?;
+    Ok(Header {
+        format: Format::Gif,
+        width: frame.canvas_width,
+        height: frame.canvas_height,
+        exif_orientation: 1,
+        encoding: Encoding::Lossless,
+    })
+}
+
+pub(super) fn decode(
+    bytes: &[u8],
+    header: &Header,
+    buffer: &mut Vec<u8>,
+    sink: &mut dyn RowSink,
+) -> Result<(), ImageError> {
+    let mut frame = Frame::parse(bytes)?;
+    frame.indices(buffer)?;
+    let palette = frame.palette.map_or_else(Palette::grey, Palette::from_rgb);
+    // What the frame leaves open shows the transparent index's colour, or else the first.
+    let open = frame.transparent.unwrap_or(0);
+    let (left, width) = (frame.left as usize, frame.width as usize);
+    let mut indices = vec![open; header.width as usize];
+    let mut rgb = vec![0; header.width as usize * 3];
+    for y in 0..header.height {
+        let row = y.checked_sub(frame.top).filter(|&y| y < frame.height);
+        match (row, indices.get_mut(left..left + width)) {
+            (Some(y), Some(place)) => {
+                let start = frame.stored_row(y) as usize * width;
+                let row = buffer.get(start..start + width);
+                place.copy_from_slice(row.ok_or_else(truncated)?);
+            }
+            _ => indices.fill(open),
+        }
+        palette.row(&indices, &mut rgb);
+        sink.row(&rgb);
+    }
+    Ok(())
+}

@@ -1,0 +1,116 @@
+//! TIFF's structure (TIFF 6.0 section 2), which EXIF blocks share: byte order, directories, values.
+
+/// Orientation, TIFF 6.0 page 36.
+pub(super) const ORIENTATION: u16 = 274;
+
+const SHORT: u16 = 3;
+const LONG: u16 = 4;
+
+/// Byte order of a TIFF structure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ByteOrder {
+    Little,
+    Big,
+}
+
+/// A classic (32-bit) TIFF structure: a TIFF file or the body of an EXIF block.
+#[derive(Clone, Copy)]
+pub(super) struct Tiff<'a> {
+    bytes: &'a [u8],
+    order: ByteOrder,
+}
+
+/// One directory entry; `value_at` is the offset of the value, inline or not.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Entry {
+    pub(super) tag: u16,
+    kind: u16,
+    pub(super) count: u32,
+    value_at: usize,
+}
+
+impl Entry {
+    /// Place of a BYTE or UNDEFINED value: (start, length).
+    pub(super) fn bytes(&self) -> (usize, usize) {
+        (self.value_at, self.count as usize)
+    }
+}
+
+impl<'a> Tiff<'a> {
+    /// Nothing unless the bytes start as a classic TIFF does.
+    pub(super) fn new(bytes: &'a [u8]) -> Option<Self> {
+        let order = match bytes.get(..4)? {
+            b"II*\0" => ByteOrder::Little,
+            b"MM\0*" => ByteOrder::Big,
+            _ => return None,
+        };
+        Some(Self { bytes, order })
+    }
+
+    fn u16(&self, at: usize) -> Option<u16> {
+        let raw = self.bytes.get(at..)?.first_chunk()?;
+        Some(match self.order {
+            ByteOrder::Little => u16::from_le_bytes(*raw),
+            ByteOrder::Big => u16::from_be_bytes(*raw),
+        })
+    }
+
+    fn u32(&self, at: usize) -> Option<u32> {
+        let raw = self.bytes.get(at..)?.first_chunk()?;
+        Some(match self.order {
+            ByteOrder::Little => u32::from_le_bytes(*raw),
+            ByteOrder::Big => u32::from_be_bytes(*raw),
+        })
+    }
+
+    /// The entries of the first directory, as many as the bytes hold.
+    pub(super) fn first_directory(&self) -> Option<impl Iterator<Item = Entry> + use<'a>> {
+        let start = self.u32(4)? as usize;
+        let count = usize::from(self.u16(start)?);
+        let tiff = *self;
+        Some((0..count).map_while(move |index| tiff.entry(start + 2 + index * 12)))
+    }
+
+    fn entry(&self, at: usize) -> Option<Entry> {
+        let kind = self.u16(at + 2)?;
+        let count = self.u32(at + 4)?;
+        // BYTE, ASCII, SBYTE, UNDEFINED; SSHORT; SLONG, FLOAT; the rest 8 bytes.
+        let size = match kind {
+            1 | 2 | 6 | 7 => 1,
+            SHORT | 8 => 2,
+            LONG | 9 | 11 => 4,
+            _ => 8,
+        };
+        let inline = u64::from(count) * size <= 4;
+        let value_at = if inline { at + 8 } else { self.u32(at + 8)? as usize };
+        Some(Entry { tag: self.u16(at)?, kind, count, value_at })
+    }
+
+    pub(super) fn order(&self) -> ByteOrder {
+        self.order
+    }
+
+    /// The `index`-th value of a SHORT or LONG entry.
+    pub(super) fn unsigned(&self, entry: &Entry, index: u32) -> Option<u32> {
+        if index >= entry.count {
+            return None;
+        }
+        let index = index as usize;
+        match entry.kind {
+            SHORT => self.u16(entry.value_at.checked_add(index * 2)?).map(u32::from),
+            LONG => self.u32(entry.value_at.checked_add(index * 4)?),
+            _ => None,
+        }
+    }
+}
+
+/// Orientation 1 to 8 of an EXIF block (after `Exif\0\0`), 1 where absent or senseless.
+pub(super) fn exif_orientation(exif: &[u8]) -> u8 {
+    let find = || {
+        let tiff = Tiff::new(exif)?;
+        let entry = tiff.first_directory()?.find(|e| e.tag == ORIENTATION)?;
+        let value = u8::try_from(tiff.unsigned(&entry, 0)?).ok()?;
+        (1..=8).contains(&value).then_some(value)
+    };
+    find().unwrap_or(1)
+}

@@ -1,0 +1,62 @@
+//! Walks JPEG's marker segments (ITU-T T.81 annex B) without decoding.
+
+const SOS: u8 = 0xda;
+const EOI: u8 = 0xd9;
+
+/// A marker with its parameters.
+pub(super) struct Segment<'a> {
+    /// The second byte of the marker.
+    pub(super) marker: u8,
+    /// What follows the length field; empty for markers that stand alone.
+    pub(super) body: &'a [u8],
+}
+
+/// The segments from the start; ends where the bytes end or a length is senseless. After SOS the
+/// entropy-coded data is skipped.
+pub(super) struct Segments<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Segments<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes }
+    }
+}
+
+impl<'a> Iterator for Segments<'a> {
+    type Item = Segment<'a>;
+
+    fn next(&mut self) -> Option<Segment<'a>> {
+        // Like libjpeg's next_marker: skip to 0xff, then fill bytes; a stuffed zero is no marker.
+        let (marker, rest) = loop {
+            let at = self.rest.iter().position(|&b| b == 0xff)?;
+            let after = self.rest.get(at..)?;
+            let fill = after.iter().position(|&b| b != 0xff)?;
+            let marker = *after.get(fill)?;
+            self.rest = after.get(fill + 1..)?;
+            if marker != 0 {
+                break (marker, self.rest);
+            }
+        };
+        if matches!(marker, 0x01 | 0xd0..=EOI) {
+            return Some(Segment { marker, body: &[] });
+        }
+        let length = usize::from(u16::from_be_bytes(*rest.first_chunk()?));
+        let body = rest.get(2..length)?;
+        self.rest = rest.get(length..)?;
+        Some(Segment { marker, body })
+    }
+}
+
+/// True when an end-of-image marker stands after a scan.
+pub(super) fn ends_properly(bytes: &[u8]) -> bool {
+    let mut in_scan = false;
+    for segment in Segments::new(bytes) {
+        match segment.marker {
+            SOS => in_scan = true,
+            EOI if in_scan => return true,
+            _ => {}
+        }
+    }
+    false
+}

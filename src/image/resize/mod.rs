@@ -1,0 +1,215 @@
+//! Pillow 11.3's `ImagingResample` with the bilinear (triangle) filter, to [`SIDE`] x [`SIDE`], byte
+//! for byte (libImaging Resample.c): 22-bit fixed-point weights, the horizontal pass rounded to 8
+//! bits, then the vertical pass.
+//!
+//! Rows are consumed as they come. Each is shortened to [`SIDE`] pixels and added, weighted, to the
+//! sums of the output rows that it touches, so no intermediate image exists. Integer sums do not
+//! depend on their order, so this gives what Pillow's pass over columns gives.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+mod scalar;
+mod windows;
+
+use std::collections::VecDeque;
+
+use super::{Pixels, SIDE};
+use windows::{Axis, Window};
+
+const OUT_ROW_BYTES: usize = SIDE as usize * 3;
+
+/// Up to this width the weights of all output columns are kept in a table (a few MiB); above it they
+/// are computed anew for each row, since such an image has few rows and the table would outgrow it.
+const MAX_TABLE_WIDTH: u32 = 1 << 17;
+
+/// Resizes one image after another; keeps its buffers.
+pub(super) struct Resizer {
+    kernel: Kernel,
+    horizontal: Horizontal,
+    /// The current row after the horizontal pass.
+    shortened: Vec<u8>,
+    vertical: Vertical,
+}
+
+/// Which implementation runs; all give the same bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kernel {
+    Scalar,
+    #[cfg(target_arch = "x86_64")]
+    Avx2(avx2::Avx2),
+}
+
+impl Kernel {
+    fn fastest() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(avx2) = avx2::Avx2::detect() {
+            return Self::Avx2(avx2);
+        }
+        Self::Scalar
+    }
+
+    fn add_weighted(self, row: &[u8], weight: i32, sums: &mut [i32]) {
+        match self {
+            Self::Scalar => scalar::add_weighted(row, weight, sums),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(avx2) => avx2.add_weighted(row, weight, sums),
+        }
+    }
+}
+
+impl Default for Resizer {
+    fn default() -> Self {
+        Self::new(Kernel::fastest())
+    }
+}
+
+impl Resizer {
+    fn new(kernel: Kernel) -> Self {
+        Self {
+            kernel,
+            horizontal: Horizontal::new(0, kernel),
+            shortened: vec![0; OUT_ROW_BYTES],
+            vertical: Vertical::default(),
+        }
+    }
+
+    /// Begins an image of this size; what was left of another is dropped.
+    pub(super) fn start(&mut self, width: u32, height: u32) {
+        self.horizontal = Horizontal::new(width, self.kernel);
+        self.vertical.start(height);
+    }
+
+    /// Takes the next row; one of the wrong length, or beyond the last, is ignored and leaves the
+    /// image incomplete.
+    pub(super) fn row(&mut self, rgb: &[u8]) {
+        if rgb.len() != self.horizontal.width as usize * 3 {
+            return;
+        }
+        let row = if self.horizontal.width == SIDE {
+            rgb
+        } else {
+            self.horizontal.shorten(rgb, &mut self.shortened);
+            &self.shortened
+        };
+        self.vertical.row(row, self.kernel);
+    }
+
+    /// The result, once all rows have come.
+    pub(super) fn finish(&mut self) -> Option<Pixels> {
+        Pixels::new(std::mem::take(&mut self.vertical.out))
+    }
+}
+
+/// The horizontal pass for images of one width.
+struct Horizontal {
+    width: u32,
+    plan: Plan,
+}
+
+enum Plan {
+    /// Weights computed for each row.
+    OnTheFly,
+    Table(Vec<Window>),
+    #[cfg(target_arch = "x86_64")]
+    Avx2(avx2::Avx2, avx2::Taps),
+}
+
+impl Horizontal {
+    fn new(width: u32, kernel: Kernel) -> Self {
+        let plan = if width == SIDE || width > MAX_TABLE_WIDTH { Plan::OnTheFly } else { Self::plan(width, kernel) };
+        Self { width, plan }
+    }
+
+    fn plan(width: u32, kernel: Kernel) -> Plan {
+        let mut axis = Axis::new(width);
+        let mut table = vec![Window::default(); SIDE as usize];
+        for (x, window) in (0..SIDE).zip(&mut table) {
+            axis.fill(x, window);
+        }
+        match kernel {
+            Kernel::Scalar => Plan::Table(table),
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Avx2(avx2) => match avx2::Taps::new(width, &table) {
+                Some(taps) => Plan::Avx2(avx2, taps),
+                None => Plan::Table(table),
+            },
+        }
+    }
+
+    fn shorten(&self, rgb: &[u8], out: &mut [u8]) {
+        match &self.plan {
+            Plan::OnTheFly => {
+                let mut axis = Axis::new(self.width);
+                let mut window = Window::default();
+                for (x, out) in (0..SIDE).zip(out.chunks_exact_mut(3)) {
+                    axis.fill(x, &mut window);
+                    scalar::weigh_pixels(rgb, std::slice::from_ref(&window), out);
+                }
+            }
+            Plan::Table(table) => scalar::weigh_pixels(rgb, table, out),
+            #[cfg(target_arch = "x86_64")]
+            Plan::Avx2(avx2, taps) => avx2.weigh_pixels(rgb, taps, out),
+        }
+    }
+}
+
+/// The vertical pass, fed with shortened rows.
+#[derive(Default)]
+struct Vertical {
+    axis: Axis,
+    /// Input row `y` comes next.
+    y: u32,
+    /// Output rows whose window is open or opens next, in order; below [`SIDE`] of them.
+    rows: VecDeque<OutRow>,
+    /// The output row after those.
+    next: u32,
+    /// Finished rows, to be used again.
+    spare: Vec<OutRow>,
+    out: Vec<u8>,
+}
+
+#[derive(Default)]
+struct OutRow {
+    window: Window,
+    sums: Vec<i32>,
+}
+
+impl Vertical {
+    fn start(&mut self, height: u32) {
+        self.axis = Axis::new(height);
+        self.y = 0;
+        self.spare.extend(self.rows.drain(..));
+        self.next = 0;
+        self.prepare_next();
+        self.out = Vec::with_capacity(Pixels::LEN);
+    }
+
+    /// Puts the next output row in line.
+    fn prepare_next(&mut self) {
+        if self.next == SIDE {
+            return;
+        }
+        let mut row = self.spare.pop().unwrap_or_default();
+        self.axis.fill(self.next, &mut row.window);
+        row.sums.clear();
+        row.sums.resize(OUT_ROW_BYTES, windows::HALF);
+        self.rows.push_back(row);
+        self.next += 1;
+    }
+
+    fn row(&mut self, row: &[u8], kernel: Kernel) {
+        while self.rows.back().is_some_and(|last| last.window.start <= self.y) && self.next < SIDE {
+            self.prepare_next();
+        }
+        for out in &mut self.rows {
+            if let Some(weight) = out.window.weight(self.y) {
+                kernel.add_weighted(row, weight, &mut out.sums);
+            }
+        }
+        self.y = self.y.saturating_add(1);
+        while let Some(done) = self.rows.pop_front_if(|out| out.window.end() <= self.y) {
+            self.out.extend(done.sums.iter().copied().map(windows::round));
+            self.spare.push(done);
+        }
+    }
+}

@@ -1,0 +1,133 @@
+use super::SIDE;
+use super::resize::Resizer;
+
+const TILE_ROW_BYTES: usize = SIDE as usize * 3;
+const TILE_BYTES: usize = SIDE as usize * TILE_ROW_BYTES;
+
+/// Takes the rows of one image from top to bottom, each `width * 3` bytes of interleaved RGB.
+pub(super) trait RowSink {
+    fn row(&mut self, rgb: &[u8]);
+}
+
+/// A full-size image: `height` rows of `width` interleaved RGB pixels, no padding.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Rgb {
+    /// Width in pixels.
+    pub width: u32,
+    /// Height in pixels.
+    pub height: u32,
+    /// `width * height * 3` bytes.
+    pub data: Vec<u8>,
+}
+
+impl std::fmt::Debug for Rgb {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Rgb({} x {})", self.width, self.height)
+    }
+}
+
+/// The network's input: [`SIDE`] x [`SIDE`] interleaved RGB pixels.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Pixels(Box<[u8]>);
+
+impl Pixels {
+    /// Number of bytes: 256 * 256 * 3.
+    pub const LEN: usize = TILE_BYTES;
+
+    /// Takes exactly [`Pixels::LEN`] bytes; any other length gives nothing.
+    pub fn new(data: Vec<u8>) -> Option<Self> {
+        (data.len() == Self::LEN).then(|| Self(data.into_boxed_slice()))
+    }
+
+    /// The pixels, row by row.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Pixels {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Pixels")
+    }
+}
+
+/// Collects the full-size image.
+pub(super) struct FrameSink {
+    frame: Rgb,
+    len: usize,
+}
+
+impl FrameSink {
+    pub(super) fn new(width: u32, height: u32) -> Self {
+        let len = width as usize * height as usize * 3;
+        let data = Vec::with_capacity(len);
+        Self { frame: Rgb { width, height, data }, len }
+    }
+
+    pub(super) fn finish(self) -> Option<Rgb> {
+        (self.frame.data.len() == self.len).then_some(self.frame)
+    }
+}
+
+impl RowSink for FrameSink {
+    fn row(&mut self, rgb: &[u8]) {
+        self.frame.data.extend_from_slice(rgb);
+    }
+}
+
+/// Keeps the centre tile. Both sides must be at least [`SIDE`].
+pub(super) struct CropSink {
+    left_bytes: usize,
+    top: u32,
+    y: u32,
+    tile: Vec<u8>,
+}
+
+impl CropSink {
+    pub(super) fn new(width: u32, height: u32) -> Self {
+        // Even, so that the tile's 2 x 2 blocks are the image's own.
+        let even_start = |side: u32| (side.saturating_sub(SIDE) / 2) & !1;
+        Self {
+            left_bytes: even_start(width) as usize * 3,
+            top: even_start(height),
+            y: 0,
+            tile: Vec::with_capacity(TILE_BYTES),
+        }
+    }
+
+    pub(super) fn finish(self) -> Option<Pixels> {
+        Pixels::new(self.tile)
+    }
+}
+
+impl RowSink for CropSink {
+    fn row(&mut self, rgb: &[u8]) {
+        if (self.top..self.top + SIDE).contains(&self.y) {
+            let row = rgb.get(self.left_bytes..self.left_bytes + TILE_ROW_BYTES);
+            self.tile.extend_from_slice(row.unwrap_or_default());
+        }
+        self.y += 1;
+    }
+}
+
+/// Resizes while the rows come in.
+pub(super) struct ResizeSink<'a> {
+    resizer: &'a mut Resizer,
+}
+
+impl<'a> ResizeSink<'a> {
+    pub(super) fn new(resizer: &'a mut Resizer, width: u32, height: u32) -> Self {
+        resizer.start(width, height);
+        Self { resizer }
+    }
+
+    pub(super) fn finish(self) -> Option<Pixels> {
+        self.resizer.finish()
+    }
+}
+
+impl RowSink for ResizeSink<'_> {
+    fn row(&mut self, rgb: &[u8]) {
+        self.resizer.row(rgb);
+    }
+}

@@ -1,0 +1,162 @@
+//! TIFF, the first page, as Pillow and libtiff read it: uncompressed, LZW, Deflate, PackBits and JPEG;
+//! strips and tiles, interleaved and planar. The `tiff` crate has no palette images and asserts on
+//! sizes taken from the file, hence this reader on top of the codec crates.
+
+mod chunks;
+mod layout;
+
+use super::colour::{self, Palette};
+use super::rows::RowSink;
+use super::{Encoding, Format, Header, ImageError};
+use layout::{Colour, Layout};
+
+fn undecodable(reason: &'static str) -> ImageError {
+    Format::Tiff.undecodable(reason)
+}
+
+fn unsupported(reason: &'static str) -> ImageError {
+    Format::Tiff.unsupported(reason)
+}
+
+pub(super) fn inspect(bytes: &[u8]) -> Result<Header, ImageError> {
+    let layout = Layout::parse(bytes)?;
+    let (width, height) = (layout.width, layout.height);
+    // The size that is seen: Pillow applies a TIFF's own orientation, unlike an EXIF block's.
+    let (width, height) = if layout.orientation.is_transposed() { (height, width) } else { (width, height) };
+    Ok(Header {
+        format: Format::Tiff,
+        width,
+        height,
+        exif_orientation: layout.orientation.0,
+        encoding: if layout.is_jpeg() { Encoding::Lossy { quality: None } } else { Encoding::Lossless },
+    })
+}
+
+/// Values 1 to 8 of the orientation tag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Orientation(u8);
+
+impl Orientation {
+    /// Rows and columns are swapped.
+    fn is_transposed(self) -> bool {
+        self.0 >= 5
+    }
+
+    /// The stored first row is seen on the other side: at the bottom, or on the right.
+    fn reverses_rows(self) -> bool {
+        matches!(self.0, 3 | 4 | 6 | 7)
+    }
+
+    /// The stored first column is seen on the other side.
+    fn reverses_columns(self) -> bool {
+        matches!(self.0, 2 | 3 | 7 | 8)
+    }
+}
+
+pub(super) fn decode(bytes: &[u8], frame: &mut Vec<u8>, sink: &mut dyn RowSink) -> Result<(), ImageError> {
+    let layout = Layout::parse(bytes)?;
+    chunks::read(bytes, &layout, frame)?;
+    let width = layout.width as usize;
+    let height = layout.height as usize;
+    let mut converter = Converter::new(&layout);
+    let rows = frame.chunks_exact(layout.row_bytes());
+    let orientation = layout.orientation;
+    if !orientation.is_transposed() {
+        let mut emit = |row: &[u8]| {
+            let rgb = converter.rgb(row);
+            if orientation.reverses_columns() {
+                reverse_pixels(rgb);
+            }
+            sink.row(rgb);
+        };
+        if orientation.reverses_rows() {
+            rows.rev().for_each(&mut emit);
+        } else {
+            rows.for_each(&mut emit);
+        }
+        return Ok(());
+    }
+    let mut rgb = Vec::with_capacity(width * height * 3);
+    rows.for_each(|row| rgb.extend_from_slice(converter.rgb(row)));
+    let mut column = Vec::with_capacity(height * 3);
+    for seen in 0..width {
+        let x = if orientation.reverses_columns() { width - 1 - seen } else { seen };
+        column.clear();
+        let pixels = rgb.chunks_exact(width * 3);
+        column.extend(pixels.flat_map(|row| row.get(x * 3..x * 3 + 3).unwrap_or_default()));
+        if orientation.reverses_rows() {
+            reverse_pixels(&mut column);
+        }
+        sink.row(&column);
+    }
+    Ok(())
+}
+
+/// Mirrors one row of RGB.
+fn reverse_pixels(rgb: &mut [u8]) {
+    rgb.reverse();
+    rgb.chunks_exact_mut(3).for_each(<[u8]>::reverse);
+}
+
+/// Turns raw interleaved rows into RGB as Pillow does.
+struct Converter {
+    colour: Colour,
+    bits: u8,
+    samples_per_pixel: usize,
+    big_endian: bool,
+    palette: Palette,
+    /// One byte a sample.
+    samples: Vec<u8>,
+    rgb: Vec<u8>,
+}
+
+impl Converter {
+    fn new(layout: &Layout) -> Self {
+        let width = layout.width as usize;
+        Self {
+            colour: layout.colour,
+            bits: layout.bits,
+            samples_per_pixel: layout.samples,
+            big_endian: layout.big_endian,
+            palette: Palette::new(layout.palette.iter().copied()),
+            samples: vec![0; width * layout.samples],
+            rgb: vec![0; width * 3],
+        }
+    }
+
+    fn rgb(&mut self, row: &[u8]) -> &mut [u8] {
+        match self.bits {
+            8 => self.samples.copy_from_slice(row),
+            16 => {
+                let high = usize::from(!self.big_endian);
+                for (sample, wide) in self.samples.iter_mut().zip(row.chunks_exact(2)) {
+                    *sample = wide.get(high).copied().unwrap_or_default();
+                }
+            }
+            bits => colour::unpack_row(row, bits, &mut self.samples),
+        }
+        let rgb = &mut self.rgb;
+        match self.colour {
+            Colour::Grey { inverted } => {
+                let scale = if self.bits < 8 { 255 / ((1 << self.bits) - 1) } else { 1 };
+                let flip = if inverted { 0xff } else { 0 };
+                let pixels = self.samples.chunks_exact(self.samples_per_pixel);
+                for (pixel, out) in pixels.zip(rgb.chunks_exact_mut(3)) {
+                    out.fill(pixel.first().map_or(0, |v| v * scale ^ flip));
+                }
+            }
+            Colour::Palette => {
+                let pixels = self.samples.chunks_exact(self.samples_per_pixel);
+                for (pixel, out) in pixels.zip(rgb.chunks_exact_mut(3)) {
+                    self.palette.row(pixel.get(..1).unwrap_or_default(), out);
+                }
+            }
+            Colour::Rgb => colour::first_three_row(&self.samples, self.samples_per_pixel, rgb),
+            Colour::PremultipliedRgb => {
+                colour::unpremultiplied_row(&self.samples, self.samples_per_pixel, rgb);
+            }
+            Colour::Cmyk => colour::cmyk_row(&self.samples, self.samples_per_pixel, rgb),
+        }
+        rgb
+    }
+}

@@ -1,0 +1,231 @@
+//! WebP. The container is read here; the first frame's bitstream goes to `image-webp` as a still
+//! image, since that is what Pillow shows: the first frame is never blended, and what it does not
+//! cover of an animation's canvas is black.
+
+use std::io::Cursor;
+
+use image_webp::WebPDecoder;
+
+use super::colour;
+use super::rows::RowSink;
+use super::{Encoding, Format, Header, ImageError, ifd};
+
+const ANIMATION_FLAG: u8 = 0x02;
+const ALPHA_FLAG: u8 = 0x10;
+
+fn undecodable(reason: &'static str) -> ImageError {
+    Format::WebP.undecodable(reason)
+}
+
+/// A RIFF chunk: type and data, without padding.
+type Chunk<'a> = (&'a [u8; 4], &'a [u8]);
+
+/// The chunks of a RIFF payload; ends early where one does not fit.
+struct Chunks<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for Chunks<'a> {
+    type Item = Chunk<'a>;
+
+    fn next(&mut self) -> Option<Chunk<'a>> {
+        let kind = self.rest.first_chunk()?;
+        let size = u32::from_le_bytes(*self.rest.get(4..)?.first_chunk()?) as usize;
+        let data = self.rest.get(8..)?.get(..size)?;
+        self.rest = self.rest.get(8 + size + size % 2..).unwrap_or_default();
+        Some((kind, data))
+    }
+}
+
+fn chunks(payload: &[u8]) -> Chunks<'_> {
+    Chunks { rest: payload }
+}
+
+fn u24(bytes: &[u8], at: usize) -> Option<u32> {
+    let &[a, b, c] = bytes.get(at..)?.first_chunk()?;
+    Some(u32::from_le_bytes([a, b, c, 0]))
+}
+
+/// A frame's bitstream and where it lies on the canvas.
+struct Frame<'a> {
+    left: u32,
+    top: u32,
+    width: u32,
+    height: u32,
+    alpha: Option<&'a [u8]>,
+    lossy: bool,
+    bitstream: &'a [u8],
+}
+
+impl<'a> Frame<'a> {
+    /// The first image among `chunks`, with the size that the bitstream itself states.
+    fn find(chunks: impl Iterator<Item = Chunk<'a>>) -> Option<Self> {
+        let mut alpha = None;
+        for (kind, data) in chunks {
+            let lossy = match kind {
+                b"VP8 " => true,
+                b"VP8L" => false,
+                b"ALPH" => {
+                    alpha = Some(data);
+                    continue;
+                }
+                _ => continue,
+            };
+            let (width, height) = if lossy {
+                // RFC 6386 section 9.1: 14 bits of size, 2 of scaling.
+                let size = data.get(6..)?.first_chunk::<4>()?;
+                let [w, h] = [[size[0], size[1]], [size[2], size[3]]].map(u16::from_le_bytes);
+                (u32::from(w & 0x3fff), u32::from(h & 0x3fff))
+            } else {
+                let bits = u32::from_le_bytes(*data.get(1..)?.first_chunk()?);
+                ((bits & 0x3fff) + 1, (bits >> 14 & 0x3fff) + 1)
+            };
+            return Some(Self { left: 0, top: 0, width, height, alpha, lossy, bitstream: data });
+        }
+        None
+    }
+
+    /// A WebP file of this frame alone.
+    fn to_still(&self) -> Vec<u8> {
+        let mut file = b"RIFF\0\0\0\0WEBP".to_vec();
+        let mut push = |kind: &[u8; 4], data: &[u8]| {
+            file.extend_from_slice(kind);
+            file.extend_from_slice(&(data.len() as u32).to_le_bytes());
+            file.extend_from_slice(data);
+            file.resize(file.len().next_multiple_of(2), 0);
+        };
+        if let (Some(alpha), true) = (self.alpha, self.lossy) {
+            let [w0, w1, w2, _] = self.width.wrapping_sub(1).to_le_bytes();
+            let [h0, h1, h2, _] = self.height.wrapping_sub(1).to_le_bytes();
+            push(b"VP8X", &[ALPHA_FLAG, 0, 0, 0, w0, w1, w2, h0, h1, h2]);
+            push(b"ALPH", alpha);
+        }
+        push(if self.lossy { b"VP8 " } else { b"VP8L" }, self.bitstream);
+        let size = (file.len() - 8) as u32;
+        file[4..8].copy_from_slice(&size.to_le_bytes());
+        file
+    }
+}
+
+/// What the container says.
+struct Container<'a> {
+    width: u32,
+    height: u32,
+    frame: Frame<'a>,
+    exif_orientation: u8,
+}
+
+impl<'a> Container<'a> {
+    fn parse(bytes: &'a [u8]) -> Result<Self, ImageError> {
+        let truncated = || undecodable("it is truncated");
+        let riff_size = bytes.get(4..).and_then(|b| b.first_chunk());
+        let end = u32::from_le_bytes(*riff_size.ok_or_else(truncated)?) as usize;
+        let payload = bytes.get(8..).and_then(|b| b.get(..end)).ok_or_else(truncated)?;
+        let payload = payload.get(4..).ok_or_else(truncated)?;
+        let no_image = || undecodable("it holds no complete image");
+        let (kind, first) = chunks(payload).next().ok_or_else(no_image)?;
+        match kind {
+            b"VP8X" if first.len() == 10 => {
+                let mut all = chunks(payload);
+                all.by_ref().for_each(drop);
+                if !all.rest.is_empty() {
+                    return Err(truncated());
+                }
+            }
+            b"VP8 " | b"VP8L" => {
+                let frame = Frame::find(chunks(payload)).ok_or_else(no_image)?;
+                return Ok(Self { width: frame.width, height: frame.height, frame, exif_orientation: 1 });
+            }
+            _ => return Err(undecodable("its first chunk is wrong")),
+        }
+        let size = |at| u24(first, at).map(|v| v + 1).ok_or_else(truncated);
+        let (width, height) = (size(4)?, size(7)?);
+        let animated = first.first().is_some_and(|flags| flags & ANIMATION_FLAG != 0);
+        let frame = if animated {
+            let (_, data) = chunks(payload).find(|(kind, _)| *kind == b"ANMF").ok_or_else(no_image)?;
+            let place = |at| u24(data, at).map(|v| v * 2).ok_or_else(no_image);
+            let size = |at| u24(data, at).map(|v| v + 1).ok_or_else(no_image);
+            let inner = data.get(16..).unwrap_or_default();
+            let mut frame = Frame::find(chunks(inner)).ok_or_else(no_image)?;
+            (frame.left, frame.top) = (place(0)?, place(3)?);
+            if (size(6)?, size(9)?) != (frame.width, frame.height) {
+                return Err(undecodable("its frame sizes disagree"));
+            }
+            frame
+        } else {
+            // One image, after its alpha: libwebp refuses anything else.
+            let count = |kinds: &[&[u8; 4]]| chunks(payload).filter(|c| kinds.contains(&c.0)).count();
+            let frame = Frame::find(chunks(payload)).ok_or_else(no_image)?;
+            let alphas = usize::from(frame.alpha.is_some());
+            if count(&[b"VP8 ", b"VP8L"]) != 1 || count(&[b"ALPH"]) != alphas {
+                return Err(undecodable("it holds more than one image"));
+            }
+            frame
+        };
+        let fits = if animated {
+            frame.left + frame.width <= width && frame.top + frame.height <= height
+        } else {
+            (frame.width, frame.height) == (width, height)
+        };
+        if !fits {
+            return Err(undecodable("its image does not fit its canvas"));
+        }
+        let exif_orientation = chunks(payload)
+            .find(|(kind, _)| *kind == b"EXIF")
+            .map_or(1, |(_, data)| ifd::exif_orientation(data.strip_prefix(b"Exif\0\0").unwrap_or(data)));
+        Ok(Self { width, height, frame, exif_orientation })
+    }
+}
+
+pub(super) fn inspect(bytes: &[u8]) -> Result<Header, ImageError> {
+    let container = Container::parse(bytes)?;
+    Ok(Header {
+        format: Format::WebP,
+        width: container.width,
+        height: container.height,
+        exif_orientation: container.exif_orientation,
+        encoding: if container.frame.lossy { Encoding::Lossy { quality: None } } else { Encoding::Lossless },
+    })
+}
+
+pub(super) fn decode(
+    bytes: &[u8],
+    header: &Header,
+    buffer: &mut Vec<u8>,
+    sink: &mut dyn RowSink,
+) -> Result<(), ImageError> {
+    let damaged = |_| undecodable("its data is damaged or truncated");
+    let Container { frame, .. } = Container::parse(bytes)?;
+    let still = frame.to_still();
+    let mut decoder = WebPDecoder::new(Cursor::new(&still)).map_err(damaged)?;
+    if decoder.dimensions() != (frame.width, frame.height) {
+        return Err(undecodable("its frame sizes disagree"));
+    }
+    let samples = if decoder.has_alpha() { 4 } else { 3 };
+    let frame_row = frame.width as usize * samples;
+    buffer.resize(frame_row * frame.height as usize, 0);
+    decoder.read_image(buffer).map_err(damaged)?;
+
+    let mut rows = buffer.chunks_exact(frame_row);
+    let mut rgb = vec![0; header.width as usize * 3];
+    for y in 0..header.height {
+        let covered = (frame.top..frame.top + frame.height).contains(&y);
+        let left = frame.left as usize * 3;
+        let place = rgb.get_mut(left..left + frame.width as usize * 3);
+        match (rows.next_if(covered), place) {
+            (Some(row), Some(place)) => colour::first_three_row(row, samples, place),
+            _ => rgb.fill(0),
+        }
+        sink.row(&rgb);
+    }
+    Ok(())
+}
+
+/// Takes the next item only when told to.
+trait NextIf: Iterator {
+    fn next_if(&mut self, wanted: bool) -> Option<Self::Item> {
+        if wanted { self.next() } else { None }
+    }
+}
+
+impl<I: Iterator> NextIf for I {}

@@ -1,0 +1,349 @@
+//! Every metric the service exports, in one struct: the doc comment of a field says what it means, its
+//! Prometheus help is the same sentence.
+//!
+//! A `Metrics` owns its registry, so several apps can live in one process. Every series whose labels are
+//! known beforehand exists from the start: a dashboard never meets a hole.
+
+use std::time::Duration;
+
+use prometheus::{
+    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+    core::Collector,
+};
+
+use crate::{error::Code, model::Manifest};
+
+/// Bucket bounds in seconds for a service whose answers take 1 ms to 10 s.
+const SECONDS: &[f64] = &[
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0,
+    10.0,
+];
+
+/// Content type of [`Metrics::encode`].
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// A part of an image's way that is timed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// The body's bytes arrive.
+    Read,
+    /// Bytes become 256x256 pixels.
+    Decode,
+    /// The pixels wait for a session.
+    Queue,
+    /// The batch runs.
+    Inference,
+    /// From the request's head to its answer.
+    Total,
+}
+
+impl Stage {
+    const ALL: [Self; 5] = [Self::Read, Self::Decode, Self::Queue, Self::Inference, Self::Total];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Decode => "decode",
+            Self::Queue => "queue",
+            Self::Inference => "inference",
+            Self::Total => "total",
+        }
+    }
+}
+
+/// How an image's stay ended: exactly one for each image that came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was judged.
+    Scored,
+    /// It was refused for what it is: no image, too large, undecodable.
+    Rejected,
+    /// It was refused for want of capacity, or because the server drains.
+    Shed,
+    /// Its deadline passed.
+    Expired,
+    /// Its client left.
+    Cancelled,
+    /// The server failed on it.
+    Failed,
+}
+
+impl Outcome {
+    /// Every outcome.
+    pub const ALL: [Self; 6] = [Self::Scored, Self::Rejected, Self::Shed, Self::Expired, Self::Cancelled, Self::Failed];
+
+    /// The label's value.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Scored => "scored",
+            Self::Rejected => "rejected",
+            Self::Shed => "shed",
+            Self::Expired => "expired",
+            Self::Cancelled => "cancelled",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// The outcome that an error stands for.
+    pub const fn of(code: Code) -> Self {
+        match code {
+            Code::Overloaded | Code::Draining | Code::NotReady => Self::Shed,
+            Code::DeadlineExceeded => Self::Expired,
+            Code::InferenceFailed => Self::Failed,
+            _ => Self::Rejected,
+        }
+    }
+}
+
+/// Why a batch was released to a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Release {
+    /// It reached the largest size.
+    Full,
+    /// A session was free and this is what was there.
+    Idle,
+}
+
+impl Release {
+    const ALL: [Self; 2] = [Self::Full, Self::Idle];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Idle => "idle",
+        }
+    }
+}
+
+/// All metrics of one app.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Requests answered, by route template, method and status.
+    pub http_requests: IntCounterVec,
+    /// Seconds from a request's head to its answer, by route template.
+    pub http_request_duration: HistogramVec,
+    /// Errors answered, by code.
+    pub errors: IntCounterVec,
+    warnings: IntCounterVec,
+    images: IntCounterVec,
+    verdicts: IntCounterVec,
+    /// Scores given: the distribution shifts when the uploads or the forgeries do.
+    pub score: Histogram,
+    stage_duration: HistogramVec,
+    /// Images in a batch.
+    pub batch_size: Histogram,
+    batches: IntCounterVec,
+    /// Images that wait for a session.
+    pub queue_images: IntGauge,
+    /// Images admitted and not yet answered.
+    pub images_in_flight: IntGauge,
+    /// Bytes of request bodies held.
+    pub admitted_bytes: IntGauge,
+    /// Pixels of images being decoded.
+    pub decode_pixels_in_flight: IntGauge,
+    /// Sessions that can run a batch.
+    pub sessions: IntGauge,
+    session_busy_seconds: prometheus::Counter,
+}
+
+/// What `lfm_build_info` and `lfm_model_info` say.
+#[derive(Debug, Clone)]
+pub struct Identity<'a> {
+    /// The model that is served.
+    pub manifest: &'a Manifest,
+    /// Execution provider of the sessions, e.g. `cpu`.
+    pub provider: &'a str,
+    /// Version of ONNX Runtime.
+    pub ort_version: &'a str,
+}
+
+impl Metrics {
+    /// Creates and registers everything. `routes` are the (template, method) pairs that exist, each with
+    /// every status it can answer.
+    ///
+    /// # Errors
+    /// If two metrics share a name: a mistake in this file.
+    pub fn new(
+        identity: &Identity<'_>,
+        routes: impl IntoIterator<Item = (&'static str, &'static str, Vec<u16>)>,
+    ) -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        let add = Register(&registry);
+        registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+
+        add.info(
+            "lfm_build_info",
+            "Version, revision and ONNX Runtime of this server; always 1.",
+            &[
+                ("version", env!("CARGO_PKG_VERSION")),
+                ("revision", crate::REVISION),
+                ("ort_version", identity.ort_version),
+            ],
+        )?;
+        add.info(
+            "lfm_model_info",
+            "The model that is served; always 1.",
+            &[
+                ("model", &identity.manifest.name),
+                ("version", &identity.manifest.version),
+                ("digest", &identity.manifest.digest),
+                ("execution_provider", identity.provider),
+                ("precision", "fp32"),
+            ],
+        )?;
+
+        let metrics = Self {
+            http_requests: add.counters(
+                "lfm_http_requests_total",
+                "Requests answered, by route template, method and status.",
+                &["route", "method", "status"],
+            )?,
+            http_request_duration: add.histograms(
+                "lfm_http_request_duration_seconds",
+                "Seconds from a request's head to its answer, by route template.",
+                &["route"],
+            )?,
+            errors: add.counters("lfm_errors_total", "Errors answered, by code.", &["code"])?,
+            warnings: add.counters("lfm_warnings_total", "Warnings given with a verdict.", &["warning"])?,
+            images: add.counters("lfm_images_total", "Images that came in, by how their stay ended.", &["outcome"])?,
+            verdicts: add.counters("lfm_verdicts_total", "Verdicts given.", &["verdict"])?,
+            score: add.register(Histogram::with_opts(
+                HistogramOpts::new("lfm_score", "Scores given (probability of fake), for drift.")
+                    .buckets((1..=20).map(|i| f64::from(i) / 20.0).collect()),
+            )?)?,
+            stage_duration: add.histograms(
+                "lfm_stage_duration_seconds",
+                "Seconds that an image spends in a stage.",
+                &["stage"],
+            )?,
+            batch_size: add.register(Histogram::with_opts(
+                HistogramOpts::new("lfm_batch_size", "Images in a batch.")
+                    .buckets(vec![1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 64.0, 128.0]),
+            )?)?,
+            batches: add.counters("lfm_batches_total", "Batches run, by why they were released.", &["reason"])?,
+            queue_images: add.gauge("lfm_queue_images", "Images that wait for a session.")?,
+            images_in_flight: add.gauge("lfm_images_in_flight", "Images admitted and not yet answered.")?,
+            admitted_bytes: add.gauge("lfm_admitted_bytes", "Bytes of request bodies held.")?,
+            decode_pixels_in_flight: add.gauge("lfm_decode_pixels_in_flight", "Pixels of images being decoded.")?,
+            sessions: add.gauge("lfm_sessions", "Sessions that can run a batch.")?,
+            session_busy_seconds: add.register(prometheus::Counter::new(
+                "lfm_session_busy_seconds_total",
+                "Seconds that sessions spent running batches, summed over sessions.",
+            )?)?,
+            registry: registry.clone(),
+        };
+        metrics.fill(routes);
+        Ok(metrics)
+    }
+
+    /// Makes every series with known labels exist.
+    fn fill(&self, routes: impl IntoIterator<Item = (&'static str, &'static str, Vec<u16>)>) {
+        for (route, method, statuses) in routes {
+            self.http_request_duration.with_label_values(&[route]);
+            for status in statuses {
+                self.http_requests.with_label_values(&[route, method, &status.to_string()]);
+            }
+        }
+        for code in Code::ALL {
+            self.errors.with_label_values(&[code.as_str()]);
+        }
+        for outcome in Outcome::ALL {
+            self.images.with_label_values(&[outcome.as_str()]);
+        }
+        for stage in Stage::ALL {
+            self.stage_duration.with_label_values(&[stage.as_str()]);
+        }
+        for reason in Release::ALL {
+            self.batches.with_label_values(&[reason.as_str()]);
+        }
+        for verdict in crate::verdict::Verdict::ALL {
+            self.verdicts.with_label_values(&[verdict.as_str()]);
+        }
+        for warning in crate::verdict::Warning::ALL {
+            self.warnings.with_label_values(&[warning.as_str()]);
+        }
+    }
+
+    /// One image's time in a stage.
+    pub fn stage(&self, stage: Stage, spent: Duration) {
+        self.stage_duration.with_label_values(&[stage.as_str()]).observe(spent.as_secs_f64());
+    }
+
+    /// One image's stay ended.
+    pub fn image(&self, outcome: Outcome) {
+        self.images.with_label_values(&[outcome.as_str()]).inc();
+    }
+
+    /// One batch ran.
+    pub fn batch(&self, reason: Release, size: usize, busy: Duration) {
+        self.batches.with_label_values(&[reason.as_str()]).inc();
+        self.batch_size.observe(size as f64);
+        self.session_busy_seconds.inc_by(busy.as_secs_f64());
+    }
+
+    /// One judgement was given.
+    pub fn judged(&self, judgement: &crate::verdict::Judgement) {
+        self.verdicts.with_label_values(&[judgement.verdict.as_str()]).inc();
+        self.score.observe(judgement.score);
+        for warning in &judgement.warnings {
+            self.warnings.with_label_values(&[warning.as_str()]).inc();
+        }
+    }
+
+    /// Prometheus text, see [`CONTENT_TYPE`].
+    ///
+    /// # Errors
+    /// If the encoder fails, which it does only on metrics without a name.
+    pub fn encode(&self) -> prometheus::Result<Vec<u8>> {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+}
+
+/// Creates metrics and registers them in one go.
+struct Register<'a>(&'a Registry);
+
+impl Register<'_> {
+    fn register<C: Collector + Clone + 'static>(&self, collector: C) -> prometheus::Result<C> {
+        self.0.register(Box::new(collector.clone()))?;
+        Ok(collector)
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
+        self.register(IntCounterVec::new(Opts::new(name, help), labels)?)
+    }
+
+    fn histograms(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<HistogramVec> {
+        self.register(HistogramVec::new(HistogramOpts::new(name, help).buckets(SECONDS.to_vec()), labels)?)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
+        self.register(IntGauge::new(name, help)?)
+    }
+
+    fn info(&self, name: &str, help: &str, labels: &[(&str, &str)]) -> prometheus::Result<()> {
+        let opts = labels.iter().fold(Opts::new(name, help), |opts, (key, value)| opts.const_label(*key, *value));
+        self.register(Gauge::with_opts(opts)?)?.set(1.0);
+        Ok(())
+    }
+}
+
+/// Counts one up for as long as it lives: a cancelled future still gives back.
+#[derive(Debug)]
+pub struct Held(IntGauge, i64);
+
+impl Held {
+    /// Adds `amount` to the gauge until dropped.
+    pub fn new(gauge: &IntGauge, amount: i64) -> Self {
+        gauge.add(amount);
+        Self(gauge.clone(), amount)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.sub(self.1);
+    }
+}

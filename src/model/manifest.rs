@@ -1,0 +1,154 @@
+//! `manifest.json`: what a model folder says of itself. `models/README.md` describes every field.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Deserializer};
+use sha2::{Digest, Sha256};
+
+use crate::{image::Preprocessing, verdict::Warning};
+
+/// The version of the manifest's own shape that this program reads.
+const FORMAT_VERSION: u32 = 1;
+
+/// The graph with `lfm:TopKPooling`, run on the CPU.
+pub(super) const GRAPH: &str = "lfm.onnx";
+
+/// A model folder's description, checked.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Manifest {
+    format_version: u32,
+    /// Name of the model.
+    pub name: String,
+    /// Version of the model.
+    pub version: String,
+    /// `sha256:` and the digest of the weights: the same for all graphs of one set of weights.
+    pub digest: String,
+    files: BTreeMap<String, FileEntry>,
+    /// Values taken from each of the 64 maps.
+    pub k: usize,
+    /// How an image becomes 256x256.
+    #[serde(deserialize_with = "preprocessing")]
+    pub preprocessing: Preprocessing,
+    /// Score above which an image is fake.
+    pub threshold: f64,
+    /// Scores between which it is uncertain: open interval `[low, high]`.
+    pub band: Option<[f64; 2]>,
+    /// Warnings that make the verdict uncertain.
+    pub voiding: Vec<Warning>,
+    /// JPEG or WebP quality (1 to 100) below which `lossy_source` is given; none: it never is.
+    #[serde(default)]
+    pub lossy_below_quality: Option<u8>,
+    /// What the licences of the training data allow.
+    pub licence_class: String,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct FileEntry {
+    sha256: String,
+}
+
+/// `image/` is pure and knows no serde, so its enum is read here.
+fn preprocessing<'de, D: Deserializer<'de>>(value: D) -> Result<Preprocessing, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Name {
+        Resize,
+        Crop,
+    }
+    Ok(match Name::deserialize(value)? {
+        Name::Resize => Preprocessing::Resize,
+        Name::Crop => Preprocessing::Crop,
+    })
+}
+
+/// Why a model folder cannot be used: one line, for the operator.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// A file cannot be read.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The manifest is no manifest.
+    #[error("{path} is not a model manifest: {reason}")]
+    Invalid {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// A file is not the one that the manifest was written for.
+    #[error("{path} does not match its manifest: sha256 is {found}, the manifest says {expected}")]
+    Tampered {
+        /// Which.
+        path: PathBuf,
+        /// The file's hash.
+        found: String,
+        /// The manifest's.
+        expected: String,
+    },
+}
+
+impl Manifest {
+    /// Reads and checks `folder/manifest.json`.
+    ///
+    /// # Errors
+    /// If it cannot be read or does not hold what this program needs.
+    pub fn read(folder: &Path) -> Result<Self, ManifestError> {
+        let path = folder.join("manifest.json");
+        let text = fs::read(&path).map_err(|source| ManifestError::Read { path: path.clone(), source })?;
+        let invalid = |reason: String| ManifestError::Invalid { path: path.clone(), reason };
+        let manifest: Self = serde_json::from_slice(&text).map_err(|error| invalid(error.to_string()))?;
+        manifest.check().map_err(invalid)?;
+        Ok(manifest)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let score = 0.0..=1.0;
+        if self.format_version != FORMAT_VERSION {
+            return Err(format!("format_version is {}, this program reads {FORMAT_VERSION}", self.format_version));
+        }
+        if !score.contains(&self.threshold) {
+            return Err(format!("threshold {} is not between 0 and 1", self.threshold));
+        }
+        if let Some([low, high]) = self.band
+            && !(score.contains(&low) && score.contains(&high) && low <= high)
+        {
+            return Err(format!("band [{low}, {high}] is no interval between 0 and 1"));
+        }
+        if !self.files.contains_key(GRAPH) {
+            return Err(format!("files does not list {GRAPH}"));
+        }
+        Ok(())
+    }
+
+    /// Reads one of the folder's files and holds it against the manifest's hash.
+    ///
+    /// # Errors
+    /// If the manifest does not list it, it cannot be read, or it is another one.
+    pub fn read_file(&self, folder: &Path, name: &str) -> Result<Vec<u8>, ManifestError> {
+        let path = folder.join(name);
+        let entry = self.files.get(name).ok_or_else(|| ManifestError::Invalid {
+            path: folder.join("manifest.json"),
+            reason: format!("files does not list {name}"),
+        })?;
+        let bytes = fs::read(&path).map_err(|source| ManifestError::Read { path: path.clone(), source })?;
+        let found = crate::hex(&Sha256::digest(&bytes));
+        if found != entry.sha256 {
+            return Err(ManifestError::Tampered { path, found, expected: entry.sha256.clone() });
+        }
+        Ok(bytes)
+    }
+
+    /// Names of the files that the manifest lists.
+    pub fn file_names(&self) -> impl Iterator<Item = &str> {
+        self.files.keys().map(String::as_str)
+    }
+}

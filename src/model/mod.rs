@@ -1,0 +1,41 @@
+//! The model: its manifest, its session in ONNX Runtime, the custom operator. Only this module knows `ort`.
+
+mod manifest;
+pub mod op;
+pub mod runtime;
+mod session;
+
+use std::future::Future;
+
+pub use manifest::{Manifest, ManifestError};
+pub use session::{OnnxModel, SessionOptions};
+
+use crate::image::Pixels;
+
+/// What the network says of one image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Output {
+    /// Log-odds of fake.
+    pub logit: f32,
+    /// The Top-K values, (64, K) row-major, descending in each row.
+    pub topk_values: Box<[f32]>,
+    /// Where they stand in the 30x30 map (row * 30 + column), (64, K) row-major.
+    pub topk_indices: Box<[i64]>,
+}
+
+/// Why a run failed, for the log: a client is only told that it did.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{0}")]
+pub struct RunError(pub String);
+
+/// Something that judges batches of pixels, one batch at a time.
+///
+/// The pipeline knows no more of the model than this, so that a fake takes its place in tests.
+pub trait Model: Send + 'static {
+    /// The most images that one run takes.
+    fn max_batch_size(&self) -> usize;
+
+    /// Runs one batch; the outputs come in its order. The future may be awaited for long but never
+    /// blocks its thread.
+    fn run(&mut self, batch: Vec<Pixels>) -> impl Future<Output = Result<Vec<Output>, RunError>> + Send;
+}

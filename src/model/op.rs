@@ -1,0 +1,156 @@
+//! `lfm:TopKPooling`, the operator that ONNX Runtime calls for the Top-K of every feature map.
+//!
+//! Input: float32 (N, C, H, W). Attribute: `k`, an integer from 1 to H*W. Outputs: `values` float32
+//! (N, C, k) and `indices` int64 (N, C, k), each index into the flattened H*W map, in the order
+//! that [`crate::topk`] documents. N may be 0.
+//!
+//! Rows are not spread over ONNX Runtime's threads: all of them cost about a thousandth of the
+//! network's run, and a session mostly has one thread.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use ort::{
+    operator::{
+        ComputeContext, Kernel, KernelContext, Operator, OperatorDomain, OperatorInput, OperatorOutput,
+        ShapeInferenceContext,
+    },
+    value::{Shape, SymbolicDimensions, TensorElementType, ValueType},
+};
+
+use crate::topk;
+
+/// The domain `lfm` with its operator, for `SessionBuilder::with_operators`.
+///
+/// Not `Send`: each session gets its own, made on the thread that builds the session.
+///
+/// # Errors
+/// Those of ONNX Runtime, none of which is expected.
+pub fn operator_domain() -> ort::Result<OperatorDomain> {
+    OperatorDomain::new("lfm")?.add(TopKPooling)
+}
+
+struct TopKPooling;
+
+impl Operator for TopKPooling {
+    type Kernel<'attr> = Pooling;
+
+    fn name(&self) -> &str {
+        "TopKPooling"
+    }
+
+    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
+        [OperatorInput::required(TensorElementType::Float32)]
+    }
+
+    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
+        [OperatorOutput::required(TensorElementType::Float32), OperatorOutput::required(TensorElementType::Int64)]
+    }
+
+    fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<Pooling> {
+        without_unwinding(|| Pooling::new(context))
+    }
+
+    fn infer_shape(&self, context: &mut ShapeInferenceContext) -> ort::Result<()> {
+        without_unwinding(|| infer_shape(context))
+    }
+}
+
+/// The operator at one node of a graph.
+struct Pooling {
+    /// For errors: a graph may pool in several places.
+    node: String,
+    k: usize,
+    top_k: topk::Kernel,
+}
+
+impl Kernel for Pooling {
+    fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
+        without_unwinding(|| self.pool(context)).map_err(|error| at_node(&self.node, &error))
+    }
+}
+
+impl Pooling {
+    fn new(context: &KernelContext<'_>) -> ort::Result<Self> {
+        let node = context.node_name()?;
+        let k: Option<i64> = context.get("k");
+        let k = k.ok_or_else(|| at_node(&node, &"the integer attribute k is missing"))?;
+        match usize::try_from(k) {
+            Ok(k) if k > 0 => Ok(Self { node, k, top_k: topk::Kernel::fastest() }),
+            _ => Err(at_node(&node, &format!("k is {k}, must be at least 1"))),
+        }
+    }
+
+    fn pool(&self, context: &ComputeContext) -> ort::Result<()> {
+        let input = required(context.input(0)?)?;
+        let (shape, maps) = input.try_extract_tensor::<f32>()?;
+        let &[n, c, h, w] = &**shape else {
+            let message = format!("the input has the shape {shape}, must be (N, C, H, W)");
+            return Err(ort::Error::new(message));
+        };
+        // An empty batch may come with sides whose product overflows.
+        let map_len = h.checked_mul(w).and_then(|len| usize::try_from(len).ok());
+        let map_len = map_len.ok_or_else(|| ort::Error::new("H*W is out of range"))?;
+        if self.k > map_len {
+            // Before the outputs are allocated: a wrong k may be large.
+            let (k, row_len) = (self.k, map_len);
+            return Err(ort::Error::wrap(topk::TopKError::K { k, row_len }));
+        }
+        let pooled = [n, c, self.k as i64];
+        let mut values = required(context.output(0, pooled)?)?;
+        let mut indices = required(context.output(1, pooled)?)?;
+        let (_, values) = values.try_extract_tensor_mut::<f32>()?;
+        let (_, indices) = indices.try_extract_tensor_mut::<i64>()?;
+        self.top_k.top_k(self.k, map_len, maps, values, indices).map_err(ort::Error::wrap)
+    }
+}
+
+fn infer_shape(context: &mut ShapeInferenceContext) -> ort::Result<()> {
+    // Nothing is reported here: ONNX Runtime 1.31 swallows (and leaks) an error of the inference,
+    // and leaks memory when given a negative dimension. The kernel finds whatever is wrong.
+    let Some(k) = context.attr::<i64>("k").ok().filter(|&k| k > 0) else {
+        return Ok(());
+    };
+    let inputs = context.inputs();
+    let Some(ValueType::Tensor { shape, dimension_symbols, .. }) = inputs.first() else {
+        return Ok(());
+    };
+    // A rank that is not known yet shows as 0.
+    let (&[n, c, _, _], [n_symbol, c_symbol, ..]) = (&**shape, &**dimension_symbols) else {
+        return Ok(());
+    };
+    for (output, ty) in [TensorElementType::Float32, TensorElementType::Int64].into_iter().enumerate() {
+        let symbols = [n_symbol.clone(), c_symbol.clone(), String::new()];
+        let pooled =
+            ValueType::Tensor { ty, shape: Shape::new([n, c, k]), dimension_symbols: SymbolicDimensions::new(symbols) };
+        context.set_output(output, &pooled)?;
+    }
+    Ok(())
+}
+
+/// An input or output that the operator declares as required.
+fn required<T>(value: Option<T>) -> ort::Result<T> {
+    value.ok_or_else(|| ort::Error::new("a required input or output is missing"))
+}
+
+fn at_node(node: &str, error: &dyn std::fmt::Display) -> ort::Error {
+    ort::Error::new(format!("lfm:TopKPooling node \"{node}\": {error}"))
+}
+
+/// Turns a panic into an error: unwinding into ONNX Runtime's C++ aborts the process.
+fn without_unwinding<T>(f: impl FnOnce() -> ort::Result<T>) -> ort::Result<T> {
+    // The state is not used after a panic: a failed kernel is not created, a failed run is dropped.
+    catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|_| Err(ort::Error::new("panicked")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Uses ONNX Runtime at ORT_DYLIB_PATH: an `ort::Error` is made by the library.
+    #[test]
+    fn a_panic_becomes_an_error_that_names_the_node() {
+        let result = without_unwinding(|| -> ort::Result<()> { panic!("in a kernel") });
+        let error = result.map_err(|error| at_node("pool", &error)).unwrap_err();
+        assert_eq!(error.message(), "lfm:TopKPooling node \"pool\": panicked");
+    }
+}

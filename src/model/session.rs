@@ -1,0 +1,192 @@
+//! A session of ONNX Runtime on a thread of its own.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, mpsc},
+    thread,
+};
+
+use ort::{
+    ep,
+    session::{Session, builder::GraphOptimizationLevel},
+    value::TensorRef,
+};
+use tokio::sync::oneshot;
+
+use super::{Manifest, Model, Output, RunError, manifest, op, runtime};
+use crate::{
+    config::ModelConfig,
+    image::{Pixels, SIDE},
+};
+
+/// Maps that the network pools, each giving `k` values.
+const MAPS: usize = 64;
+
+/// What a session is made from: read and checked once, shared by all sessions and their rebuilds.
+#[derive(Debug, Clone)]
+pub struct SessionOptions {
+    graph: Arc<[u8]>,
+    manifest: Arc<Manifest>,
+    config: ModelConfig,
+    max_batch_size: usize,
+}
+
+impl SessionOptions {
+    /// Reads the model folder.
+    ///
+    /// # Errors
+    /// One line for the operator: the folder, the manifest or a graph is missing or wrong.
+    pub fn read(config: &ModelConfig, max_batch_size: usize) -> Result<Self, anyhow::Error> {
+        let folder = find_folder(config.model.as_deref())?;
+        let manifest = Manifest::read(&folder)?;
+        let graph = manifest.read_file(&folder, manifest::GRAPH)?;
+        Ok(Self { graph: graph.into(), manifest: Arc::new(manifest), config: config.clone(), max_batch_size })
+    }
+
+    /// The model's manifest.
+    pub fn manifest(&self) -> &Arc<Manifest> {
+        &self.manifest
+    }
+}
+
+/// The model folder: as given, else beside the executable, else the checkout's.
+fn find_folder(given: Option<&Path>) -> Result<PathBuf, anyhow::Error> {
+    if let Some(folder) = given {
+        return Ok(folder.to_path_buf());
+    }
+    let beside = crate::beside_executable("../share/lfm-serve/model");
+    let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
+    let places: Vec<_> = beside.into_iter().chain([checkout]).collect();
+    places.iter().find(|folder| folder.join("manifest.json").is_file()).cloned().ok_or_else(|| {
+        let places = places.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
+        anyhow::anyhow!("no model found: looked at {places}. Give --model DIR (LFM_MODEL)")
+    })
+}
+
+type Call = (Vec<Pixels>, oneshot::Sender<Result<Vec<Output>, RunError>>);
+
+/// The model as a session worker sees it: calls go to a thread that owns the session, because
+/// `Session::run` blocks and takes `&mut self` on purpose (pykeio/ort issues 402, 447).
+#[derive(Debug)]
+pub struct OnnxModel {
+    calls: mpsc::Sender<Call>,
+    max_batch_size: usize,
+}
+
+impl OnnxModel {
+    /// Starts a session's thread and waits until the session has run a batch of each size it will meet.
+    ///
+    /// Blocks for the time a session takes to build and warm up: call it off the async runtime.
+    ///
+    /// # Errors
+    /// One line for the operator: no ONNX Runtime, a graph that does not load or does not run.
+    pub fn start(options: &SessionOptions) -> Result<Self, anyhow::Error> {
+        let (calls, inbox) = mpsc::channel::<Call>();
+        let (ready, started) = mpsc::channel();
+        let max_batch_size = options.max_batch_size;
+        let options = options.clone();
+        thread::Builder::new().name("session".into()).spawn(move || {
+            // The session is built on the thread that runs it: an operator domain is not `Send`.
+            match Runner::new(&options).and_then(|mut runner| runner.warm_up().map(|()| runner)) {
+                Ok(mut runner) => {
+                    let _ = ready.send(Ok(()));
+                    for (batch, reply) in inbox {
+                        // A caller that no longer waits is no reason to stop.
+                        let _ = reply.send(runner.run(&batch));
+                    }
+                }
+                Err(error) => drop(ready.send(Err(error))),
+            }
+        })?;
+        started.recv().unwrap_or_else(|_| Err(anyhow::anyhow!("the session's thread ended while starting")))?;
+        Ok(Self { calls, max_batch_size })
+    }
+}
+
+impl Model for OnnxModel {
+    fn max_batch_size(&self) -> usize {
+        self.max_batch_size
+    }
+
+    async fn run(&mut self, batch: Vec<Pixels>) -> Result<Vec<Output>, RunError> {
+        let gone = || RunError("the session's thread has ended".into());
+        let (reply, answer) = oneshot::channel();
+        self.calls.send((batch, reply)).map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+}
+
+/// The session and the buffer its input is gathered in.
+struct Runner {
+    session: Session,
+    k: usize,
+    input: Vec<u8>,
+    max_batch_size: usize,
+}
+
+impl Runner {
+    fn new(options: &SessionOptions) -> Result<Self, anyhow::Error> {
+        let environment = runtime::environment(options.config.ort_library.as_deref())?;
+        let session = build(environment, options).map_err(|error| {
+            anyhow::anyhow!("ONNX Runtime cannot load the model's {}: {}", manifest::GRAPH, runtime::one_line(&error))
+        })?;
+        Ok(Self { session, k: options.manifest.k, input: Vec::new(), max_batch_size: options.max_batch_size })
+    }
+
+    /// Runs once at the smallest and the largest batch, so that the first request finds the arena grown
+    /// and a graph that does not fit fails at start-up.
+    fn warm_up(&mut self) -> Result<(), anyhow::Error> {
+        let black = Pixels::new(vec![0; Pixels::LEN]).ok_or_else(|| anyhow::anyhow!("an input has another size"))?;
+        for size in [1, self.max_batch_size] {
+            self.run(&vec![black.clone(); size]).map_err(|error| anyhow::anyhow!("the model does not run: {error}"))?;
+        }
+        Ok(())
+    }
+
+    fn run(&mut self, batch: &[Pixels]) -> Result<Vec<Output>, RunError> {
+        let side = SIDE as usize;
+        self.input.clear();
+        for pixels in batch {
+            self.input.extend_from_slice(pixels.as_bytes());
+        }
+        let failed = |error: ort::Error| RunError(runtime::one_line(&error));
+        let input =
+            TensorRef::from_array_view(([batch.len(), side, side, 3], self.input.as_slice())).map_err(failed)?;
+        let outputs = self.session.run(ort::inputs!["pixels" => input]).map_err(failed)?;
+        let get = |name: &str| outputs.get(name).ok_or_else(|| RunError(format!("the graph has no output {name}")));
+        let (_, logits) = get("logit")?.try_extract_tensor::<f32>().map_err(failed)?;
+        let (_, values) = get("topk_values")?.try_extract_tensor::<f32>().map_err(failed)?;
+        let (_, indices) = get("topk_indices")?.try_extract_tensor::<i64>().map_err(failed)?;
+
+        let per_image = MAPS * self.k;
+        if per_image == 0
+            || logits.len() != batch.len()
+            || values.len() != batch.len() * per_image
+            || indices.len() != values.len()
+        {
+            return Err(RunError("the graph's outputs do not have the shapes of the interface".into()));
+        }
+        let rows = values.chunks_exact(per_image).zip(indices.chunks_exact(per_image));
+        Ok(logits
+            .iter()
+            .zip(rows)
+            .map(|(&logit, (values, indices))| Output {
+                logit,
+                topk_values: values.into(),
+                topk_indices: indices.into(),
+            })
+            .collect())
+    }
+}
+
+fn build(environment: &ort::environment::Environment, options: &SessionOptions) -> ort::Result<Session> {
+    Session::builder(environment)?
+        .with_operators(op::operator_domain()?)?
+        .with_optimization_level(GraphOptimizationLevel::All)?
+        .with_intra_threads(options.config.intra_threads.or_else(|| 1))?
+        .with_inter_threads(1)?
+        // Threads that spin between runs burn the cores that decoding needs.
+        .with_intra_op_spinning(false)?
+        .with_execution_providers([ep::CPU::default().with_arena_allocator(true).build().error_on_failure()])?
+        .commit_from_memory(&options.graph)
+}

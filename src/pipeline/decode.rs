@@ -1,0 +1,92 @@
+//! The decode pool: bytes become the pixels that enter the network, on blocking threads, a bounded number
+//! at a time.
+
+use std::{cell::RefCell, sync::Arc, time::Duration};
+
+use sha2::{Digest, Sha256};
+use tokio::{sync::Semaphore, task::spawn_blocking, time::Instant};
+
+use super::{Budget, Job, PipelineConfig, Upload};
+use crate::{
+    error::{Code, Error},
+    image::{self, Header, Pixels, Scratch},
+    metrics::Metrics,
+};
+
+/// What is known of an image once it is decoded.
+#[derive(Debug, Clone)]
+pub struct ImageFacts {
+    /// What its header says.
+    pub header: Header,
+    /// Size of the file in bytes.
+    pub bytes: usize,
+    /// Hash of the file.
+    pub sha256: [u8; 32],
+    /// Hash of the 256x256 RGB bytes that enter the network, where the configuration asks for it.
+    pub rgb256_sha256: Option<[u8; 32]>,
+    /// Whether the NPR residue is zero everywhere.
+    pub no_signal: bool,
+}
+
+/// The stage.
+#[derive(Debug)]
+pub(super) struct DecodePool {
+    slots: Arc<Semaphore>,
+    pixels: Arc<Budget>,
+    config: Arc<PipelineConfig>,
+}
+
+thread_local! {
+    /// Buffers of a decode thread, reused from image to image.
+    static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch::default());
+}
+
+impl DecodePool {
+    pub(super) fn new(config: PipelineConfig, metrics: &Metrics) -> Self {
+        // Every slot can hold one image of the largest size: the slots bound the pixels, the budget counts them.
+        let most = config.limits.max_pixels.saturating_mul(config.decode_threads as u64);
+        Self {
+            slots: Arc::new(Semaphore::new(config.decode_threads)),
+            pixels: Budget::new(most, metrics.decode_pixels_in_flight.clone()),
+            config: Arc::new(config),
+        }
+    }
+
+    /// Decodes and resizes one image. Dropped while it waits, it leaves nothing behind; dropped while it
+    /// decodes, the decode ends on its thread and the job's share is given back there.
+    pub(super) async fn prepare(&self, job: Job<Upload>) -> Result<(ImageFacts, Job<Pixels>), Error> {
+        let arrived = Instant::now();
+        let slot = Arc::clone(&self.slots).acquire_owned().await;
+        let (config, pixels) = (Arc::clone(&self.config), Arc::clone(&self.pixels));
+        let decoded = spawn_blocking(move || {
+            let _slot = slot;
+            let (facts, input) = decode(&job.payload, &config, &pixels)?;
+            let mut job = job.map(|_| input);
+            job.timings.decode = arrived.elapsed();
+            Ok((facts, job))
+        });
+        decoded.await.unwrap_or_else(|error| {
+            // A decoder that panics takes down its own image and nothing else.
+            tracing::error!(%error, "a decoder panicked");
+            Err(Error::new(Code::UndecodableImage, "the decoder failed on this image"))
+        })
+    }
+}
+
+fn decode(upload: &Upload, config: &PipelineConfig, budget: &Arc<Budget>) -> Result<(ImageFacts, Pixels), Error> {
+    let bytes = &upload.bytes;
+    let header = image::inspect(bytes, &config.limits)?;
+    let claimed = u64::from(header.width) * u64::from(header.height);
+    let _pixels = Budget::take(budget, claimed).ok_or_else(|| {
+        Error::retry(Code::Overloaded, "the server decodes as many pixels as it may hold", Duration::from_secs(1))
+    })?;
+    let pixels = SCRATCH.with_borrow_mut(|scratch| image::prepare(bytes, &header, config.preprocessing, scratch))?;
+    let facts = ImageFacts {
+        header,
+        bytes: bytes.len(),
+        sha256: Sha256::digest(bytes).into(),
+        rgb256_sha256: config.hash_pixels.then(|| Sha256::digest(pixels.as_bytes()).into()),
+        no_signal: image::no_signal(&pixels),
+    };
+    Ok((facts, pixels))
+}

@@ -1,0 +1,188 @@
+//! The program as a user types it.
+
+use std::{fs, path::Path};
+
+use serde_json::Value;
+
+use crate::harness::{Server, golden, program, root, run};
+
+/// A copy of the bundled model folder, to be damaged.
+fn model_copy() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    for file in ["manifest.json", "lfm.onnx", "lfm.std.onnx"] {
+        fs::copy(root().join("models").join(file), folder.path().join(file)).expect("copied");
+    }
+    folder
+}
+
+/// The program ended with status 1 and one line that holds all of `parts`.
+fn assert_one_line(ended: &(Option<i32>, String, String), parts: &[&str]) {
+    let (code, _, log) = ended;
+    assert_eq!(*code, Some(1), "{log}");
+    assert_eq!(log.trim().lines().count(), 1, "{log}");
+    assert!(log.starts_with("lfm-serve: ") && !log.contains("panicked"), "{log}");
+    for part in parts {
+        assert!(log.contains(part), "{part:?} is not in {log}");
+    }
+}
+
+#[test]
+fn help_teaches() {
+    let (code, help, _) = run(&["--help"]);
+    assert_eq!(code, Some(0));
+    for word in ["serve", "score", "evaluate", "healthcheck", "openapi", "curl -F image=@photo.jpg", "LFM_"] {
+        assert!(help.contains(word), "{word} is missing");
+    }
+    let (_, serve, _) = run(&["serve", "--help"]);
+    for flag in ["--listen", "--model", "--max-pixels", "64MP", "LFM_REQUEST_TIMEOUT", "10s", "--drain-delay"] {
+        assert!(serve.contains(flag), "{flag} is missing");
+    }
+    let (_, version, _) = run(&["--version"]);
+    assert!(version.contains(env!("CARGO_PKG_VERSION")) && version.contains("revision"), "{version}");
+}
+
+#[test]
+fn a_missing_or_wrong_library_is_one_line() {
+    let picture = "tests/golden/images/x_coffee_64.png";
+    let missing = run(&["score", "--ort-library", "/nowhere/libonnxruntime.so", picture]);
+    assert_one_line(&missing, &["ONNX Runtime 1.31.1 not found", "/nowhere/libonnxruntime.so", "make vendor"]);
+    let text = run(&["score", "--ort-library", "Cargo.toml", picture]);
+    assert_one_line(&text, &["cannot use the ONNX Runtime library Cargo.toml"]);
+    let libc =
+        ["/lib/x86_64-linux-gnu/libc.so.6", "/usr/lib64/libc.so.6"].into_iter().find(|path| Path::new(path).exists());
+    let foreign =
+        run(&["serve", "--listen", "127.0.0.1:0", "--log-level", "error", "--ort-library", libc.expect("a libc")]);
+    assert_one_line(&foreign, &["it is no ONNX Runtime", "1.31.1"]);
+}
+
+#[test]
+fn a_model_that_is_not_one_is_one_line() {
+    let picture = "tests/golden/images/x_coffee_64.png";
+    let score = |folder: &Path| run(&["score", "--model", &folder.to_string_lossy(), picture]);
+    assert_one_line(&score(Path::new("/nowhere")), &["/nowhere/manifest.json", "No such file"]);
+
+    let tampered = model_copy();
+    let graph = tampered.path().join("lfm.onnx");
+    let mut bytes = fs::read(&graph).expect("the graph");
+    *bytes.last_mut().expect("bytes") ^= 1;
+    fs::write(&graph, bytes).expect("written");
+    assert_one_line(&score(tampered.path()), &["lfm.onnx does not match its manifest", "sha256"]);
+
+    let manifest = |change: fn(&mut Value)| {
+        let folder = model_copy();
+        let path = folder.path().join("manifest.json");
+        let mut manifest: Value = serde_json::from_slice(&fs::read(&path).expect("read")).expect("JSON");
+        change(&mut manifest);
+        fs::write(&path, manifest.to_string()).expect("written");
+        folder
+    };
+    let newer = manifest(|manifest| manifest["format_version"] = 2.into());
+    assert_one_line(&score(newer.path()), &["format_version is 2"]);
+    let threshold = manifest(|manifest| manifest["threshold"] = 7.into());
+    assert_one_line(&score(threshold.path()), &["threshold 7"]);
+    let preprocessing = manifest(|manifest| manifest["preprocessing"] = "squash".into());
+    assert_one_line(&score(preprocessing.path()), &["squash"]);
+}
+
+#[test]
+fn a_port_that_is_taken_is_one_line() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    assert_one_line(&run(&["serve", "--log-level", "error", "--listen", &address]), &["cannot listen on", &address]);
+}
+
+#[test]
+fn bad_settings_are_refused_at_start() {
+    for flags in
+        [["--max-pixels", "many"], ["--sessions", "0"], ["--request-timeout", "10"], ["--log-level", "info=x=y"]]
+    {
+        let (code, _, log) = run(&["serve", flags[0], flags[1]]);
+        assert!(matches!(code, Some(1 | 2)) && log.contains(flags[0].trim_start_matches('-')), "{log}");
+    }
+}
+
+#[test]
+fn score_prints_a_json_line_a_file_and_says_by_its_status_whether_all_went_well() {
+    let (code, out, _) = run(&["score", "tests/golden/images/x_coffee_64.png", "tests/golden/images/x_flat.png"]);
+    assert_eq!(code, Some(0));
+    let lines: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(lines.len(), 2);
+    assert_eq!(lines[0]["path"], "tests/golden/images/x_coffee_64.png");
+    assert_eq!(lines[1]["warnings"], serde_json::json!(["no_signal", "small_source"]));
+    for line in &lines {
+        assert!(line["logit"].is_number() && line["score"].is_number() && line["verdict"].is_string(), "{line}");
+        assert_eq!(line["image"]["rgb256_sha256"].as_str().map(str::len), Some(64));
+    }
+
+    let (code, out, _) =
+        run(&["score", "tests/golden/hostile/text.jpg", "/nowhere.png", "tests/golden/images/x_flat.png"]);
+    assert_eq!(code, Some(2));
+    let codes: Vec<Value> =
+        out.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON")["error"]["code"].clone()).collect();
+    assert_eq!(codes, [Value::from("unsupported_format"), Value::from("bad_request"), Value::Null]);
+}
+
+#[test]
+fn score_takes_folders_and_the_table_is_for_terminals() {
+    let (code, out, _) = run(&["score", "--json", "tests/golden/images"]);
+    let images = fs::read_dir(root().join("tests/golden/images")).expect("the folder").count();
+    assert_eq!(out.lines().count(), images);
+    assert_eq!(code, Some(2), "16-bit grey is refused");
+    let empty = tempfile::tempdir().expect("a folder");
+    assert_one_line(&run(&["score", &empty.path().to_string_lossy()]), &["no images"]);
+}
+
+#[test]
+fn evaluate_counts_per_source_and_their_mean() {
+    let set = tempfile::tempdir().expect("a folder");
+    let put = |place: &str, golden_file: &str| {
+        let path = set.path().join(place);
+        fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+        fs::write(path, golden(golden_file)).expect("written");
+    };
+    put("set/one/0_real/a.png", "images/coffee_rgb.png");
+    put("set/one/1_fake/deeper/b.png", "images/x_coffee_64.png");
+    put("two/0_real/c.jpg", "images/orig_rocket.jpg");
+    put("two/0_real/broken.jpg", "hostile/truncated_60pct.jpg");
+    put("two/0_real/notes.txt", "hostile/text.jpg");
+    let (code, out, log) = run(&["evaluate", &set.path().to_string_lossy()]);
+    assert_eq!(code, Some(2), "{log}");
+    assert!(log.contains("broken.jpg") && log.contains("undecodable_image"), "{log}");
+    let report: Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(report["failed"], 1);
+    assert_eq!(report["sources"]["set/one"]["n"], 2);
+    assert!(report["sources"]["set/one"]["average_precision"].is_number());
+    assert_eq!(report["sources"]["two"]["n"], 1);
+    assert!(
+        report["sources"]["two"]["average_precision"].is_null() && report["sources"]["two"]["fake_accuracy"].is_null()
+    );
+    assert_eq!(report["mean"]["average_precision"], report["sources"]["set/one"]["average_precision"]);
+    assert_one_line(&run(&["evaluate", "tests"]), &["0_real"]);
+}
+
+#[test]
+fn openapi_prints_what_the_server_serves() {
+    let (code, out, _) = run(&["openapi"]);
+    assert_eq!(code, Some(0));
+    assert_eq!(out.trim(), lfm_serve::http::openapi::document().trim());
+}
+
+#[test]
+fn a_server_is_healthy_until_it_is_stopped() {
+    let server = Server::start(&[]);
+    let url = format!("{}/readyz", server.url);
+    assert_eq!(run(&["healthcheck", "--url", &url]).0, Some(0));
+    assert!(server.terminate().success());
+    let (code, _, log) = run(&["healthcheck", "--url", &url]);
+    assert_eq!(code, Some(1));
+    assert!(log.contains("is not healthy"), "{log}");
+}
+
+#[test]
+fn settings_come_from_the_environment_too() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    let output =
+        program().args(["serve", "--log-level", "error"]).env("LFM_LISTEN", &address).output().expect("it runs");
+    assert!(String::from_utf8_lossy(&output.stderr).contains(&address));
+}

@@ -1,0 +1,244 @@
+//! What the tests share: apps on port 0, the program as a process, the folders of reference data.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use clap::Parser;
+use lfm_serve::{app::App, config::ServeConfig, http, model::Manifest};
+use reqwest::{Client, RequestBuilder, Response, StatusCode};
+use serde_json::Value;
+use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+
+use crate::fake::Fake;
+
+/// The checkout.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A golden or hostile file's bytes.
+pub fn golden(path: &str) -> Vec<u8> {
+    let path = root().join("tests/golden").join(path);
+    std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// A picture that every decoder takes: 64x64 PNG.
+pub fn picture() -> Vec<u8> {
+    golden("images/x_coffee_64.png")
+}
+
+/// The reference data beside the checkout; where it is absent the test says so and passes.
+pub fn shared(test: &str) -> Option<PathBuf> {
+    let folder = root().join("../shared");
+    let there = folder.join("reference/golden/golden.json").is_file();
+    if !there {
+        eprintln!("SKIPPED {test}: ../shared is not here");
+    }
+    there.then_some(folder)
+}
+
+/// The published model as `make import` makes it from the published weights, once a test run.
+pub fn published_model(shared: &Path) -> &'static Path {
+    static MODEL: OnceLock<PathBuf> = OnceLock::new();
+    MODEL.get_or_init(|| {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("published-model");
+        let weights = shared.join("reference/weights/lfm_bmvc2025.pth");
+        let made = make_import(&weights, &folder);
+        assert!(made.status.success(), "make import: {}", String::from_utf8_lossy(&made.stderr));
+        folder
+    })
+}
+
+/// `make import`, as a user types it.
+pub fn make_import(weights: &Path, model: &Path) -> std::process::Output {
+    Command::new("make")
+        .arg("import")
+        .arg(format!("WEIGHTS={}", weights.display()))
+        .arg(format!("MODEL={}", model.display()))
+        // A make above this one would hand its job server down.
+        .env_remove("MAKEFLAGS")
+        .current_dir(root())
+        .output()
+        .expect("make runs")
+}
+
+#[derive(Parser)]
+struct Flags {
+    #[command(flatten)]
+    config: ServeConfig,
+}
+
+/// The settings that `lfm-serve serve FLAGS` has.
+pub fn config(flags: &[&str]) -> ServeConfig {
+    let quick: &[&str] = if flags.contains(&"--drain-delay") { &[] } else { &["--drain-delay", "0s"] };
+    Flags::try_parse_from([&["serve"], quick, flags].concat()).expect("the flags are right").config
+}
+
+/// An app in this process, on a real socket, with fakes for sessions.
+pub struct TestApp {
+    pub app: Arc<App>,
+    pub address: SocketAddr,
+    pub client: Client,
+    stop: Option<oneshot::Sender<()>>,
+    serving: JoinHandle<()>,
+}
+
+impl TestApp {
+    /// An app whose sessions are `models`.
+    pub async fn start(models: Vec<Fake>, flags: &[&str]) -> Self {
+        let test = Self::starting(flags).await;
+        let rebuild = models.first().expect("at least one model").rebuild();
+        test.app.start(models, rebuild);
+        test
+    }
+
+    /// An app that serves its probes and is not ready.
+    pub async fn starting(flags: &[&str]) -> Self {
+        let manifest = Arc::new(Manifest::read(&root().join("models")).expect("the bundled manifest"));
+        let app = App::new(config(flags), manifest).expect("an app");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        // A connection a request: none is met that the server is just closing.
+        let client = Client::builder().pool_max_idle_per_host(0).build().expect("a client");
+        let (stop, stopped) = oneshot::channel();
+        let router = http::router(Arc::clone(&app));
+        let serving = tokio::spawn(http::serve(listener, router, Arc::clone(&app), async {
+            let _ = stopped.await;
+        }));
+        Self { app, address, client, stop: Some(stop), serving }
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    pub fn post(&self, path: &str) -> RequestBuilder {
+        self.client.post(self.url(path))
+    }
+
+    pub async fn get(&self, path: &str) -> Response {
+        self.client.get(self.url(path)).send().await.expect("an answer")
+    }
+
+    /// Scores a picture.
+    pub async fn score(&self, bytes: impl Into<reqwest::Body>) -> Response {
+        self.post("/v1/score").body(bytes).send().await.expect("an answer")
+    }
+
+    /// The value of a series in /metrics, by its whole name with labels.
+    pub async fn metric(&self, series: &str) -> f64 {
+        let text = self.get("/metrics").await.text().await.expect("text");
+        let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no series {series} in\n{text}")).parse().expect("a number")
+    }
+
+    /// Asks the app to stop, as SIGTERM does.
+    pub fn begin_stop(&mut self) {
+        drop(self.stop.take());
+    }
+
+    /// Waits until the app has stopped.
+    pub async fn stopped(mut self) {
+        self.begin_stop();
+        self.serving.await.expect("serving ends well");
+    }
+}
+
+/// Checks an error answer, all of it, and returns its `detail`.
+pub async fn assert_problem(response: Response, status: u16, code: &str) -> String {
+    let got = response.status();
+    let content_type = response.headers().get("content-type").cloned();
+    let request_id = response.headers().get("x-request-id").cloned().expect("a request id");
+    let body: Value = response.json().await.expect("a JSON body");
+    assert_eq!(body["code"], code, "{body}");
+    assert_eq!(got, StatusCode::from_u16(status).expect("a status"), "{body}");
+    assert_eq!(content_type.expect("a content type"), "application/problem+json");
+    assert_eq!(body["status"], status);
+    assert_eq!(body["type"], format!("urn:lfm-serve:problem:{code}"));
+    assert_eq!(body["request_id"], request_id.to_str().expect("ASCII"));
+    assert!(body["title"].as_str().is_some_and(|title| !title.is_empty()));
+    body["detail"].as_str().expect("a detail").to_owned()
+}
+
+/// The program, ready to be given arguments, with nothing of the tester's own settings.
+pub fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lfm-serve"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("LFM_") {
+            command.env_remove(name);
+        }
+    }
+    command.current_dir(root());
+    command
+}
+
+/// Runs the program to its end: exit code, standard output, standard error.
+pub fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = program().args(arguments).output().expect("the program runs");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+/// `lfm-serve serve` as a process of its own.
+pub struct Server {
+    process: Child,
+    pub url: String,
+}
+
+impl Server {
+    /// Starts it on a free port and waits for its first line.
+    pub fn start(arguments: &[&str]) -> Self {
+        let mut process = program()
+            .args(["serve", "--listen", "127.0.0.1:0", "--drain-delay", "0s", "--log-level", "warn"])
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().expect("a pipe")).read_line(&mut line).expect("a first line");
+        let Some(url) = line.trim().strip_prefix("listening on ") else {
+            let mut log = String::new();
+            let _ = process.stderr.take().expect("a pipe").read_to_string(&mut log);
+            panic!("the first line is {line:?}; the log:\n{log}");
+        };
+        let url = url.to_owned();
+        Self { process, url }
+    }
+
+    /// Resident memory in bytes.
+    pub fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).expect("a status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+    }
+
+    /// Sends SIGTERM and waits for the end.
+    pub fn terminate(mut self) -> ExitStatus {
+        let id = self.process.id().to_string();
+        let sent = Command::new("kill").args(["-TERM", &id]).status().expect("kill runs");
+        assert!(sent.success());
+        self.process.wait().expect("the process ends")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// A runtime whose clock stands still and jumps when everything waits.
+pub fn paused() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().expect("a runtime")
+}
+
+/// Long enough for anything that should happen: a test that waits for it has failed.
+pub const PATIENCE: Duration = Duration::from_secs(60);

@@ -1,0 +1,13 @@
+//! The integration tests: one binary, one harness. Each file tests one door of the program.
+
+#![allow(unreachable_pub, reason = "a test binary has no outside")]
+
+mod cli;
+mod fake;
+mod golden;
+mod harness;
+mod hostile;
+mod op;
+mod pipeline;
+mod probes;
+mod score;
