@@ -8,7 +8,7 @@ use std::{
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    config::{ModelConfig, ServeConfig},
+    config::{Auto, ModelConfig, ServeConfig},
     error::{Code, Error},
     http,
     metrics::{Identity, Metrics},
@@ -16,10 +16,6 @@ use crate::{
     pipeline::{Pipeline, PipelineConfig, Rebuild},
     shutdown::{Lifecycle, Phase},
 };
-
-/// Images in one CPU batch: measured, larger ones gain nothing (a session's images a second are flat from
-/// one on) and make the first image wait for the last.
-const CPU_BATCH: usize = 4;
 
 /// One service: its model, its pipeline, its metrics. Several can live in one process.
 #[derive(Debug)]
@@ -60,6 +56,7 @@ impl App {
         let config = PipelineConfig {
             max_in_flight: self.config.max_in_flight.or_else(|| (64 * models.len()).max(128)),
             max_admitted_bytes: self.config.max_admitted_bytes.as_u64(),
+            max_queue_delay: self.config.max_queue_delay,
             decode_threads: cpus(),
             limits: self.config.limits.image(),
             preprocessing: self.manifest.preprocessing,
@@ -110,8 +107,8 @@ impl App {
 ///
 /// # Errors
 /// One line for the operator.
-pub fn read_model(config: &ModelConfig, max_batch_size: Option<usize>) -> Result<SessionOptions, anyhow::Error> {
-    SessionOptions::read(config, max_batch_size.unwrap_or(CPU_BATCH))
+pub fn read_model(config: &ModelConfig, max_batch_size: Auto<usize>) -> Result<SessionOptions, anyhow::Error> {
+    SessionOptions::read(config, max_batch_size)
 }
 
 /// Builds and warms up the sessions, side by side; blocks until all of them have run.

@@ -101,7 +101,7 @@ impl From<ImageError> for Error {
             ImageError::Empty => Code::EmptyBody,
             ImageError::UnknownFormat | ImageError::UnsupportedFormat { .. } => Code::UnsupportedFormat,
             ImageError::Undecodable { .. } => Code::UndecodableImage,
-            ImageError::TooLarge { .. } => Code::ImageTooLarge,
+            ImageError::TooLarge { .. } | ImageError::TooLong { .. } => Code::ImageTooLarge,
             ImageError::TooSmall { .. } => Code::ImageTooSmall,
         };
         Self::new(code, error.to_string())

@@ -102,15 +102,21 @@ pub enum Release {
     Full,
     /// A session was free and this is what was there.
     Idle,
+    /// The queue delay was over while further images were still being decoded.
+    Window,
+    /// One more image would have made the run outlast a deadline in it.
+    Deadline,
 }
 
 impl Release {
-    const ALL: [Self; 2] = [Self::Full, Self::Idle];
+    const ALL: [Self; 4] = [Self::Full, Self::Idle, Self::Window, Self::Deadline];
 
     const fn as_str(self) -> &'static str {
         match self {
             Self::Full => "full",
             Self::Idle => "idle",
+            Self::Window => "window",
+            Self::Deadline => "deadline",
         }
     }
 }
@@ -327,23 +333,5 @@ impl Register<'_> {
         let opts = labels.iter().fold(Opts::new(name, help), |opts, (key, value)| opts.const_label(*key, *value));
         self.register(Gauge::with_opts(opts)?)?.set(1.0);
         Ok(())
-    }
-}
-
-/// Counts one up for as long as it lives: a cancelled future still gives back.
-#[derive(Debug)]
-pub struct Held(IntGauge, i64);
-
-impl Held {
-    /// Adds `amount` to the gauge until dropped.
-    pub fn new(gauge: &IntGauge, amount: i64) -> Self {
-        gauge.add(amount);
-        Self(gauge.clone(), amount)
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.0.sub(self.1);
     }
 }

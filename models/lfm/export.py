@@ -2,8 +2,9 @@
 
     python -m lfm.export CHECKPOINT MODEL --val DIR [--final]
 
-The calibration is fitted on the "fit" half of the validation pairs. The manifest's figures come from that half too, and so flatter, unless `--final` opens the "report" half, which
-nothing else reads: once, for the checkpoint that is released.
+The calibration is fitted on the "fit" half of the validation pairs. The manifest's figures come
+from that half too, and so flatter, unless `--final` opens the "report" half, which nothing else
+reads: once, for the checkpoint that is released.
 """
 
 import argparse
@@ -85,15 +86,17 @@ def measure(
     """Fills in the calibration, and from the half `part` figures and histogram."""
     fit, told = ([source.half(name) for source in sources] for name in ("fit", part))
 
-    def both(half: list[Source], weights: dict[str, np.ndarray]) -> dict[str, evaluate.Scored]:
-        scorer = evaluate.make_scorer(graph.build(weights, standard=True))
-        return {
-            "as_stored": evaluate.score(half, scorer, meta.preprocessing),
-            f"jpeg_{JPEG}": evaluate.score(half, scorer, meta.preprocessing, JPEG),
-        }
+    # On images as stored: fakes that lost their traces to a JPEG would draw the threshold down
+    # and make fakes of real photographs.
+    scorer = evaluate.make_scorer(graph.build(weights, standard=True))
+    meta.calibration = platt(evaluate.score(fit, scorer, meta.preprocessing))
 
-    meta.calibration = platt(both(fit, weights))
-    scored = both(told, calibrate(weights, **meta.calibration))
+    weights = calibrate(weights, **meta.calibration)
+    scorer = evaluate.make_scorer(graph.build(weights, standard=True))
+    scored = {
+        name: evaluate.score(told, scorer, meta.preprocessing, jpeg)
+        for name, jpeg in (("as_stored", None), (f"jpeg_{JPEG}", JPEG))
+    }
     meta.metrics = {"split": part}
     for name, images in scored.items():
         meta.metrics[name] = {
@@ -103,19 +106,13 @@ def measure(
     meta.val_score_histogram = histogram(scored["as_stored"])
 
 
-def platt(scored: dict[str, evaluate.Scored]) -> dict[str, float]:
-    """a and b of score = sigmoid(a * logit + b) by logistic regression (Platt 1999) over images as
-    stored and after JPEG, every source and class weighing the same."""
-    values, labels, shares = [], [], []
-    for part in scored.values():
-        for logits, truth in part.values():
-            values.append(logits)
-            labels.append(truth)
-            shares.append(np.where(truth == 1, 1 / (truth == 1).sum(), 1 / (truth == 0).sum()))
+def platt(scored: evaluate.Scored) -> dict[str, float]:
+    """a and b of score = sigmoid(a * logit + b) by logistic regression (Platt 1999), every source
+    and class weighing the same."""
+    logits, labels = (np.concatenate(part) for part in zip(*scored.values(), strict=True))
+    shares = [1 / np.bincount(truth)[truth] for _, truth in scored.values()]
     share = np.concatenate(shares)
-    model = LogisticRegression(C=1.0).fit(
-        np.concatenate(values)[:, None], np.concatenate(labels), share * len(share) / share.sum()
-    )
+    model = LogisticRegression(C=1.0).fit(logits[:, None], labels, share * len(share) / share.sum())
     a, b = float(model.coef_[0, 0]), float(model.intercept_[0])
     if a <= 0:
         raise ValueError("the checkpoint ranks the validation images no better than chance")

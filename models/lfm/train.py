@@ -30,9 +30,9 @@ from lfm.network import LFM, normalise
 
 @dataclass
 class Settings:
-    data: str = "../../shared/data/train"
-    val: str = "../../shared/data/val"
-    out: str = "../runs/lfm"
+    data: str = "../shared/data/train"
+    val: str = "../shared/data/val"
+    out: str = "runs/lfm"
     minutes: float = 60.0  # of training; the schedule follows the clock ...
     steps: int = 0  # ... unless this is given: then runs repeat exactly
     seed: int = 0

@@ -7,6 +7,7 @@ import pickle
 import random
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -241,4 +242,5 @@ def test_it_needs_no_torch(state, tmp_path):
         "from lfm import importer\n"
         f"sys.exit(importer.main([{str(tmp_path / 'w.pth')!r}, {str(tmp_path / 'model')!r}]))"
     )
-    subprocess.run([sys.executable, "-c", code], cwd=os.getcwd(), check=True)
+    root = Path(importer.__file__).parents[1]
+    subprocess.run([sys.executable, "-c", code], cwd=root, check=True)

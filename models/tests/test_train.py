@@ -94,12 +94,11 @@ def test_export_writes_the_whole_manifest(images, trained, tmp_path, capsys, mon
         assert low <= manifest["metrics"][part]["mean"]["average_precision"] <= high
 
 
-def test_platt_recovers_a_shift():
+def test_platt_recovers_a_scale():
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 3, 4000)
     labels = (rng.random(4000) < 1 / (1 + np.exp(-(0.5 * logits + 1)))).astype(int)
-    balance = {"s": (logits, labels)}
-    fitted = export.platt({"as_stored": balance})
+    fitted = export.platt({"s": (logits, labels)})
     assert abs(fitted["a"] - 0.5) < 0.05
     with pytest.raises(ValueError, match="chance"):
-        export.platt({"as_stored": {"s": (-logits, labels)}})
+        export.platt({"s": (-logits, labels)})

@@ -13,7 +13,7 @@ use tokio::{task::spawn_blocking, time::Instant};
 
 use crate::{
     app,
-    config::{LimitsConfig, ModelConfig},
+    config::{Auto, LimitsConfig, ModelConfig},
     error::{Code, Error},
     metrics::{Identity, Metrics},
     model::{Manifest, runtime},
@@ -42,7 +42,7 @@ impl Scorer {
     /// Loads the model.
     pub(super) async fn start(model: &ModelConfig, limits: &LimitsConfig) -> Result<Self, anyhow::Error> {
         // One image a run: the command line asks for throughput, which batches do not raise on a CPU.
-        let options = app::read_model(model, Some(1))?;
+        let options = app::read_model(model, Auto::Fixed(1))?;
         let (build, config) = (options.clone(), model.clone());
         let sessions = spawn_blocking(move || app::start_sessions(&build, &config)).await??;
         let manifest = Arc::clone(options.manifest());
@@ -53,6 +53,7 @@ impl Scorer {
         let config = PipelineConfig {
             max_in_flight: side_by_side,
             max_admitted_bytes: u64::MAX,
+            max_queue_delay: Duration::ZERO,
             decode_threads: app::cpus(),
             limits: limits.image(),
             preprocessing: manifest.preprocessing,

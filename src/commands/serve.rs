@@ -7,18 +7,16 @@ use tokio::{net::TcpListener, task::spawn_blocking};
 
 use crate::{
     app::{self, App},
-    config::{Auto, ServeConfig},
-    http, shutdown, telemetry,
+    config::ServeConfig,
+    http,
+    model::Model,
+    shutdown, telemetry,
 };
 
 pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, anyhow::Error> {
     telemetry::start(&config.log)?;
     let stop = shutdown::stop_signal()?;
-    let batch = match config.max_batch_size {
-        Auto::Auto => None,
-        Auto::Fixed(size) => Some(size),
-    };
-    let options = app::read_model(&config.model, batch)?;
+    let options = app::read_model(&config.model, config.max_batch_size)?;
     let app = App::new(config.clone(), Arc::clone(options.manifest()))?;
     let listener =
         TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
@@ -30,7 +28,7 @@ pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, anyhow::Error> 
         async move {
             let build = options.clone();
             let sessions = spawn_blocking(move || app::start_sessions(&build, &model)).await??;
-            let count = sessions.len();
+            let (count, batch) = (sessions.len(), sessions.first().map_or(0, |session| session.costs().len()));
             app.start(sessions, app::rebuild(options));
             tracing::info!(
                 %address,
@@ -39,6 +37,7 @@ pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, anyhow::Error> 
                 licence_class = app.manifest.licence_class,
                 provider = "cpu",
                 sessions = count,
+                max_batch_size = batch,
                 "ready"
             );
             // Scripts read this line and go on: by now the first request finds a warm model.

@@ -88,9 +88,9 @@ impl From<&ImageFacts> for ImageInfo {
 /// Time spent, in milliseconds.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct TimingsMs {
-    /// Waiting for a decode slot, decoding, resizing.
+    /// Decoding and resizing.
     decode: f64,
-    /// Waiting for a session.
+    /// Waiting, for a decoder and for a session.
     queue: f64,
     /// The run of the image's batch.
     inference: f64,

@@ -167,12 +167,14 @@ fn masked(masks: [u32; 4], bits: u32) -> Option<Pixels> {
 
 pub(super) fn inspect(bytes: &[u8]) -> Result<Header, ImageError> {
     let bitmap = Bitmap::parse(bytes)?;
+    let pixels = u64::from(bitmap.width) * u64::from(bitmap.height);
     Ok(Header {
         format: Format::Bmp,
         width: bitmap.width,
         height: bitmap.height,
         exif_orientation: 1,
         encoding: Encoding::Lossless,
+        peak_bytes: if matches!(bitmap.pixels, Pixels::Rle { .. }) { pixels } else { 0 },
     })
 }
 

@@ -35,6 +35,16 @@ pub enum ImageError {
         /// The limit.
         max_pixels: u64,
     },
+    /// A side is longer than any image needs.
+    #[error("the image has {width} x {height} pixels, a side longer than the {max_side} allowed")]
+    TooLong {
+        /// Width in pixels, as the header claims.
+        width: u32,
+        /// Height in pixels, as the header claims.
+        height: u32,
+        /// The limit.
+        max_side: u32,
+    },
     /// The shorter side is below [`Limits::min_side`](super::Limits::min_side).
     #[error("the image has {width} x {height} pixels, a side shorter than the {min_side} required")]
     TooSmall {
@@ -54,7 +64,7 @@ impl ImageError {
             Self::Empty => "empty_body",
             Self::UnknownFormat | Self::UnsupportedFormat { .. } => "unsupported_format",
             Self::Undecodable { .. } => "undecodable_image",
-            Self::TooLarge { .. } => "image_too_large",
+            Self::TooLarge { .. } | Self::TooLong { .. } => "image_too_large",
             Self::TooSmall { .. } => "image_too_small",
         }
     }

@@ -65,6 +65,10 @@ pub struct Limits {
     pub min_side: u32,
 }
 
+/// Longest side in pixels, whatever the limits say: the most that JPEG can have. A narrow image of
+/// millions of rows passes any limit on pixels, but the reference's resize widens each of its rows.
+const MAX_SIDE: u32 = 65_535;
+
 impl Default for Limits {
     /// 64 megapixels (64 * 10^6), any side.
     fn default() -> Self {
@@ -98,6 +102,10 @@ pub struct Header {
     pub exif_orientation: u8,
     /// Lossy or lossless.
     pub encoding: Encoding,
+    /// Most memory, in bytes, that [`prepare`](super::prepare) takes for this image, besides a few
+    /// rows, a copy of the input, and 17 MB for a WebP or TIFF that lies about its parts.
+    /// [`decode`](super::decode) takes `pixels() * 3` more.
+    pub peak_bytes: u64,
 }
 
 impl Header {
@@ -146,6 +154,10 @@ pub fn inspect(bytes: &[u8], limits: &Limits) -> Result<Header, ImageError> {
     if header.pixels() > limits.max_pixels {
         let max_pixels = limits.max_pixels;
         return Err(ImageError::TooLarge { width, height, max_pixels });
+    }
+    if width.max(height) > MAX_SIDE {
+        let max_side = MAX_SIDE;
+        return Err(ImageError::TooLong { width, height, max_side });
     }
     if width.min(height) < limits.min_side {
         let min_side = limits.min_side;

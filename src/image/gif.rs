@@ -172,6 +172,7 @@ pub(super) fn inspect(bytes: &[u8]) -> Result<Header, ImageError> {
         height: frame.canvas_height,
         exif_orientation: 1,
         encoding: Encoding::Lossless,
+        peak_bytes: u64::from(frame.width) * u64::from(frame.height),
     })
 }
 

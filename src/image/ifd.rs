@@ -86,6 +86,11 @@ impl<'a> Tiff<'a> {
         Some(Entry { tag: self.u16(at)?, kind, count, value_at })
     }
 
+    /// Length of the whole structure in bytes.
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
     pub(super) fn order(&self) -> ByteOrder {
         self.order
     }

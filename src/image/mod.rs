@@ -20,6 +20,8 @@ mod png;
 mod resize;
 mod rows;
 mod signal;
+#[cfg(test)]
+mod tests;
 mod tiff;
 mod webp;
 

@@ -32,7 +32,7 @@ pub(super) fn inspect(bytes: &[u8]) -> Result<Header, ImageError> {
     let Some((b"IHDR", header)) = chunks.next() else {
         return Err(undecodable("it does not start with a header"));
     };
-    let &[w0, w1, w2, w3, h0, h1, h2, h3, depth, colour, ..] = header else {
+    let &[w0, w1, w2, w3, h0, h1, h2, h3, depth, colour, _, _, interlace, ..] = header else {
         return Err(undecodable("its header is cut short"));
     };
     if (depth, colour) == (16, 0) {
@@ -42,12 +42,17 @@ pub(super) fn inspect(bytes: &[u8]) -> Result<Header, ImageError> {
         .take_while(|(kind, _)| *kind != b"IDAT")
         .find(|(kind, _)| *kind == b"eXIf")
         .map_or(1, |(_, data)| ifd::exif_orientation(data));
+    let (width, height) = (u32::from_be_bytes([w0, w1, w2, w3]), u32::from_be_bytes([h0, h1, h2, h3]));
+    let samples = ColorType::from_u8(colour).map_or(1, ColorType::samples) as u64;
+    let row_bytes = (u64::from(width) * samples * u64::from(depth)).div_ceil(8);
     Ok(Header {
         format: Format::Png,
-        width: u32::from_be_bytes([w0, w1, w2, w3]),
-        height: u32::from_be_bytes([h0, h1, h2, h3]),
+        width,
+        height,
         exif_orientation,
         encoding: Encoding::Lossless,
+        // Without interlacing a few rows suffice.
+        peak_bytes: row_bytes.saturating_mul(if interlace == 0 { 8 } else { u64::from(height) + 8 }),
     })
 }
 

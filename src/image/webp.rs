@@ -179,12 +179,24 @@ impl<'a> Container<'a> {
 
 pub(super) fn inspect(bytes: &[u8]) -> Result<Header, ImageError> {
     let container = Container::parse(bytes)?;
+    let frame = &container.frame;
+    // Whole blocks of 16 x 16 pixels.
+    let pixels = u64::from(frame.width + 16) * u64::from(frame.height + 16);
+    let bytes_per_pixel = match (frame.lossy, frame.alpha) {
+        // Planes 1.5, RGB 3.
+        (true, None) => 5,
+        // Planes 1.5, RGBA 4, alpha 1 and, where it is compressed, 4 more.
+        (true, Some(_)) => 11,
+        // ARGB 4, RGB(A) 4.
+        (false, _) => 8,
+    };
     Ok(Header {
         format: Format::WebP,
         width: container.width,
         height: container.height,
         exif_orientation: container.exif_orientation,
-        encoding: if container.frame.lossy { Encoding::Lossy { quality: None } } else { Encoding::Lossless },
+        encoding: if frame.lossy { Encoding::Lossy { quality: None } } else { Encoding::Lossless },
+        peak_bytes: pixels * bytes_per_pixel,
     })
 }
 

@@ -5,7 +5,7 @@ pub mod op;
 pub mod runtime;
 mod session;
 
-use std::future::Future;
+use std::{future::Future, time::Duration};
 
 pub use manifest::{Manifest, ManifestError};
 pub use session::{OnnxModel, SessionOptions};
@@ -32,8 +32,9 @@ pub struct RunError(pub String);
 ///
 /// The pipeline knows no more of the model than this, so that a fake takes its place in tests.
 pub trait Model: Send + 'static {
-    /// The most images that one run takes.
-    fn max_batch_size(&self) -> usize;
+    /// The cost curve: how long a run of n images takes, at place n - 1, as the warm-up measured it. Its
+    /// length is the most images that one run takes.
+    fn costs(&self) -> &[Duration];
 
     /// Runs one batch; the outputs come in its order. The future may be awaited for long but never
     /// blocks its thread.

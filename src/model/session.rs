@@ -4,6 +4,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, mpsc},
     thread,
+    time::{Duration, Instant},
 };
 
 use ort::{
@@ -15,9 +16,13 @@ use tokio::sync::oneshot;
 
 use super::{Manifest, Model, Output, RunError, manifest, op, runtime};
 use crate::{
-    config::ModelConfig,
+    config::{Auto, ModelConfig},
     image::{Pixels, SIDE},
 };
+
+/// The largest batch that is tried where none is given: on a CPU a run's time is all but proportional to its
+/// images from one on.
+const LARGEST_TRIED: usize = 8;
 
 /// Maps that the network pools, each giving `k` values.
 const MAPS: usize = 64;
@@ -28,7 +33,7 @@ pub struct SessionOptions {
     graph: Arc<[u8]>,
     manifest: Arc<Manifest>,
     config: ModelConfig,
-    max_batch_size: usize,
+    max_batch_size: Auto<usize>,
 }
 
 impl SessionOptions {
@@ -36,7 +41,7 @@ impl SessionOptions {
     ///
     /// # Errors
     /// One line for the operator: the folder, the manifest or a graph is missing or wrong.
-    pub fn read(config: &ModelConfig, max_batch_size: usize) -> Result<Self, anyhow::Error> {
+    pub fn read(config: &ModelConfig, max_batch_size: Auto<usize>) -> Result<Self, anyhow::Error> {
         let folder = find_folder(config.model.as_deref())?;
         let manifest = Manifest::read(&folder)?;
         let graph = manifest.read_file(&folder, manifest::GRAPH)?;
@@ -70,11 +75,11 @@ type Call = (Vec<Pixels>, oneshot::Sender<Result<Vec<Output>, RunError>>);
 #[derive(Debug)]
 pub struct OnnxModel {
     calls: mpsc::Sender<Call>,
-    max_batch_size: usize,
+    costs: Vec<Duration>,
 }
 
 impl OnnxModel {
-    /// Starts a session's thread and waits until the session has run a batch of each size it will meet.
+    /// Starts a session's thread and waits until the session has measured its cost curve.
     ///
     /// Blocks for the time a session takes to build and warm up: call it off the async runtime.
     ///
@@ -83,13 +88,14 @@ impl OnnxModel {
     pub fn start(options: &SessionOptions) -> Result<Self, anyhow::Error> {
         let (calls, inbox) = mpsc::channel::<Call>();
         let (ready, started) = mpsc::channel();
-        let max_batch_size = options.max_batch_size;
         let options = options.clone();
         thread::Builder::new().name("session".into()).spawn(move || {
             // The session is built on the thread that runs it: an operator domain is not `Send`.
-            match Runner::new(&options).and_then(|mut runner| runner.warm_up().map(|()| runner)) {
-                Ok(mut runner) => {
-                    let _ = ready.send(Ok(()));
+            let warm = Runner::new(&options)
+                .and_then(|mut runner| runner.warm_up(options.max_batch_size).map(|costs| (runner, costs)));
+            match warm {
+                Ok((mut runner, costs)) => {
+                    let _ = ready.send(Ok(costs));
                     for (batch, reply) in inbox {
                         // A caller that no longer waits is no reason to stop.
                         let _ = reply.send(runner.run(&batch));
@@ -98,14 +104,15 @@ impl OnnxModel {
                 Err(error) => drop(ready.send(Err(error))),
             }
         })?;
-        started.recv().unwrap_or_else(|_| Err(anyhow::anyhow!("the session's thread ended while starting")))?;
-        Ok(Self { calls, max_batch_size })
+        let ended = |_| Err(anyhow::anyhow!("the session's thread ended while starting"));
+        let costs = started.recv().unwrap_or_else(ended)?;
+        Ok(Self { calls, costs })
     }
 }
 
 impl Model for OnnxModel {
-    fn max_batch_size(&self) -> usize {
-        self.max_batch_size
+    fn costs(&self) -> &[Duration] {
+        &self.costs
     }
 
     async fn run(&mut self, batch: Vec<Pixels>) -> Result<Vec<Output>, RunError> {
@@ -121,7 +128,6 @@ struct Runner {
     session: Session,
     k: usize,
     input: Vec<u8>,
-    max_batch_size: usize,
 }
 
 impl Runner {
@@ -130,17 +136,38 @@ impl Runner {
         let session = build(environment, options).map_err(|error| {
             anyhow::anyhow!("ONNX Runtime cannot load the model's {}: {}", manifest::GRAPH, runtime::one_line(&error))
         })?;
-        Ok(Self { session, k: options.manifest.k, input: Vec::new(), max_batch_size: options.max_batch_size })
+        Ok(Self { session, k: options.manifest.k, input: Vec::new() })
     }
 
-    /// Runs once at the smallest and the largest batch, so that the first request finds the arena grown
-    /// and a graph that does not fit fails at start-up.
-    fn warm_up(&mut self) -> Result<(), anyhow::Error> {
-        let black = Pixels::new(vec![0; Pixels::LEN]).ok_or_else(|| anyhow::anyhow!("an input has another size"))?;
-        for size in [1, self.max_batch_size] {
-            self.run(&vec![black.clone(); size]).map_err(|error| anyhow::anyhow!("the model does not run: {error}"))?;
+    /// Measures the cost curve, so that the first request finds a warm session and a graph that does not fit
+    /// fails at start-up. Its length is the largest batch: as given, or the smallest within 5 % of the most
+    /// images a second.
+    fn warm_up(&mut self, max_batch_size: Auto<usize>) -> Result<Vec<Duration>, anyhow::Error> {
+        let largest = max_batch_size.or_else(|| LARGEST_TRIED);
+        // Powers of two, and the largest itself; between them the curve is taken as straight.
+        let sizes = std::iter::successors(Some(1), |size| Some(size * 2)).take_while(|&size| size < largest);
+        let mut measured = vec![(0, Duration::ZERO)];
+        for size in sizes.chain([largest]) {
+            measured.push((size, self.measure(size)?));
         }
-        Ok(())
+        let per_image = |&(size, cost): &(usize, Duration)| cost.as_secs_f64() / size.max(1) as f64;
+        let best = measured.iter().skip(1).map(per_image).fold(f64::INFINITY, f64::min);
+        let good_enough = measured.iter().skip(1).find(|point| per_image(point) <= 1.05 * best);
+        let chosen = max_batch_size.or_else(|| good_enough.map_or(1, |&(size, _)| size));
+        Ok((1..=chosen).map(|size| interpolate(&measured, size)).collect())
+    }
+
+    /// The better of two runs of black images, after one that pays for what a first run pays for.
+    fn measure(&mut self, size: usize) -> Result<Duration, anyhow::Error> {
+        let black = Pixels::new(vec![0; Pixels::LEN]).ok_or_else(|| anyhow::anyhow!("an input has another size"))?;
+        let batch = vec![black; size];
+        let mut best = Duration::MAX;
+        for _ in 0..3 {
+            let began = Instant::now();
+            self.run(&batch).map_err(|error| anyhow::anyhow!("the model does not run: {error}"))?;
+            best = best.min(began.elapsed());
+        }
+        Ok(best)
     }
 
     fn run(&mut self, batch: &[Pixels]) -> Result<Vec<Output>, RunError> {
@@ -189,4 +216,29 @@ fn build(environment: &ort::environment::Environment, options: &SessionOptions) 
         .with_intra_op_spinning(false)?
         .with_execution_providers([ep::CPU::default().with_arena_allocator(true).build().error_on_failure()])?
         .commit_from_memory(&options.graph)
+}
+
+/// The cost of a batch of `size` on the straight line between its measured neighbours.
+fn interpolate(measured: &[(usize, Duration)], size: usize) -> Duration {
+    let between = measured.windows(2).find_map(|pair| match pair {
+        &[(low, cheap), (high, dear)] if (low..=high).contains(&size) && low < high => {
+            let share = (size - low) as f64 / (high - low) as f64;
+            Some(cheap.as_secs_f64() + share * (dear.as_secs_f64() - cheap.as_secs_f64()))
+        }
+        _ => None,
+    });
+    Duration::from_secs_f64(between.unwrap_or(0.0).max(0.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cost_curve_is_straight_between_what_was_measured() {
+        let measured = [(0, 0), (1, 10), (2, 16), (8, 40)].map(|(size, ms)| (size, Duration::from_millis(ms)));
+        for (size, ms) in [(1, 10), (2, 16), (5, 28), (8, 40)] {
+            assert_eq!(interpolate(&measured, size), Duration::from_millis(ms), "{size}");
+        }
+    }
 }

@@ -28,6 +28,10 @@ pub struct ImageFacts {
     pub no_signal: bool,
 }
 
+/// Images of the largest size that are decoded at the same time: at 3 bytes a pixel they are what a decoder
+/// can hold in all.
+const LARGEST_AT_ONCE: usize = 4;
+
 /// The stage.
 #[derive(Debug)]
 pub(super) struct DecodePool {
@@ -43,8 +47,8 @@ thread_local! {
 
 impl DecodePool {
     pub(super) fn new(config: PipelineConfig, metrics: &Metrics) -> Self {
-        // Every slot can hold one image of the largest size: the slots bound the pixels, the budget counts them.
-        let most = config.limits.max_pixels.saturating_mul(config.decode_threads as u64);
+        let largest_at_once = config.decode_threads.min(LARGEST_AT_ONCE) as u64;
+        let most = config.limits.max_pixels.saturating_mul(largest_at_once);
         Self {
             slots: Arc::new(Semaphore::new(config.decode_threads)),
             pixels: Budget::new(most, metrics.decode_pixels_in_flight.clone()),
@@ -60,9 +64,14 @@ impl DecodePool {
         let (config, pixels) = (Arc::clone(&self.config), Arc::clone(&self.pixels));
         let decoded = spawn_blocking(move || {
             let _slot = slot;
+            let began = Instant::now();
+            if job.deadline <= began {
+                return Err(Error::deadline_exceeded());
+            }
             let (facts, input) = decode(&job.payload, &config, &pixels)?;
             let mut job = job.map(|_| input);
-            job.timings.decode = arrived.elapsed();
+            job.timings.queue = began - arrived;
+            job.timings.decode = began.elapsed();
             Ok((facts, job))
         });
         decoded.await.unwrap_or_else(|error| {

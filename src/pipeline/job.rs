@@ -40,9 +40,9 @@ pub struct Upload {
 /// Time spent in each stage.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Timings {
-    /// Waiting for a decode slot, decoding, resizing.
+    /// Decoding and resizing.
     pub decode: Duration,
-    /// Waiting for a session.
+    /// Waiting, for a decoder and for a session.
     pub queue: Duration,
     /// The run of its batch.
     pub inference: Duration,

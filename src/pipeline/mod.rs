@@ -12,6 +12,7 @@
 mod budget;
 mod decode;
 mod job;
+mod load;
 mod queue;
 mod worker;
 
@@ -42,6 +43,8 @@ pub struct PipelineConfig {
     pub max_in_flight: usize,
     /// Bytes of request bodies held.
     pub max_admitted_bytes: u64,
+    /// How long a free session may wait for images that are being decoded.
+    pub max_queue_delay: Duration,
     /// Images decoded at the same time.
     pub decode_threads: usize,
     /// Limits on one image.
@@ -77,7 +80,7 @@ pub struct Pipeline {
 impl Pipeline {
     /// Starts one worker a model. A model that fails is replaced by what `rebuild` makes.
     pub fn start<M: Model>(config: PipelineConfig, models: Vec<M>, rebuild: Rebuild<M>, metrics: Arc<Metrics>) -> Self {
-        let queue = Arc::new(Queue::new(models.len(), Arc::clone(&metrics)));
+        let queue = Arc::new(Queue::new(config.max_queue_delay, Arc::clone(&metrics)));
         let workers = TaskTracker::new();
         for model in models {
             let worker = Worker::new(model, Arc::clone(&rebuild), Arc::clone(&queue), Arc::clone(&metrics));
@@ -97,8 +100,11 @@ impl Pipeline {
     /// Takes in one image, before any of its bytes is read.
     ///
     /// # Errors
-    /// `overloaded` when the budget is used up.
+    /// `overloaded` when the budget is used up, or when images have been waiting too long for a while.
     pub fn admit_image(&self) -> Result<Share, Error> {
+        if self.queue.is_standing() {
+            return Err(self.overloaded("its queue has been standing for a while"));
+        }
         Budget::take(&self.images, 1).ok_or_else(|| self.overloaded("it judges as many images as it may hold"))
     }
 
@@ -131,9 +137,10 @@ impl Pipeline {
     pub async fn score(&self, job: Job<Upload>) -> Result<Scored, Error> {
         let deadline = job.deadline;
         let way = async {
+            let announced = self.queue.announce();
             let (image, job) = self.decode.prepare(job).await?;
             self.metrics.stage(Stage::Decode, job.timings.decode);
-            let job = self.queue.run(job).await?;
+            let job = self.queue.run(job, announced).await?;
             self.metrics.stage(Stage::Queue, job.timings.queue);
             self.metrics.stage(Stage::Inference, job.timings.inference);
             Ok(Scored { image, output: job.payload, timings: job.timings })
@@ -148,7 +155,7 @@ impl Pipeline {
 
     /// Sessions that can take a batch or are running one.
     pub fn live_sessions(&self) -> usize {
-        usize::try_from(self.metrics.sessions.get()).unwrap_or(0)
+        self.queue.sessions()
     }
 
     /// Lets the workers finish what they run, and end.

@@ -8,7 +8,7 @@ use super::queue::{Batch, Queue};
 use crate::{
     error::Error,
     image::Pixels,
-    metrics::{Held, Metrics},
+    metrics::Metrics,
     model::{Model, Output, RunError},
 };
 
@@ -34,20 +34,20 @@ impl<M: Model> Worker<M> {
 
     /// Runs batches until the queue is closed and empty.
     pub(super) async fn run(mut self) {
-        let mut live = Some(Held::new(&self.metrics.sessions, 1));
-        while let Some(batch) = self.queue.next_batch(self.model.max_batch_size()).await {
+        let mut up = self.queue.join();
+        while let Some(batch) = self.queue.next_batch(self.model.costs()).await {
             if self.run_batch(batch).await.is_err() {
                 // A session that failed once is not trusted with the next batch.
-                live.take();
+                drop(up);
                 self.replace_model().await;
-                live = Some(Held::new(&self.metrics.sessions, 1));
+                up = self.queue.join();
             }
         }
     }
 
     /// Runs a batch and answers every image in it.
     async fn run_batch(&mut self, mut batch: Batch) -> Result<(), RunError> {
-        let started = batch.started();
+        let started = batch.started;
         let size = batch.jobs.len();
         let outcome = self.run_model(batch.pixels()).await;
         let spent = started.elapsed();
@@ -80,7 +80,7 @@ impl<M: Model> Worker<M> {
                 last
             }
         };
-        self.queue.finished(&batch, if result.is_ok() { size } else { 0 }, spent);
+        self.queue.finished(&batch, if result.is_ok() { size } else { 0 });
         result
     }
 

@@ -23,7 +23,8 @@ type Run = Pin<Box<dyn Future<Output = Result<Vec<Output>, RunError>> + Send>>;
 #[derive(Clone)]
 pub struct Fake {
     script: Arc<dyn Fn(Vec<Pixels>) -> Run + Send + Sync>,
-    max_batch_size: usize,
+    /// Its cost curve; its length is the largest batch.
+    pub costs: Vec<Duration>,
     /// Images that were run.
     pub images: Arc<AtomicUsize>,
     /// Models that were made to replace a failed one.
@@ -47,7 +48,7 @@ impl Fake {
     {
         Self {
             script: Arc::new(move |batch| Box::pin(script(batch))),
-            max_batch_size,
+            costs: vec![Duration::ZERO; max_batch_size],
             images: Arc::default(),
             rebuilt: Arc::default(),
         }
@@ -60,10 +61,12 @@ impl Fake {
 
     /// A model that takes `time` a batch.
     pub fn slow(max_batch_size: usize, time: Duration) -> Self {
-        Self::new(max_batch_size, move |batch: Vec<Pixels>| async move {
+        let mut model = Self::new(max_batch_size, move |batch: Vec<Pixels>| async move {
             tokio::time::sleep(time).await;
             Ok(batch.iter().map(answer).collect())
-        })
+        });
+        model.costs.fill(time);
+        model
     }
 
     /// A model whose every batch waits for a permit of the semaphore.
@@ -91,8 +94,8 @@ impl Fake {
 }
 
 impl Model for Fake {
-    fn max_batch_size(&self) -> usize {
-        self.max_batch_size
+    fn costs(&self) -> &[Duration] {
+        &self.costs
     }
 
     async fn run(&mut self, batch: Vec<Pixels>) -> Result<Vec<Output>, RunError> {

@@ -12,39 +12,63 @@ use lfm_serve::{
     http::routes,
     image::{Limits, Preprocessing},
     metrics::{Identity, Metrics},
-    model::Manifest,
+    model::{Manifest, RunError},
     pipeline::{Job, Pipeline, PipelineConfig, Scored, Timings, Upload},
 };
 use proptest::prelude::*;
 use tokio::time::Instant;
 
 use crate::{
-    fake::Fake,
+    fake::{Fake, answer},
     harness::{paused, picture, root},
 };
 
-fn pipeline(models: Vec<Fake>) -> Arc<Pipeline> {
-    let manifest = Manifest::read(&root().join("models")).expect("the bundled manifest");
-    let identity = Identity { manifest: &manifest, provider: "fake", ort_version: "none" };
-    let metrics = Arc::new(Metrics::new(&identity, routes::series()).expect("metrics"));
-    let config = PipelineConfig {
+fn config() -> PipelineConfig {
+    PipelineConfig {
         max_in_flight: 1000,
         max_admitted_bytes: 1 << 30,
+        max_queue_delay: Duration::ZERO,
         decode_threads: 2,
         limits: Limits::default(),
         preprocessing: Preprocessing::Resize,
         hash_pixels: false,
-    };
+    }
+}
+
+fn pipeline(config: PipelineConfig, models: Vec<Fake>) -> Arc<Pipeline> {
+    let manifest = Manifest::read(&root().join("models")).expect("the bundled manifest");
+    let identity = Identity { manifest: &manifest, provider: "fake", ort_version: "none" };
+    let metrics = Arc::new(Metrics::new(&identity, routes::series()).expect("metrics"));
     let rebuild = models[0].rebuild();
     Arc::new(Pipeline::start(config, models, rebuild, metrics))
 }
 
-async fn score(pipeline: &Pipeline, patience: Duration) -> Result<Scored, Error> {
-    let bytes = Bytes::from(picture());
+/// A job as a request makes it.
+fn job(pipeline: &Pipeline, bytes: Vec<u8>, patience: Duration) -> Result<Job<Upload>, Error> {
     let share = pipeline.admit_image()?;
     let held = Arc::new(pipeline.admit_bytes(bytes.len() as u64)?);
-    let deadline = Instant::now() + patience;
-    pipeline.score(Job { payload: Upload { bytes, held }, deadline, share, timings: Timings::default() }).await
+    let payload = Upload { bytes: Bytes::from(bytes), held };
+    Ok(Job { payload, deadline: Instant::now() + patience, share, timings: Timings::default() })
+}
+
+async fn score(pipeline: &Pipeline, patience: Duration) -> Result<Scored, Error> {
+    pipeline.score(job(pipeline, picture(), patience)?).await
+}
+
+/// A one-pixel image whose logit under the fake is its grey value.
+fn grey(value: u8) -> Vec<u8> {
+    let mut file = Vec::new();
+    let mut encoder = png::Encoder::new(&mut file, 1, 1);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.write_header().and_then(|mut writer| writer.write_image_data(&[value; 3])).expect("a PNG");
+    file
+}
+
+/// Waits until `images` have been given to the model: with a paused clock, without letting time pass.
+async fn running(model: &Fake, images: usize) {
+    while model.images.load(SeqCst) < images {
+        tokio::task::yield_now().await;
+    }
 }
 
 const LONG: Duration = Duration::from_secs(600);
@@ -53,13 +77,11 @@ const LONG: Duration = Duration::from_secs(600);
 fn an_expired_image_is_answered_at_its_deadline_and_never_run() {
     paused().block_on(async {
         let model = Fake::slow(1, Duration::from_secs(10));
-        let pipeline = pipeline(vec![model.clone()]);
+        let pipeline = pipeline(config(), vec![model.clone()]);
         let began = Instant::now();
         let (busy, late) = tokio::join!(score(&pipeline, LONG), async {
             // The first image holds the only session.
-            while model.images.load(SeqCst) == 0 {
-                tokio::task::yield_now().await;
-            }
+            running(&model, 1).await;
             let ended = score(&pipeline, Duration::from_secs(3)).await;
             (ended, began.elapsed())
         });
@@ -74,12 +96,140 @@ fn an_expired_image_is_answered_at_its_deadline_and_never_run() {
 fn what_waits_is_shared_among_free_sessions() {
     paused().block_on(async {
         let model = Fake::slow(8, Duration::from_secs(1));
-        let pipeline = pipeline(vec![model.clone(), model.clone()]);
+        let pipeline = pipeline(config(), vec![model.clone(), model.clone()]);
         let began = Instant::now();
         let answers = join_all((0..2).map(|_| score(&pipeline, LONG))).await;
         assert!(answers.iter().all(Result::is_ok));
         // On one session each they run at the same time: one second, not two.
         assert!(began.elapsed() < Duration::from_millis(1500), "{:?}", began.elapsed());
+    });
+}
+
+#[test]
+fn a_batch_is_no_larger_than_its_tightest_deadline_allows() {
+    paused().block_on(async {
+        // One image takes 1 s, four take 4 s.
+        let mut model = Fake::new(4, async |batch: Vec<_>| {
+            tokio::time::sleep(Duration::from_secs(batch.len() as u64)).await;
+            Ok(batch.iter().map(answer).collect())
+        });
+        model.costs = (1..=4).map(Duration::from_secs).collect();
+        let pipeline = pipeline(config(), vec![model.clone()]);
+        let holding = score(&pipeline, LONG);
+        let others = async {
+            running(&model, 1).await;
+            // They wait for the first second; then 2.5 s are left to the second image, so it runs with one
+            // mate and not with three.
+            let patience = [LONG, Duration::from_millis(3500), LONG, LONG];
+            join_all(patience.map(|patience| score(&pipeline, patience))).await
+        };
+        let (first, others) = tokio::join!(holding, others);
+        assert!(first.is_ok());
+        let inference: Vec<_> =
+            others.iter().map(|scored| scored.as_ref().expect("in time").timings.inference).collect();
+        assert_eq!(inference.iter().map(Duration::as_secs).collect::<Vec<_>>(), [2, 2, 2, 2]);
+    });
+}
+
+#[test]
+fn without_a_queue_delay_a_free_session_takes_what_is_there() {
+    paused().block_on(async {
+        let model = Fake::slow(8, Duration::from_secs(1));
+        let pipeline = pipeline(config(), vec![model]);
+        let scored = score(&pipeline, LONG).await.expect("a score");
+        assert_eq!(scored.timings.queue, Duration::ZERO);
+    });
+}
+
+#[test]
+fn with_a_queue_delay_a_free_session_waits_only_for_images_being_decoded() {
+    paused().block_on(async {
+        let model = Fake::slow(8, Duration::from_secs(1));
+        let delay = Duration::from_secs(5);
+        let pipeline = pipeline(PipelineConfig { max_queue_delay: delay, ..config() }, vec![model.clone()]);
+        // Nothing else is on its way: no waiting, whatever the delay.
+        let alone = score(&pipeline, LONG).await.expect("a score");
+        assert_eq!(alone.timings.queue, Duration::ZERO);
+        // Four arrive together, two decoders: all of them run in one batch.
+        let began = Instant::now();
+        let answers = join_all((0..4).map(|_| score(&pipeline, LONG))).await;
+        assert!(answers.iter().all(Result::is_ok));
+        assert_eq!(began.elapsed().as_secs(), 1, "one run for all four");
+    });
+}
+
+#[test]
+fn a_queue_that_stands_sheds_until_it_moves_again() {
+    paused().block_on(async {
+        let model = Fake::slow(1, Duration::from_millis(100));
+        let pipeline = pipeline(config(), vec![model.clone()]);
+        // Forty at once are a burst of 4 s: all are let in, and those that come while it stands are not.
+        let burst = join_all((0..40).map(|_| score(&pipeline, LONG)));
+        let late = async {
+            tokio::time::sleep(Duration::from_millis(2550)).await;
+            score(&pipeline, LONG).await
+        };
+        let (burst, late) = tokio::join!(burst, late);
+        assert!(burst.iter().all(Result::is_ok));
+        let refused = late.expect_err("the queue stands");
+        assert_eq!(refused.code, Code::Overloaded);
+        // 15 images are in flight, at 100 ms each.
+        assert_eq!(refused.retry_after.map(|wait| wait.as_millis() / 100), Some(15));
+        assert!(score(&pipeline, LONG).await.is_ok(), "the queue has moved");
+    });
+}
+
+#[test]
+fn a_client_that_leaves_does_not_disturb_its_batch_mates() {
+    paused().block_on(async {
+        let model = Fake::slow(4, Duration::from_secs(1));
+        let pipeline = pipeline(config(), vec![model.clone()]);
+        let mates = join_all((0..3).map(|_| score(&pipeline, LONG)));
+        let leaving = tokio::time::timeout(Duration::from_millis(500), score(&pipeline, LONG));
+        let (mates, left) = tokio::join!(mates, leaving);
+        assert!(left.is_err());
+        assert!(mates.iter().all(Result::is_ok));
+    });
+}
+
+#[test]
+fn one_poisoned_image_fails_alone() {
+    paused().block_on(async {
+        let model = Fake::new(4, async |batch: Vec<_>| {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            let outputs: Vec<_> = batch.iter().map(answer).collect();
+            if outputs.iter().any(|output| output.logit == 66.0) { Err(RunError("poison".into())) } else { Ok(outputs) }
+        });
+        let pipeline = pipeline(config(), vec![model.clone()]);
+        let images = [1, 2, 66, 3, 4, 5].map(|value| {
+            let job = job(&pipeline, grey(value), LONG).expect("admitted");
+            let pipeline = &pipeline;
+            async move { pipeline.score(job).await.map(|scored| scored.output.logit) }
+        });
+        let logits = join_all(images).await;
+        let codes: Vec<_> = logits.into_iter().map(|logit| logit.map_err(|error| error.code)).collect();
+        assert_eq!(codes, [Ok(1.0), Ok(2.0), Err(Code::InferenceFailed), Ok(3.0), Ok(4.0), Ok(5.0)]);
+        while model.rebuilt.load(SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+    });
+}
+
+#[test]
+fn a_run_that_hangs_is_noticed() {
+    paused().block_on(async {
+        let (model, gate) = Fake::gated();
+        let pipeline = pipeline(config(), vec![model.clone()]);
+        let limit = Duration::from_secs(60);
+        let (ended, ()) = tokio::join!(score(&pipeline, LONG), async {
+            running(&model, 1).await;
+            assert!(!pipeline.is_stuck(limit));
+            tokio::time::sleep(limit + Duration::from_secs(1)).await;
+            assert!(pipeline.is_stuck(limit));
+            gate.add_permits(1);
+        });
+        assert!(ended.is_ok());
+        assert!(!pipeline.is_stuck(limit));
     });
 }
 
@@ -96,7 +246,7 @@ proptest! {
     ) {
         paused().block_on(async {
             let model = Fake::slow(batch, Duration::from_millis(50));
-            let pipeline = pipeline(vec![model.clone(); sessions]);
+            let pipeline = pipeline(config(), vec![model.clone(); sessions]);
             let callers = images.into_iter().map(|(arrival, patience, leaves)| {
                 let pipeline = Arc::clone(&pipeline);
                 async move {

@@ -1,6 +1,7 @@
 //! Walks JPEG's marker segments (ITU-T T.81 annex B) without decoding.
 
-const SOS: u8 = 0xda;
+/// Start of scan.
+pub(super) const SOS: u8 = 0xda;
 const EOI: u8 = 0xd9;
 
 /// A marker with its parameters.

@@ -7,8 +7,10 @@ mod turbo;
 
 use super::rows::RowSink;
 use super::{Encoding, Format, Header, ImageError, colour, ifd};
-use markers::{Segment, Segments};
+use markers::{SOS, Segment, Segments};
 use turbo::{Layout, Outcome};
+
+pub(super) use turbo::Stored;
 
 const SOF: std::ops::RangeInclusive<u8> = 0xc0..=0xcf;
 /// Not frames, though numbered among them: huffman tables, reserved, arithmetic conditioning.
@@ -32,6 +34,9 @@ struct Frame {
     components: u8,
     luma_table: u8,
     lossless: bool,
+    progressive: bool,
+    /// Bytes of all coefficients, 2 each, in whole blocks.
+    coefficient_bytes: u64,
 }
 
 impl Frame {
@@ -49,13 +54,28 @@ impl Frame {
         if !DECODABLE_SOF.contains(&marker) {
             return Err(unsupported("a rare coding process (hierarchical or lossless)"));
         }
+        let (width, height) = (u16::from_be_bytes([w1, w0]), u16::from_be_bytes([h1, h0]));
+        let specifications = body.get(6..).unwrap_or_default().chunks_exact(3);
+        let factors = specifications.filter_map(|c| c.get(1).map(|f| [f >> 4, f & 15].map(u64::from)));
+        let most = |axis: usize| factors.clone().map(|f| f[axis]).max().unwrap_or(1).max(1);
+        let most = [most(0), most(1)];
+        // Sizes are padded to a whole interleaved unit of at most 4 x 4 blocks.
+        let padded = |size: u16, factor: u64, most: u64| (u64::from(size) * factor).div_ceil(most) + 32;
+        let coefficient_bytes =
+            factors.clone().map(|f| 2 * padded(width, f[0], most[0]) * padded(height, f[1], most[1])).sum();
         Ok(Self {
-            width: u16::from_be_bytes([w1, w0]).into(),
-            height: u16::from_be_bytes([h1, h0]).into(),
+            width: width.into(),
+            height: height.into(),
             components,
             luma_table: *body.get(8).ok_or_else(short)?,
             lossless: marker == 0xc3,
+            progressive: matches!(marker, 0xc2 | 0xca),
+            coefficient_bytes,
         })
+    }
+
+    fn layout(&self) -> Layout {
+        if self.components == 4 { Layout::Cmyk } else { Layout::Rgb }
     }
 }
 
@@ -64,15 +84,21 @@ struct Preamble {
     frame: Frame,
     exif_orientation: u8,
     quality: Option<u8>,
+    /// libjpeg keeps all coefficients until the last scan.
+    many_scans: bool,
 }
 
-fn preamble(bytes: &[u8]) -> Result<Preamble, ImageError> {
+fn preamble<'a>(segments: impl Iterator<Item = Segment<'a>>) -> Result<Preamble, ImageError> {
     let mut frame = None;
     let mut exif_orientation = None;
     let mut tables = quality::Tables::default();
-    for Segment { marker, body } in Segments::new(bytes) {
+    let mut first_scan_components = None;
+    for Segment { marker, body } in segments {
         match marker {
-            0xda => break,
+            SOS => {
+                first_scan_components = body.first().copied();
+                break;
+            }
             0xdb => tables.define(body),
             0xe1 if exif_orientation.is_none() => {
                 exif_orientation = body.strip_prefix(b"Exif\0\0").map(ifd::exif_orientation);
@@ -87,17 +113,25 @@ fn preamble(bytes: &[u8]) -> Result<Preamble, ImageError> {
         }
     }
     let frame = frame.ok_or_else(|| undecodable("it has no frame header"))?;
-    Ok(Preamble { frame, exif_orientation: exif_orientation.unwrap_or(1), quality: tables.quality(frame.luma_table) })
+    Ok(Preamble {
+        frame,
+        exif_orientation: exif_orientation.unwrap_or(1),
+        quality: tables.quality(frame.luma_table),
+        many_scans: frame.progressive || first_scan_components != Some(frame.components),
+    })
 }
 
 pub(super) fn inspect(bytes: &[u8]) -> Result<Header, ImageError> {
-    let Preamble { frame, exif_orientation, quality } = preamble(bytes)?;
+    let Preamble { frame, exif_orientation, quality, many_scans } = preamble(Segments::new(bytes))?;
+    let pixels = u64::from(frame.width) * u64::from(frame.height);
     Ok(Header {
         format: Format::Jpeg,
         width: frame.width,
         height: frame.height,
         exif_orientation,
         encoding: if frame.lossless { Encoding::Lossless } else { Encoding::Lossy { quality } },
+        peak_bytes: pixels * frame.layout().bytes_per_pixel() as u64
+            + if many_scans { frame.coefficient_bytes } else { 0 },
     })
 }
 
@@ -107,11 +141,10 @@ pub(super) fn decode(
     frame: &mut Vec<u8>,
     sink: &mut dyn RowSink,
 ) -> Result<(), ImageError> {
-    let components = preamble(bytes)?.frame.components;
-    let layout = if components == 4 { Layout::Cmyk } else { Layout::Rgb };
+    let layout = preamble(Segments::new(bytes))?.frame.layout();
     let row_bytes = header.width as usize * layout.bytes_per_pixel();
     frame.resize(row_bytes * header.height as usize, 0);
-    let outcome = turbo::decompress(bytes, header.width, header.height, layout, frame)
+    let outcome = turbo::decompress(bytes, header.width, header.height, layout, None, frame)
         .map_err(|turbo::Failure| undecodable("its data is damaged"))?;
     // The library names its first warning only, so a later "premature end" has to be found here.
     let truncated = match outcome {
@@ -123,7 +156,9 @@ pub(super) fn decode(
         return Err(undecodable("it is truncated"));
     }
     match layout {
-        Layout::Rgb => frame.chunks_exact(row_bytes).for_each(|row| sink.row(row)),
+        Layout::Rgb | Layout::Grey => {
+            frame.chunks_exact(row_bytes).for_each(|row| sink.row(row));
+        }
         Layout::Cmyk => {
             let mut rgb = vec![0; header.width as usize * 3];
             for row in frame.chunks_exact_mut(row_bytes) {
@@ -135,4 +170,38 @@ pub(super) fn decode(
         }
     }
     Ok(())
+}
+
+/// A strip or tile of a TIFF: a JPEG stream whose tables may stand elsewhere, for all strips at once.
+#[derive(Clone, Copy)]
+pub(super) struct Embedded<'a> {
+    /// A stream of tables only, or nothing.
+    pub(super) tables: &'a [u8],
+    /// The strip's own stream.
+    pub(super) stream: &'a [u8],
+}
+
+impl Embedded<'_> {
+    /// The quality estimated from the luma quantisation table.
+    pub(super) fn quality(&self) -> Option<u8> {
+        let segments = Segments::new(self.tables).chain(Segments::new(self.stream));
+        preamble(segments).ok()?.quality
+    }
+
+    /// Decodes to RGB, CMYK or grey samples as `stored` asks; nothing if anything is unusual.
+    pub(super) fn decode(&self, width: u32, height: u32, stored: Stored, out: &mut [u8]) -> Option<()> {
+        const START: &[u8] = &[0xff, 0xd8];
+        const END: &[u8] = &[0xff, 0xd9];
+        // TIFF says what the components mean; libjpeg takes it from an Adobe marker.
+        let transform = u8::from(stored == Stored::YCbCr);
+        let adobe = [b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0".as_slice(), &[transform]].concat();
+        let tables = self.tables.strip_prefix(START).unwrap_or_default();
+        let tables = tables.strip_suffix(END).unwrap_or(tables);
+        let stream = self.stream.strip_prefix(START)?;
+        let jpeg = [START, &adobe, tables, stream].concat();
+        match turbo::decompress(&jpeg, width, height, stored.layout(), Some(stored), out) {
+            Ok(Outcome::Clean) => Some(()),
+            _ => None,
+        }
+    }
 }

@@ -7,13 +7,19 @@ use std::ptr::NonNull;
 
 use turbojpeg::raw;
 
-/// Refused above: a scan costs a few bytes of file and a pass over all coefficients. Encoders write
-/// about ten.
-const MAX_SCANS: c_int = 100;
+/// Scans allowed. A scan costs a few bytes of file and a pass over all coefficients (50 ms for 64
+/// megapixels), so large images may have fewer; encoders write about ten.
+fn max_scans(pixels: u64) -> c_int {
+    const MOST: u64 = 100;
+    const FEWEST: u64 = 20;
+    const MOST_SCANNED_PIXELS: u64 = 1_280_000_000;
+    MOST_SCANNED_PIXELS.checked_div(pixels).unwrap_or(MOST).clamp(FEWEST, MOST) as c_int
+}
 
 /// Pixel layout of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Layout {
+    Grey,
     Rgb,
     Cmyk,
 }
@@ -21,6 +27,7 @@ pub(super) enum Layout {
 impl Layout {
     pub(super) fn bytes_per_pixel(self) -> usize {
         match self {
+            Self::Grey => 1,
             Self::Rgb => 3,
             Self::Cmyk => 4,
         }
@@ -28,9 +35,39 @@ impl Layout {
 
     fn raw(self) -> c_int {
         match self {
+            Self::Grey => raw::TJPF_TJPF_GRAY,
             Self::Rgb => raw::TJPF_TJPF_RGB,
             Self::Cmyk => raw::TJPF_TJPF_CMYK,
         }
+    }
+}
+
+/// What the stored components are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::image) enum Stored {
+    Grey,
+    Rgb,
+    YCbCr,
+    Cmyk,
+}
+
+impl Stored {
+    /// The layout that takes the least conversion.
+    pub(super) fn layout(self) -> Layout {
+        match self {
+            Self::Grey => Layout::Grey,
+            Self::Rgb | Self::YCbCr => Layout::Rgb,
+            Self::Cmyk => Layout::Cmyk,
+        }
+    }
+
+    fn raw(self) -> i64 {
+        i64::from(match self {
+            Self::Grey => raw::TJCS_TJCS_GRAY,
+            Self::Rgb => raw::TJCS_TJCS_RGB,
+            Self::YCbCr => raw::TJCS_TJCS_YCbCr,
+            Self::Cmyk => raw::TJCS_TJCS_CMYK,
+        })
     }
 }
 
@@ -62,12 +99,14 @@ const OTHER_WARNINGS: [&str; 7] = [
     "Invalid ICC",
 ];
 
-/// Decodes all of `jpeg` into `out`, which must hold `width * height` pixels of `layout`.
+/// Decodes all of `jpeg` into `out`, which must hold `width * height` pixels of `layout`. Fails if the
+/// size is another, or the components are not what is `expected`.
 pub(super) fn decompress(
     jpeg: &[u8],
     width: u32,
     height: u32,
     layout: Layout,
+    expected: Option<Stored>,
     out: &mut [u8],
 ) -> Result<Outcome, Failure> {
     let needed = u64::from(width) * u64::from(height) * layout.bytes_per_pixel() as u64;
@@ -77,7 +116,8 @@ pub(super) fn decompress(
         return Err(Failure);
     }
     let handle = Handle::new()?;
-    handle.set(raw::TJPARAM_TJPARAM_SCANLIMIT, MAX_SCANS)?;
+    let scans = max_scans(u64::from(width) * u64::from(height));
+    handle.set(raw::TJPARAM_TJPARAM_SCANLIMIT, scans)?;
     // A warning here is met again while decoding; what counts is the size that was found.
     // SAFETY: the handle is live and `jpeg` is readable for `length` bytes; the library keeps no
     // pointer to it past the call that it uses (every call sets its source anew).
@@ -85,6 +125,16 @@ pub(super) fn decompress(
     let found = (handle.get(raw::TJPARAM_TJPARAM_JPEGWIDTH), handle.get(raw::TJPARAM_TJPARAM_JPEGHEIGHT));
     if found != (i64::from(width), i64::from(height)) {
         return Err(Failure);
+    }
+    if let Some(expected) = expected {
+        let stored = handle.get(raw::TJPARAM_TJPARAM_COLORSPACE);
+        let subsampling = handle.get(raw::TJPARAM_TJPARAM_SUBSAMP);
+        // libtiff subsamples chroma only.
+        let plain =
+            matches!(expected, Stored::Grey | Stored::YCbCr) || subsampling == i64::from(raw::TJSAMP_TJSAMP_444);
+        if stored != expected.raw() || !plain {
+            return Err(Failure);
+        }
     }
     // SAFETY: the handle is live, `jpeg` is readable for `length` bytes, and `out` is writable for
     // `height` rows of `pitch` bytes, which is what the library writes: the size that it read from

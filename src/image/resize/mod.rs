@@ -9,6 +9,8 @@
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 mod scalar;
+#[cfg(test)]
+mod tests;
 mod windows;
 
 use std::collections::VecDeque;
@@ -17,10 +19,6 @@ use super::{Pixels, SIDE};
 use windows::{Axis, Window};
 
 const OUT_ROW_BYTES: usize = SIDE as usize * 3;
-
-/// Up to this width the weights of all output columns are kept in a table (a few MiB); above it they
-/// are computed anew for each row, since such an image has few rows and the table would outgrow it.
-const MAX_TABLE_WIDTH: u32 = 1 << 17;
 
 /// Resizes one image after another; keeps its buffers.
 pub(super) struct Resizer {
@@ -67,7 +65,7 @@ impl Resizer {
     fn new(kernel: Kernel) -> Self {
         Self {
             kernel,
-            horizontal: Horizontal::new(0, kernel),
+            horizontal: Horizontal::new(SIDE, kernel),
             shortened: vec![0; OUT_ROW_BYTES],
             vertical: Vertical::default(),
         }
@@ -85,11 +83,17 @@ impl Resizer {
         if rgb.len() != self.horizontal.width as usize * 3 {
             return;
         }
-        let row = if self.horizontal.width == SIDE {
-            rgb
-        } else {
-            self.horizontal.shorten(rgb, &mut self.shortened);
-            &self.shortened
+        let row = match &self.horizontal.plan {
+            Plan::Fits => rgb,
+            Plan::Scalar(windows) => {
+                scalar::weigh_pixels(rgb, windows, &mut self.shortened);
+                &self.shortened
+            }
+            #[cfg(target_arch = "x86_64")]
+            Plan::Avx2(avx2, taps) => {
+                avx2.weigh_pixels(rgb, taps, &mut self.shortened);
+                &self.shortened
+            }
         };
         self.vertical.row(row, self.kernel);
     }
@@ -107,48 +111,38 @@ struct Horizontal {
 }
 
 enum Plan {
-    /// Weights computed for each row.
-    OnTheFly,
-    Table(Vec<Window>),
+    /// Nothing to do, as Pillow skips a pass whose size already fits.
+    Fits,
+    Scalar(Vec<Window>),
     #[cfg(target_arch = "x86_64")]
     Avx2(avx2::Avx2, avx2::Taps),
 }
 
 impl Horizontal {
     fn new(width: u32, kernel: Kernel) -> Self {
-        let plan = if width == SIDE || width > MAX_TABLE_WIDTH { Plan::OnTheFly } else { Self::plan(width, kernel) };
+        let plan = if width == SIDE {
+            Plan::Fits
+        } else {
+            let mut axis = Axis::new(width);
+            let mut windows = vec![Window::default(); SIDE as usize];
+            for (x, window) in (0..SIDE).zip(&mut windows) {
+                axis.fill(x, window);
+            }
+            Plan::new(width, windows, kernel)
+        };
         Self { width, plan }
     }
+}
 
-    fn plan(width: u32, kernel: Kernel) -> Plan {
-        let mut axis = Axis::new(width);
-        let mut table = vec![Window::default(); SIDE as usize];
-        for (x, window) in (0..SIDE).zip(&mut table) {
-            axis.fill(x, window);
-        }
+impl Plan {
+    fn new(width: u32, windows: Vec<Window>, kernel: Kernel) -> Self {
         match kernel {
-            Kernel::Scalar => Plan::Table(table),
+            Kernel::Scalar => Self::Scalar(windows),
             #[cfg(target_arch = "x86_64")]
-            Kernel::Avx2(avx2) => match avx2::Taps::new(width, &table) {
-                Some(taps) => Plan::Avx2(avx2, taps),
-                None => Plan::Table(table),
+            Kernel::Avx2(avx2) => match avx2::Taps::new(width, &windows) {
+                Some(taps) => Self::Avx2(avx2, taps),
+                None => Self::Scalar(windows),
             },
-        }
-    }
-
-    fn shorten(&self, rgb: &[u8], out: &mut [u8]) {
-        match &self.plan {
-            Plan::OnTheFly => {
-                let mut axis = Axis::new(self.width);
-                let mut window = Window::default();
-                for (x, out) in (0..SIDE).zip(out.chunks_exact_mut(3)) {
-                    axis.fill(x, &mut window);
-                    scalar::weigh_pixels(rgb, std::slice::from_ref(&window), out);
-                }
-            }
-            Plan::Table(table) => scalar::weigh_pixels(rgb, table, out),
-            #[cfg(target_arch = "x86_64")]
-            Plan::Avx2(avx2, taps) => avx2.weigh_pixels(rgb, taps, out),
         }
     }
 }

@@ -23,7 +23,7 @@ pub(super) fn read(bytes: &[u8], layout: &Layout, frame: &mut Vec<u8>) -> Result
     let chunk_bytes = chunk_bytes.filter(|&n| n <= frame_bytes.max(MAX_TILE_BYTES));
     let chunk_bytes = chunk_bytes.ok_or_else(|| unsupported("tiles far larger than the image"))?;
     // Tiles that do not start on a whole byte of the frame.
-    if layout.tiled && (layout.chunk_width as usize * usize::from(layout.bits)) % 8 != 0 {
+    if layout.tiled && !(layout.chunk_width as usize * usize::from(layout.bits)).is_multiple_of(8) {
         return Err(unsupported("tiles that are not aligned to bytes"));
     }
     frame.clear();
@@ -35,6 +35,7 @@ pub(super) fn read(bytes: &[u8], layout: &Layout, frame: &mut Vec<u8>) -> Result
     let mut chunk = vec![0; chunk_bytes];
     let planes = if layout.planar { layout.samples } else { 1 };
     for (index, &(start, length)) in layout.chunks.iter().enumerate().take(across * down * planes) {
+        let jpeg = layout.jpeg_chunk(bytes, index);
         let (plane, index) = (index / (across * down), index % (across * down));
         let (x, y) = (index % across, index / across);
         let top = y * layout.chunk_height as usize;
@@ -51,7 +52,14 @@ pub(super) fn read(bytes: &[u8], layout: &Layout, frame: &mut Vec<u8>) -> Result
         } else {
             let stored = bytes.get(start..).and_then(|b| b.get(..length)).ok_or_else(truncated)?;
             let chunk = chunk.get_mut(..stored_rows * chunk_row).ok_or_else(truncated)?;
-            decoder.decode(stored, chunk)?;
+            match jpeg {
+                Some(jpeg) => {
+                    let (width, height) = (layout.chunk_width, stored_rows as u32);
+                    jpeg.decode(width, height, layout.jpeg_stored, chunk)
+                        .ok_or_else(|| undecodable("its JPEG data is damaged or contradicts its tags"))?;
+                }
+                None => decoder.decode(stored, chunk).ok_or_else(truncated)?,
+            }
             if layout.differenced {
                 for row in chunk.chunks_exact_mut(chunk_row) {
                     accumulate(row, layout);
@@ -93,14 +101,19 @@ fn accumulate(row: &mut [u8], layout: &Layout) {
         }
         return;
     }
-    let (get, put): (fn([u8; 2]) -> u16, fn(u16) -> [u8; 2]) =
-        if layout.big_endian { (u16::from_be_bytes, u16::to_be_bytes) } else { (u16::from_le_bytes, u16::to_le_bytes) };
     let mut left = vec![0_u16; samples];
     for pixel in row.chunks_exact_mut(samples * 2) {
         for (sum, value) in left.iter_mut().zip(pixel.chunks_exact_mut(2)) {
             if let Ok(value) = <&mut [u8; 2]>::try_from(value) {
-                *sum = sum.wrapping_add(get(*value));
-                *value = put(*sum);
+                let difference = match layout.big_endian {
+                    true => u16::from_be_bytes(*value),
+                    false => u16::from_le_bytes(*value),
+                };
+                *sum = sum.wrapping_add(difference);
+                *value = match layout.big_endian {
+                    true => sum.to_be_bytes(),
+                    false => sum.to_le_bytes(),
+                };
             }
         }
     }
@@ -111,7 +124,8 @@ enum ChunkDecoder {
     Lzw(weezl::decode::Decoder),
     Deflate(Decompress),
     PackBits,
-    Unsupported,
+    /// Nothing is compressed, or by JPEG.
+    Idle,
 }
 
 impl ChunkDecoder {
@@ -120,12 +134,12 @@ impl ChunkDecoder {
             Compression::Lzw => Self::Lzw(weezl::decode::Decoder::with_tiff_size_switch(BitOrder::Msb, 8)),
             Compression::Deflate => Self::Deflate(Decompress::new(true)),
             Compression::PackBits => Self::PackBits,
-            Compression::None | Compression::Jpeg => Self::Unsupported,
+            Compression::None | Compression::Jpeg => Self::Idle,
         }
     }
 
     /// Fills all of `out` or fails; what the data holds beyond that is ignored, as libtiff does.
-    fn decode(&mut self, data: &[u8], out: &mut [u8]) -> Result<(), ImageError> {
+    fn decode(&mut self, data: &[u8], out: &mut [u8]) -> Option<()> {
         match self {
             Self::Lzw(decoder) => {
                 decoder.reset();
@@ -139,9 +153,8 @@ impl ChunkDecoder {
                 (complete && status.is_ok()).then_some(())
             }
             Self::PackBits => pack_bits(data, out),
-            Self::Unsupported => return Err(unsupported("JPEG compression inside a TIFF")),
+            Self::Idle => None,
         }
-        .ok_or_else(truncated)
     }
 }
 

@@ -1,6 +1,7 @@
 use super::{Orientation, undecodable, unsupported};
 use crate::image::ImageError;
 use crate::image::ifd::{self, ByteOrder, Entry, Tiff};
+use crate::image::jpeg::{Embedded, Stored};
 
 const IMAGE_WIDTH: u16 = 256;
 const IMAGE_LENGTH: u16 = 257;
@@ -23,11 +24,17 @@ const EXTRA_SAMPLES: u16 = 338;
 const SAMPLE_FORMAT: u16 = 339;
 const JPEG_TABLES: u16 = 347;
 
+/// A value of the tag PHOTOMETRIC.
+const YCBCR: u32 = 6;
+
 /// Pillow's MAX_SAMPLESPERPIXEL.
 const MAX_SAMPLES: u32 = 6;
 
 /// Strips or tiles allowed: each costs the set-up of a decompressor, whatever its size.
 const MAX_CHUNKS: usize = 1 << 16;
+
+/// Four quantisation and eight Huffman tables take less; they are read again for each strip.
+const MAX_JPEG_TABLES_BYTES: usize = 1 << 13;
 
 /// How samples are coloured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,8 +86,10 @@ pub(super) struct Layout {
     pub(super) tiled: bool,
     /// Where each strip or tile lies in the file: (start, length). Row by row, then plane by plane.
     pub(super) chunks: Vec<(usize, usize)>,
-    /// Place of the JPEG tables that all strips share.
-    pub(super) jpeg_tables: Option<(usize, usize)>,
+    /// Place of the JPEG tables that all strips share; empty if there are none.
+    pub(super) jpeg_tables: (usize, usize),
+    /// What the components of JPEG strips are.
+    pub(super) jpeg_stored: Stored,
 }
 
 impl Layout {
@@ -89,8 +98,13 @@ impl Layout {
         Tags::read(tiff)?.layout()
     }
 
-    pub(super) fn is_jpeg(&self) -> bool {
-        self.compression == Compression::Jpeg
+    /// Strip or tile `index` if it is a JPEG stream.
+    pub(super) fn jpeg_chunk<'a>(&self, bytes: &'a [u8], index: usize) -> Option<Embedded<'a>> {
+        if self.compression != Compression::Jpeg {
+            return None;
+        }
+        let part = |(start, length)| bytes.get(start..).and_then(|b: &[u8]| b.get(..length));
+        Some(Embedded { tables: part(self.jpeg_tables)?, stream: part(*self.chunks.get(index)?)? })
     }
 
     /// Bytes of an interleaved row of the image.
@@ -185,6 +199,10 @@ impl<'a> Tags<'a> {
             _ => return Err(unsupported("its predictor")),
         };
         let (colour, bits, samples) = self.samples(compression)?;
+        let jpeg_layout = matches!((colour, samples), (Colour::Grey { .. }, 1) | (Colour::Rgb, 3) | (Colour::Cmyk, 4));
+        if compression == Compression::Jpeg && (bits != 8 || !jpeg_layout) {
+            return Err(unsupported("its colour layout"));
+        }
         if differenced && bits < 8 {
             return Err(unsupported("a predictor on less than 8 bits"));
         }
@@ -202,6 +220,10 @@ impl<'a> Tags<'a> {
             _ => Orientation(1),
         };
         let palette = if colour == Colour::Palette { self.palette()? } else { Vec::new() };
+        let jpeg_tables = self.find(JPEG_TABLES).map_or((0, 0), Entry::bytes);
+        if jpeg_tables.1 > MAX_JPEG_TABLES_BYTES {
+            return Err(undecodable("its JPEG tables are too long"));
+        }
         let mut layout = Layout {
             width,
             height,
@@ -218,7 +240,13 @@ impl<'a> Tags<'a> {
             chunk_height: height,
             tiled: false,
             chunks: Vec::new(),
-            jpeg_tables: self.find(JPEG_TABLES).map(Entry::bytes),
+            jpeg_tables,
+            jpeg_stored: match (colour, self.value(PHOTOMETRIC)?) {
+                (Colour::Cmyk, _) => Stored::Cmyk,
+                (Colour::Rgb, Some(YCBCR)) => Stored::YCbCr,
+                (Colour::Rgb | Colour::PremultipliedRgb, _) => Stored::Rgb,
+                (Colour::Grey { .. } | Colour::Palette, _) => Stored::Grey,
+            },
         };
         self.chunks(&mut layout)?;
         Ok(layout)
@@ -265,7 +293,7 @@ impl<'a> Tags<'a> {
             (3, 1 | 2 | 4 | 8, 1, []) | (3, 8, 2, [2]) => Colour::Palette,
             (5, 8 | 16, 4, []) | (5, 8, 5, [0]) | (5, 8, 6, [0, 0]) => Colour::Cmyk,
             // libjpeg converts it to RGB.
-            (6, 8, 3, []) if compression == Compression::Jpeg => Colour::Rgb,
+            (YCBCR, 8, 3, []) if compression == Compression::Jpeg => Colour::Rgb,
             _ => return Err(unsupported("its colour layout")),
         };
         Ok((colour, first as u8, count as usize))
@@ -314,6 +342,11 @@ impl<'a> Tags<'a> {
         };
         if offsets.len() != expected || lengths.len() != expected {
             return Err(undecodable("the number of its strips is wrong"));
+        }
+        // Each compressed byte is read once: strips that share bytes could cost a file's length each.
+        let total: u64 = lengths.iter().map(|&length| u64::from(length)).sum();
+        if layout.compression != Compression::None && total > self.tiff.len() as u64 {
+            return Err(undecodable("its strips overlap or lie outside the file"));
         }
         let places = offsets.iter().zip(&lengths);
         layout.chunks = places.map(|(&o, &l)| (o as usize, l as usize)).collect();

@@ -19,16 +19,25 @@ fn unsupported(reason: &'static str) -> ImageError {
 }
 
 pub(super) fn inspect(bytes: &[u8]) -> Result<Header, ImageError> {
+    // Allocates the lists of strips and palette colours: bounded, and by the file's own length.
     let layout = Layout::parse(bytes)?;
     let (width, height) = (layout.width, layout.height);
     // The size that is seen: Pillow applies a TIFF's own orientation, unlike an EXIF block's.
     let (width, height) = if layout.orientation.is_transposed() { (height, width) } else { (width, height) };
+    let frame_bytes = (layout.row_bytes() as u64).saturating_mul(layout.height.into());
+    // One strip as large as the image, and the image before it is turned.
+    let turned =
+        if layout.orientation.is_transposed() { (u64::from(width) * 3).saturating_mul(height.into()) } else { 0 };
     Ok(Header {
         format: Format::Tiff,
         width,
         height,
         exif_orientation: layout.orientation.0,
-        encoding: if layout.is_jpeg() { Encoding::Lossy { quality: None } } else { Encoding::Lossless },
+        encoding: match layout.jpeg_chunk(bytes, 0) {
+            Some(jpeg) => Encoding::Lossy { quality: jpeg.quality() },
+            None => Encoding::Lossless,
+        },
+        peak_bytes: frame_bytes.saturating_mul(2).saturating_add(turned),
     })
 }
 
@@ -142,7 +151,7 @@ impl Converter {
                 let flip = if inverted { 0xff } else { 0 };
                 let pixels = self.samples.chunks_exact(self.samples_per_pixel);
                 for (pixel, out) in pixels.zip(rgb.chunks_exact_mut(3)) {
-                    out.fill(pixel.first().map_or(0, |v| v * scale ^ flip));
+                    out.fill(pixel.first().map_or(0, |v| (v * scale) ^ flip));
                 }
             }
             Colour::Palette => {

@@ -1,0 +1,224 @@
+use std::fs;
+use std::path::PathBuf;
+
+use proptest::prelude::*;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::*;
+
+fn golden() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
+}
+
+/// The entries of one list in golden.json, with the bytes of their files.
+fn entries(list: &str) -> Vec<(Value, Vec<u8>)> {
+    let text = fs::read_to_string(golden().join("golden.json")).expect("tests/golden is committed");
+    let all: Value = serde_json::from_str(&text).expect("golden.json is JSON");
+    let entries = all[list].as_array().expect("a list").clone();
+    assert!(!entries.is_empty());
+    entries
+        .into_iter()
+        .map(|entry| {
+            let path = golden().join(list).join(entry["file"].as_str().expect("a name"));
+            let bytes = fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+            (entry, bytes)
+        })
+        .collect()
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+}
+
+fn run(bytes: &[u8]) -> Result<(Header, Rgb, Pixels), ImageError> {
+    let header = inspect(bytes, &Limits::default())?;
+    let rgb = decode(bytes, &header)?;
+    let pixels = prepare(bytes, &header, Preprocessing::Resize, &mut Scratch::default())?;
+    Ok((header, rgb, pixels))
+}
+
+/// Checks one entry of golden.json: the reference's pixels, or the code of the refusal.
+fn check(entry: &Value, bytes: &[u8]) {
+    let file = &entry["file"];
+    let result = run(bytes);
+    if let Some(code) = entry["code"].as_str() {
+        let error = result.expect_err("refused");
+        assert_eq!(error.code(), code, "{file}: {error}");
+        return;
+    }
+    let (header, rgb, pixels) = result.unwrap_or_else(|e| panic!("{file}: {e}"));
+    assert_eq!(sha256(pixels.as_bytes()), entry["rgb256_sha256"], "{file}, resized");
+    if let Some(expected) = entry["rgb_sha256"].as_str() {
+        assert_eq!(sha256(&rgb.data), expected, "{file}, decoded");
+        assert_eq!((header.width, header.height), (rgb.width, rgb.height), "{file}");
+        assert_eq!(entry["width"], rgb.width, "{file}");
+        assert_eq!(entry["height"], rgb.height, "{file}");
+    }
+    if let Some(format) = entry["format"].as_str() {
+        assert_eq!(header.format.as_str(), format, "{file}");
+    }
+}
+
+#[test]
+fn golden_images_have_the_references_pixels() {
+    for (entry, bytes) in entries("images") {
+        assert_eq!(sha256(&bytes), entry["sha256"], "{}", entry["file"]);
+        check(&entry, &bytes);
+    }
+}
+
+#[test]
+fn hostile_files_are_refused_or_scored_as_the_reference_does() {
+    for (entry, bytes) in entries("hostile") {
+        assert_eq!(sha256(&bytes), entry["sha256"], "{}", entry["file"]);
+        check(&entry, &bytes);
+    }
+}
+
+#[test]
+fn every_variant_is_exact_or_refused() {
+    for (entry, bytes) in entries("variants") {
+        check(&entry, &bytes);
+    }
+}
+
+/// A cut file is refused, or it still has all its pixels.
+#[test]
+fn truncated_files_never_lose_pixels_silently() {
+    let mut refused = 0;
+    for (entry, bytes) in entries("variants") {
+        let Ok((_, whole, _)) = run(&bytes) else { continue };
+        let step = (bytes.len() / 40).max(1);
+        for length in (0..bytes.len()).step_by(step) {
+            match run(&bytes[..length]) {
+                Ok((_, rgb, _)) => assert!(rgb == whole, "{} cut to {length}", entry["file"]),
+                Err(_) => refused += 1,
+            }
+        }
+    }
+    assert!(refused > 1000, "{refused}");
+}
+
+#[test]
+fn limits_apply_to_the_header() {
+    let (_, bytes) = entries("images").swap_remove(0);
+    let header = inspect(&bytes, &Limits::default()).expect("a photo");
+    let pixels = header.pixels();
+    let exact = Limits { max_pixels: pixels, min_side: header.width.min(header.height) };
+    assert_eq!(inspect(&bytes, &exact), Ok(header));
+    let code = |limits| inspect(&bytes, &limits).map_err(|e| e.code());
+    assert_eq!(code(Limits { max_pixels: pixels - 1, ..exact }), Err("image_too_large"));
+    assert_eq!(code(Limits { min_side: exact.min_side + 1, ..exact }), Err("image_too_small"));
+}
+
+#[test]
+fn a_narrow_image_of_countless_rows_is_refused() {
+    let mut png = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR".to_vec();
+    png.extend(1_u32.to_be_bytes());
+    png.extend(65_536_u32.to_be_bytes());
+    png.extend([8, 2, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(inspect(&png, &Limits::default()).map_err(|e| e.code()), Err("image_too_large"));
+}
+
+/// The header of a golden image.
+fn header_of(file: &str) -> Header {
+    let bytes = fs::read(golden().join(file)).expect("a golden file");
+    inspect(&bytes, &Limits::default()).expect("readable")
+}
+
+#[test]
+fn headers_tell_orientation_and_encoding() {
+    assert_eq!(header_of("images/chelsea_exif6.jpg").exif_orientation, 6);
+    assert_eq!(header_of("images/coffee_420_q75.jpg").exif_orientation, 1);
+    assert_eq!(header_of("variants/exif_pre.png").exif_orientation, 6);
+    assert_eq!(header_of("variants/meta17x33.webp").exif_orientation, 6);
+    let quality = |quality| Encoding::Lossy { quality };
+    assert_eq!(header_of("images/coffee_420_q75.jpg").encoding, quality(Some(75)));
+    assert_eq!(header_of("images/hubble_odd_422_q50_prog.jpg").encoding, quality(Some(50)));
+    assert_eq!(header_of("variants/pil_RGB_jpeg.tif").encoding, quality(Some(75)));
+    assert_eq!(header_of("images/coffee_q80.webp").encoding, quality(None));
+    assert_eq!(header_of("images/chelsea_lossless.webp").encoding, Encoding::Lossless);
+    assert_eq!(header_of("images/coffee_rgb.png").encoding, Encoding::Lossless);
+}
+
+#[test]
+fn crop_takes_the_centre_at_an_even_offset() {
+    // 517 x 389: (517 - 256) / 2 = 130, (389 - 256) / 2 = 66.
+    let bytes = fs::read(golden().join("images/rocket_odd_420_q85.jpg")).expect("a golden file");
+    let header = inspect(&bytes, &Limits::default()).expect("a photo");
+    let rgb = decode(&bytes, &header).expect("a photo");
+    let tile = prepare(&bytes, &header, Preprocessing::Crop, &mut Scratch::default()).expect("a photo");
+    let rows = rgb.data.chunks_exact(517 * 3).skip(66).take(256);
+    let expected: Vec<u8> = rows.flat_map(|row| row[130 * 3..(130 + 256) * 3].to_vec()).collect();
+    assert!(tile.as_bytes() == expected);
+}
+
+#[test]
+fn crop_of_a_small_image_is_a_resize() {
+    let bytes = fs::read(golden().join("images/x_coffee_255x257.jpg")).expect("a golden file");
+    let header = inspect(&bytes, &Limits::default()).expect("a photo");
+    let mut scratch = Scratch::default();
+    let crop = prepare(&bytes, &header, Preprocessing::Crop, &mut scratch);
+    assert_eq!(crop, prepare(&bytes, &header, Preprocessing::Resize, &mut scratch));
+}
+
+#[test]
+fn no_signal_means_that_every_block_is_flat() {
+    let pixels = |colour: fn(usize, usize) -> u8| {
+        let data = (0..256).flat_map(|y| (0..256 * 3).map(move |i| colour(i / 3, y))).collect();
+        Pixels::new(data).expect("256 x 256")
+    };
+    assert!(no_signal(&pixels(|_, _| 7)));
+    assert!(no_signal(&pixels(|x, y| (x / 2 + y / 2 * 5) as u8)));
+    assert!(!no_signal(&pixels(|x, _| x as u8)));
+    assert!(!no_signal(&pixels(|_, y| y as u8)));
+    assert!(!no_signal(&pixels(|x, y| u8::from((x, y) == (255, 255)))));
+    for (file, expected) in [("x_flat.png", true), ("x_coffee_64.png", false), ("orig_china.jpg", false)] {
+        let bytes = fs::read(golden().join("images").join(file)).expect("a golden file");
+        let (_, _, pixels) = run(&bytes).expect("a golden file");
+        assert_eq!(no_signal(&pixels), expected, "{file}");
+    }
+}
+
+#[test]
+fn messages_are_plain() {
+    for list in ["images", "hostile", "variants"] {
+        for (entry, bytes) in entries(list) {
+            if let Err(error) = run(&bytes) {
+                let text = error.to_string();
+                assert!(text.len() < 160 && !text.contains("0x") && !text.contains('/'), "{}: {text}", entry["file"]);
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// Whatever is done to a file, it is refused or gives an image of the size that the header says.
+    #[test]
+    fn damaged_files_do_no_harm(
+        pick: prop::sample::Index,
+        edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+        keep in 0.3_f64..1.0,
+    ) {
+        let all = entries("variants");
+        let (_, mut bytes) = all[pick.index(all.len())].clone();
+        for (at, value) in edits {
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+        }
+        if keep < 0.9 {
+            bytes.truncate((bytes.len() as f64 * keep / 0.9) as usize);
+        }
+        let limits = Limits { max_pixels: 1_000_000, min_side: 0 };
+        if let Ok(header) = inspect(&bytes, &limits) {
+            prop_assert!(header.pixels() <= limits.max_pixels);
+            if let Ok(rgb) = decode(&bytes, &header) {
+                prop_assert_eq!((rgb.width, rgb.height), (header.width, header.height));
+                prop_assert_eq!(rgb.data.len() as u64, header.pixels() * 3);
+            }
+        }
+    }
+}
