@@ -62,7 +62,7 @@ fn every_golden_image_scores_as_the_reference_does() {
         assert_eq!(http["logit"], cli["logit"], "{name}");
         assert_eq!(http["verdict"], cli["verdict"], "{name}");
     }
-    println!("golden logits: {} images, at most {worst:.1e} from float64", expected.len() - 1);
+    eprintln!("golden logits: {} images, at most {worst:.1e} from float64", expected.len() - 1);
 }
 
 #[test]

@@ -7,8 +7,11 @@ use serde_json::Value;
 
 use crate::harness::{Server, golden, make_import};
 
+/// Scored, or refused with this status and code.
+type Expected = Result<(), (u16, &'static str)>;
+
 /// What the interface says of each hostile file: a code, or that it is scored.
-const HOSTILE: &[(&str, Result<(), (u16, &str)>)] = &[
+const HOSTILE: &[(&str, Expected)] = &[
     ("animated.gif", Ok(())),
     ("bad_crc.png", Err((422, "undecodable_image"))),
     ("garbage_tail.jpg", Ok(())),
@@ -61,7 +64,7 @@ fn hostile_files_get_their_codes_and_leave_no_memory_behind() {
     assert!(server.terminate().success());
 }
 
-fn check(name: &str, response: Response, expected: Result<(), (u16, &str)>) {
+fn check(name: &str, response: Response, expected: Expected) {
     let status = response.status().as_u16();
     let body: Value = response.json().expect("JSON");
     match expected {

@@ -10,4 +10,5 @@ mod hostile;
 mod op;
 mod pipeline;
 mod probes;
+mod readme;
 mod score;

@@ -1,0 +1,37 @@
+//! README's first screen is true: its picture is in the repo, and its JSON is what the server answers.
+
+use std::fs;
+
+use reqwest::blocking::{Client, multipart::Form};
+use serde_json::Value;
+
+use crate::harness::{Server, root};
+
+#[test]
+fn the_answer_in_the_readme_is_the_servers() {
+    let readme = fs::read_to_string(root().join("README.md")).expect("README.md");
+    let picture = readme.split("curl -F image=@").nth(1).and_then(|rest| rest.split_whitespace().next());
+    let block = readme.split("```json").nth(1).and_then(|rest| rest.split("```").next()).expect("a JSON block");
+    let expected: Value = serde_json::from_str(block).expect("the block is JSON");
+
+    let server = Server::start(&["--sessions", "1"]);
+    let form = Form::new().file("image", root().join(picture.expect("a curl line"))).expect("the picture");
+    let response = Client::new().post(format!("{}/v1/score", server.url)).multipart(form).send().expect("an answer");
+    let answer: Value = response.json().expect("JSON");
+
+    let keys = |value: &Value| value.as_object().expect("an object").keys().cloned().collect::<Vec<_>>();
+    assert_eq!(keys(&answer), keys(&expected));
+    for (key, value) in answer.as_object().expect("an object") {
+        match key.as_str() {
+            // Of its moment.
+            "id" => {}
+            "timings_ms" => assert_eq!(keys(value), keys(&expected[key])),
+            // ONNX Runtime picks its kernels by CPU; another one moves the last bits.
+            "logit" | "score" => {
+                let (found, printed) = (value.as_f64().expect("a number"), expected[key].as_f64().expect("a number"));
+                assert!((found - printed).abs() < 1e-3, "{key} is {found}, README says {printed}");
+            }
+            _ => assert_eq!(*value, expected[key], "{key}"),
+        }
+    }
+}
