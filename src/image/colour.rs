@@ -2,16 +2,16 @@
 
 /// Replicates grey to three channels.
 pub(super) fn grey_row(grey: &[u8], rgb: &mut [u8]) {
-    for (&v, out) in grey.iter().zip(rgb.chunks_exact_mut(3)) {
-        out.fill(v);
+    for (&v, out) in grey.iter().zip(rgb.as_chunks_mut::<3>().0) {
+        *out = [v; 3];
     }
 }
 
 /// Keeps the first three of `samples` channels: alpha is dropped, not composited.
 pub(super) fn first_three_row(pixels: &[u8], samples: usize, rgb: &mut [u8]) {
-    for (pixel, out) in pixels.chunks_exact(samples).zip(rgb.chunks_exact_mut(3)) {
-        if let Some(colour) = pixel.get(..3) {
-            out.copy_from_slice(colour);
+    for (pixel, out) in pixels.chunks_exact(samples).zip(rgb.as_chunks_mut::<3>().0) {
+        if let Some(colour) = pixel.first_chunk() {
+            *out = *colour;
         }
     }
 }
@@ -72,8 +72,8 @@ impl Palette {
 
     /// Looks up one index a pixel.
     pub(super) fn row(&self, indices: &[u8], rgb: &mut [u8]) {
-        for (&index, out) in indices.iter().zip(rgb.chunks_exact_mut(3)) {
-            out.copy_from_slice(&self.0[usize::from(index)]);
+        for (&index, out) in indices.iter().zip(rgb.as_chunks_mut::<3>().0) {
+            *out = self.0[usize::from(index)];
         }
     }
 }

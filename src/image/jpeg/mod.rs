@@ -3,12 +3,14 @@
 
 mod markers;
 mod quality;
+#[cfg(test)]
+mod tests;
 mod turbo;
 
 use super::rows::RowSink;
 use super::{Encoding, Format, Header, ImageError, colour, ifd};
 use markers::{SOS, Segment, Segments};
-use turbo::{Layout, Outcome};
+use turbo::{Failure, Layout, Outcome};
 
 pub(super) use turbo::Stored;
 
@@ -144,8 +146,13 @@ pub(super) fn decode(
     let layout = preamble(Segments::new(bytes))?.frame.layout();
     let row_bytes = header.width as usize * layout.bytes_per_pixel();
     frame.resize(row_bytes * header.height as usize, 0);
-    let outcome = turbo::decompress(bytes, header.width, header.height, layout, None, frame)
-        .map_err(|turbo::Failure| undecodable("its data is damaged"))?;
+    let outcome =
+        turbo::decompress(bytes, header.width, header.height, layout, None, frame).map_err(
+            |failure| match failure {
+                Failure::Damaged => undecodable("its data is damaged"),
+                Failure::TooManyScans => undecodable("it has too many scans"),
+            },
+        )?;
     // The library names its first warning only, so a later "premature end" has to be found here.
     let truncated = match outcome {
         Outcome::Clean => false,

@@ -83,7 +83,13 @@ pub(super) enum Outcome {
 
 /// The library gave up; the pixels are incomplete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Failure;
+pub(super) enum Failure {
+    Damaged,
+    TooManyScans,
+}
+
+/// TurboJPEG's own error.
+const TOO_MANY_SCANS: &str = "Progressive JPEG image has more than";
 
 const PREMATURE_END: &str = "Premature end of JPEG file";
 
@@ -110,10 +116,10 @@ pub(super) fn decompress(
     out: &mut [u8],
 ) -> Result<Outcome, Failure> {
     let needed = u64::from(width) * u64::from(height) * layout.bytes_per_pixel() as u64;
-    let pitch = c_int::try_from(width as usize * layout.bytes_per_pixel()).map_err(|_| Failure)?;
-    let length = jpeg.len().try_into().map_err(|_| Failure)?;
+    let pitch = c_int::try_from(width as usize * layout.bytes_per_pixel()).map_err(|_| Failure::Damaged)?;
+    let length = jpeg.len().try_into().map_err(|_| Failure::Damaged)?;
     if out.len() as u64 != needed {
-        return Err(Failure);
+        return Err(Failure::Damaged);
     }
     let handle = Handle::new()?;
     let scans = max_scans(u64::from(width) * u64::from(height));
@@ -124,7 +130,7 @@ pub(super) fn decompress(
     unsafe { raw::tj3DecompressHeader(handle.0.as_ptr(), jpeg.as_ptr(), length) };
     let found = (handle.get(raw::TJPARAM_TJPARAM_JPEGWIDTH), handle.get(raw::TJPARAM_TJPARAM_JPEGHEIGHT));
     if found != (i64::from(width), i64::from(height)) {
-        return Err(Failure);
+        return Err(Failure::Damaged);
     }
     if let Some(expected) = expected {
         let stored = handle.get(raw::TJPARAM_TJPARAM_COLORSPACE);
@@ -133,7 +139,7 @@ pub(super) fn decompress(
         let plain =
             matches!(expected, Stored::Grey | Stored::YCbCr) || subsampling == i64::from(raw::TJSAMP_TJSAMP_444);
         if stored != expected.raw() || !plain {
-            return Err(Failure);
+            return Err(Failure::Damaged);
         }
     }
     // SAFETY: the handle is live, `jpeg` is readable for `length` bytes, and `out` is writable for
@@ -144,16 +150,18 @@ pub(super) fn decompress(
     if status == 0 {
         return Ok(Outcome::Clean);
     }
-    if !handle.warned() {
-        return Err(Failure);
-    }
+    let warned = handle.warned();
     let message = handle.message();
-    if message.starts_with(PREMATURE_END) {
+    if message.starts_with(TOO_MANY_SCANS) {
+        Err(Failure::TooManyScans)
+    } else if !warned {
+        Err(Failure::Damaged)
+    } else if message.starts_with(PREMATURE_END) {
         Ok(Outcome::PrematureEnd)
     } else if OTHER_WARNINGS.iter().any(|w| message.starts_with(w)) {
         Ok(Outcome::OtherWarning)
     } else {
-        Err(Failure)
+        Err(Failure::Damaged)
     }
 }
 
@@ -164,13 +172,13 @@ impl Handle {
     fn new() -> Result<Self, Failure> {
         // SAFETY: no precondition; a null result is refused.
         let handle = unsafe { raw::tj3Init(raw::TJINIT_TJINIT_DECOMPRESS as c_int) };
-        NonNull::new(handle).map(Self).ok_or(Failure)
+        NonNull::new(handle).map(Self).ok_or(Failure::Damaged)
     }
 
     fn set(&self, parameter: raw::TJPARAM, value: c_int) -> Result<(), Failure> {
         // SAFETY: the handle is live; the library checks parameter and value.
         let status = unsafe { raw::tj3Set(self.0.as_ptr(), parameter as c_int, value) };
-        if status == 0 { Ok(()) } else { Err(Failure) }
+        if status == 0 { Ok(()) } else { Err(Failure::Damaged) }
     }
 
     fn get(&self, parameter: raw::TJPARAM) -> i64 {

@@ -201,7 +201,9 @@ impl Vertical {
             }
         }
         self.y = self.y.saturating_add(1);
-        while let Some(done) = self.rows.pop_front_if(|out| out.window.end() <= self.y) {
+        while self.rows.front().is_some_and(|first| first.window.end() <= self.y)
+            && let Some(done) = self.rows.pop_front()
+        {
             self.out.extend(done.sums.iter().copied().map(windows::round));
             self.spare.push(done);
         }

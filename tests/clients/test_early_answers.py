@@ -1,0 +1,84 @@
+"""An answer that comes before the body was read reaches the clients that people use.
+
+A server that is full refuses a 20 MB upload on its head. Closing the connection then would make the kernel send a reset,
+which can overtake the answer; curl, Python's requests and a browser must all see the 429.
+"""
+
+import os
+import pathlib
+import subprocess
+
+import pytest
+import requests
+from selenium import webdriver
+
+ROOT = pathlib.Path(__file__).parents[2]
+BODY = os.urandom(20_000_000)
+
+
+@pytest.fixture(scope="module")
+def server():
+    """A server that holds a megabyte of bodies at most: each upload here is more."""
+    command = [ROOT / "target/release/lfm-serve", "serve", "--listen", "127.0.0.1:0", "--sessions", "1",
+               "--max-admitted-bytes", "1MiB", "--drain-delay", "0s", "--log-level", "warn"]  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    first = process.stdout.readline()
+    assert first.startswith("listening on "), first
+    yield first.removeprefix("listening on ").strip()
+    process.terminate()
+    assert process.wait(30) == 0
+
+
+@pytest.fixture
+def upload(tmp_path):
+    path = tmp_path / "upload.jpg"
+    path.write_bytes(BODY)
+    return path
+
+
+@pytest.mark.parametrize("expect", ["Expect: 100-continue", "Expect:"])
+@pytest.mark.parametrize("form", [["--data-binary", "@{}", "-H", "Content-Type: image/jpeg"], ["-F", "image=@{}"]])
+def test_curl(server, upload, form, expect):
+    command = ["curl", "-sS", "-i", "-H", expect, *[word.format(upload) for word in form], f"{server}/v1/score"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 0, ended.stderr
+    head = ended.stdout.lower()
+    assert "http/1.1 429" in head and "retry-after:" in head and "connection: close" in head
+    assert '"code":"overloaded"' in head
+
+
+@pytest.mark.parametrize("attempt", range(5))
+def test_requests(server, upload, attempt):
+    with upload.open("rb") as file:
+        answer = requests.post(f"{server}/v1/score", data=file, headers={"Content-Type": "image/jpeg"}, timeout=60)
+    assert answer.status_code == 429
+    assert answer.json()["code"] == "overloaded"
+    assert int(answer.headers["Retry-After"]) >= 1
+
+
+def test_requests_multipart(server, upload):
+    with upload.open("rb") as file:
+        answer = requests.post(f"{server}/v1/score", files={"image": file}, timeout=60)
+    assert answer.status_code == 429
+
+
+def test_browser(server):
+    options = webdriver.ChromeOptions()
+    options.binary_location = "/usr/bin/chromium"
+    for flag in ["headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking",
+                 "disable-component-update", "disable-sync", "disable-dev-shm-usage"]:  # fmt: skip
+        options.add_argument(f"--{flag}")
+    driver = webdriver.Chrome(options, webdriver.ChromeService("/usr/bin/chromedriver"))
+    try:
+        driver.set_script_timeout(60)
+        # A page of the server's own origin, so that no cross-origin rule is in the way.
+        driver.get(f"{server}/openapi.json")
+        script = """
+            const done = arguments[0];
+            fetch('/v1/score', {method: 'POST', body: new Blob([new Uint8Array(20000000)], {type: 'image/jpeg'})})
+                .then(async answer => done([answer.status, (await answer.json()).code]), error => done([0, String(error)]));
+        """
+        for _ in range(5):
+            assert driver.execute_async_script(script) == [429, "overloaded"]
+    finally:
+        driver.quit()
