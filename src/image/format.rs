@@ -94,11 +94,11 @@ pub enum Encoding {
 pub struct Header {
     /// Found from the content.
     pub format: Format,
-    /// Width in pixels, before any EXIF rotation (the reference applies none).
+    /// Width in pixels as the reference sees it: EXIF orientation ignored, a TIFF's own applied.
     pub width: u32,
     /// Height in pixels.
     pub height: u32,
-    /// EXIF orientation 1 to 8; 1 where absent. Reported, never applied.
+    /// EXIF or TIFF orientation 1 to 8; 1 where absent.
     pub exif_orientation: u8,
     /// Lossy or lossless.
     pub encoding: Encoding,

@@ -7,6 +7,15 @@
 //!
 //! [`inspect`] reads the header only and applies the [`Limits`]; [`prepare`] decodes and resizes;
 //! [`decode`] gives the full-size pixels. All three are pure and synchronous.
+//!
+//! **Memory.** [`Header::peak_bytes`] bounds what [`prepare`] takes: nothing that grows with the image
+//! for BMP and PNG without interlacing, 3 bytes a pixel for a baseline JPEG, at most 12 for any JPEG
+//! (progressive CMYK), 11 for WebP, 11 for TIFF (16-bit RGBA,
+//! turned) in strips and twice its 8 in one tile. The resize keeps a few rows.
+//!
+//! **Panics.** The code here has none; the decoders it calls (libjpeg-turbo in C apart: `png`,
+//! `image-webp`, `weezl`, `flate2`) promise none, but a caller that must not fall with a hostile file
+//! should still isolate [`decode`] and [`prepare`] with `catch_unwind` and drop the [`Scratch`].
 
 mod bmp;
 mod colour;

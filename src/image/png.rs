@@ -1,14 +1,21 @@
 //! PNG, non-interlaced ones row by row.
 
-use std::io::Cursor;
+use std::cell::Cell;
+use std::io::{self, BufRead};
+use std::rc::Rc;
 
-use ::png::{BitDepth, ColorType, DecodeOptions, Decoder, Limits, Transformations};
+use ::png::{
+    BitDepth, ColorType, DecodeOptions, Decoder, InterlaceInfo, Limits, Transformations, expand_interlaced_row,
+};
 
 use super::colour::{self, Palette};
 use super::rows::RowSink;
 use super::{Encoding, Format, Header, ImageError, ifd};
 
 const SIGNATURE_BYTES: usize = 8;
+
+/// Compressed bytes allowed after the last row.
+const MAX_TAIL_BYTES: usize = 1 << 16;
 
 fn undecodable(reason: &'static str) -> ImageError {
     Format::Png.undecodable(reason)
@@ -70,7 +77,9 @@ pub(super) fn decode(
     // Pillow checks both.
     options.set_ignore_adler32(false);
     options.set_skip_ancillary_crc_failures(false);
-    let mut decoder = Decoder::new_with_options(Cursor::new(bytes), options);
+    let input = Input { bytes, position: Rc::default() };
+    let position = Rc::clone(&input.position);
+    let mut decoder = Decoder::new_with_options(input, options);
     decoder.set_limits(Limits { bytes: usize::MAX });
     decoder.set_transformations(Transformations::IDENTITY);
     let mut reader = decoder.read_info().map_err(damaged)?;
@@ -79,27 +88,108 @@ pub(super) fn decode(
         return Err(undecodable("its header is inconsistent"));
     }
     let mut converter = Converter::new(info.color_type, info.bit_depth, info.palette.as_deref(), header.width)?;
-    if info.interlaced {
-        let needed = reader.output_buffer_size().ok_or_else(|| undecodable("it is too large"))?;
-        // The passes of images below 8 bits are merged into the buffer, so it must be clear.
+    let (row_bytes, pixel_bits) = (info.raw_row_length() - 1, info.bits_per_pixel() as u8);
+    let interlaced = info.interlaced;
+    let stored_rows = if interlaced {
+        // The passes of images below 8 bits are merged into the frame, so it must be clear.
         frame.clear();
-        frame.resize(needed, 0);
-        let layout = reader.next_frame(frame).map_err(damaged)?;
-        for row in frame.chunks_exact(layout.line_size) {
-            sink.row(converter.rgb(row));
-        }
+        frame.resize(row_bytes * header.height as usize, 0);
+        ADAM7.iter().map(|pass| pass.rows(header)).sum()
     } else {
-        for _ in 0..header.height {
-            let row = reader.next_row().map_err(damaged)?.ok_or_else(|| undecodable("rows are missing"))?;
-            sink.row(converter.rgb(row.data()));
+        header.height
+    };
+    for _ in 0..stored_rows {
+        let row = reader.next_interlaced_row().map_err(damaged)?;
+        let row = row.ok_or_else(|| undecodable("rows are missing"))?;
+        match row.interlace() {
+            InterlaceInfo::Null(_) => sink.row(converter.rgb(row.data())),
+            InterlaceInfo::Adam7(info) => {
+                expand_interlaced_row(frame, row_bytes, row.data(), info, pixel_bits);
+            }
         }
-        // Reads to the end of the compressed stream, where its checksum is.
-        reader.next_row().map_err(damaged)?;
+    }
+    // Reads to the end of the compressed stream, where its checksum is; not all of a stream that
+    // goes on for gigabytes, though.
+    position.end.set(position.at.get().saturating_add(MAX_TAIL_BYTES));
+    reader.next_row().map_err(damaged)?;
+    if interlaced {
+        frame.chunks_exact(row_bytes).for_each(|row| sink.row(converter.rgb(row)));
     }
     if !chunks(bytes).any(|(kind, _)| kind == b"IEND") {
         return Err(undecodable("it is truncated"));
     }
     Ok(())
+}
+
+/// One pass of interlacing: every `step_y`-th row from `y`, of it every so many pixels from `x`.
+struct Pass {
+    x: u32,
+    y: u32,
+    step_y: u32,
+}
+
+impl Pass {
+    /// Stored rows of the pass; an empty row is not stored.
+    fn rows(&self, header: &Header) -> u32 {
+        if header.width > self.x { header.height.saturating_sub(self.y).div_ceil(self.step_y) } else { 0 }
+    }
+}
+
+/// PNG specification section 8.2.
+#[rustfmt::skip]
+const ADAM7: [Pass; 7] = [
+    Pass { x: 0, y: 0, step_y: 8 },
+    Pass { x: 4, y: 0, step_y: 8 },
+    Pass { x: 0, y: 4, step_y: 8 },
+    Pass { x: 2, y: 0, step_y: 4 },
+    Pass { x: 0, y: 2, step_y: 4 },
+    Pass { x: 1, y: 0, step_y: 2 },
+    Pass { x: 0, y: 1, step_y: 2 },
+];
+
+/// The file as the decoder sees it: it can be made to end early.
+struct Input<'a> {
+    bytes: &'a [u8],
+    position: Rc<Position>,
+}
+
+struct Position {
+    /// Bytes consumed.
+    at: Cell<usize>,
+    /// Bytes that exist.
+    end: Cell<usize>,
+}
+
+impl Default for Position {
+    fn default() -> Self {
+        Self { at: Cell::new(0), end: Cell::new(usize::MAX) }
+    }
+}
+
+impl BufRead for Input<'_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        let end = self.position.end.get().min(self.bytes.len());
+        Ok(self.bytes.get(self.position.at.get()..end).unwrap_or_default())
+    }
+
+    fn consume(&mut self, amount: usize) {
+        self.position.at.set(self.position.at.get().saturating_add(amount));
+    }
+}
+
+impl io::Read for Input<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = io::Read::read(&mut self.fill_buf()?, buffer)?;
+        self.consume(read);
+        Ok(read)
+    }
+}
+
+/// Asked for by the decoder's signature; it only reads forward.
+impl io::Seek for Input<'_> {
+    fn seek(&mut self, _: io::SeekFrom) -> io::Result<u64> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
 
 /// Turns raw rows of one colour type into RGB as Pillow does.

@@ -1,5 +1,6 @@
 use std::fs;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use proptest::prelude::*;
 use serde_json::Value;
@@ -203,8 +204,8 @@ proptest! {
         edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
         keep in 0.3_f64..1.0,
     ) {
-        let all = entries("variants");
-        let (_, mut bytes) = all[pick.index(all.len())].clone();
+        static VARIANTS: LazyLock<Vec<(Value, Vec<u8>)>> = LazyLock::new(|| entries("variants"));
+        let (_, mut bytes) = VARIANTS[pick.index(VARIANTS.len())].clone();
         for (at, value) in edits {
             let at = at.index(bytes.len());
             bytes[at] = value;

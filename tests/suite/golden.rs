@@ -3,6 +3,7 @@
 
 use std::{fs, path::Path};
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use lfm_serve::{
     app,
     config::{Auto, ModelConfig},
@@ -10,7 +11,7 @@ use lfm_serve::{
     model::{Model, OnnxModel},
 };
 use reqwest::blocking::Client;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::harness::{Server, config, golden, published_model, run, shared};
 
@@ -151,6 +152,37 @@ async fn a_logit_does_not_depend_on_its_batch() {
         for (output, expected) in outputs.iter().zip(alone.iter().cycle().skip(size)) {
             assert_eq!(output.logit.to_bits(), expected.logit.to_bits(), "batch of {size}");
             assert_eq!(output.topk_indices, expected.topk_indices, "batch of {size}");
+        }
+    }
+}
+
+/// Sixty-four images in one request get the logits that they get alone, whatever the batches are.
+#[test]
+fn a_batch_request_equals_single_requests_to_the_last_bit() {
+    let names: Vec<_> = ["coffee_rgb.png", "astro_420_q95.jpg", "coffee_q80.webp", "x_coffee_64.png", "coins_la.png"]
+        .into_iter()
+        .cycle()
+        .take(64)
+        .collect();
+    let encoded = |name: &str| BASE64_STANDARD.encode(golden(&format!("images/{name}")));
+    let images: Vec<_> = names.iter().map(|name| json!({ "id": name, "image": encoded(name) })).collect();
+    let client = Client::new();
+    let mut alone = std::collections::HashMap::new();
+    for size in ["1", "5", "32"] {
+        let server = Server::start(&["--sessions", "1", "--max-batch-size", size, "--request-timeout", "120s"]);
+        let request = client.post(format!("{}/v1/score/batch", server.url)).json(&json!({ "images": images }));
+        let answer: Value = request.timeout(crate::harness::PATIENCE).send().expect("an answer").json().expect("JSON");
+        let results = answer["results"].as_array().expect("results");
+        assert_eq!(results.len(), 64);
+        for (name, result) in names.iter().zip(results) {
+            assert_eq!(result["id"], *name);
+            let single = alone.entry(*name).or_insert_with(|| {
+                let bytes = golden(&format!("images/{name}"));
+                let response = client.post(format!("{}/v1/score", server.url)).body(bytes).send().expect("an answer");
+                response.json::<Value>().expect("JSON")["logit"].clone()
+            });
+            assert!(single.is_number());
+            assert_eq!(result["result"]["logit"], *single, "{name} in batches of {size}");
         }
     }
 }

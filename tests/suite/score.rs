@@ -271,6 +271,35 @@ async fn a_client_that_leaves_is_forgotten() {
 }
 
 #[tokio::test]
+async fn two_hundred_clients_that_hang_up_cost_no_run() {
+    let (model, gate) = Fake::gated();
+    let app = TestApp::start(vec![model.clone()], &["--max-in-flight", "1000"]).await;
+    let busy = tokio::spawn(app.post("/v1/score").body(picture()).send());
+    while model.images.load(SeqCst) < 1 {
+        tokio::task::yield_now().await;
+    }
+    let leaving: Vec<_> = (0..200).map(|_| tokio::spawn(app.post("/v1/score").body(picture()).send())).collect();
+    while app.metric("lfm_queue_images").await < 200.0 {
+        tokio::task::yield_now().await;
+    }
+    let live = tokio::spawn(app.post("/v1/score").body(picture()).send());
+    while app.metric("lfm_queue_images").await < 201.0 {
+        tokio::task::yield_now().await;
+    }
+    leaving.iter().for_each(tokio::task::JoinHandle::abort);
+    while app.metric("lfm_images_total{outcome=\"cancelled\"}").await < 200.0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(app.metric("lfm_images_in_flight").await, 2.0, "their places are free at once");
+    // Two runs are let through: the one that was under way and the live client's.
+    gate.add_permits(2);
+    for answered in [busy, live] {
+        assert_eq!(answered.await.expect("no panic").expect("an answer").status(), 200);
+    }
+    assert_eq!(model.images.load(SeqCst), 2, "no image of a client that left was run");
+}
+
+#[tokio::test]
 async fn a_failing_run_fails_its_own_image_and_the_session_is_replaced() {
     let model = Fake::new(4, async |batch: Vec<_>| {
         let poisoned = |output: &Output| output.logit == 0.0;

@@ -143,16 +143,15 @@ pub(super) fn decode(
     frame: &mut Vec<u8>,
     sink: &mut dyn RowSink,
 ) -> Result<(), ImageError> {
-    let layout = preamble(Segments::new(bytes))?.frame.layout();
+    let stated = preamble(Segments::new(bytes))?.frame;
+    let layout = stated.layout();
     let row_bytes = header.width as usize * layout.bytes_per_pixel();
     frame.resize(row_bytes * header.height as usize, 0);
-    let outcome =
-        turbo::decompress(bytes, header.width, header.height, layout, None, frame).map_err(
-            |failure| match failure {
-                Failure::Damaged => undecodable("its data is damaged"),
-                Failure::TooManyScans => undecodable("it has too many scans"),
-            },
-        )?;
+    let outcome = turbo::decompress(bytes, header.width, header.height, layout, None, stated.coefficient_bytes, frame)
+        .map_err(|failure| match failure {
+            Failure::Damaged => undecodable("its data is damaged"),
+            Failure::TooManyScans => undecodable("it has too many scans"),
+        })?;
     // The library names its first warning only, so a later "premature end" has to be found here.
     let truncated = match outcome {
         Outcome::Clean => false,
@@ -206,7 +205,8 @@ impl Embedded<'_> {
         let tables = tables.strip_suffix(END).unwrap_or(tables);
         let stream = self.stream.strip_prefix(START)?;
         let jpeg = [START, &adobe, tables, stream].concat();
-        match turbo::decompress(&jpeg, width, height, stored.layout(), Some(stored), out) {
+        let coefficient_bytes = preamble(Segments::new(&jpeg)).ok()?.frame.coefficient_bytes;
+        match turbo::decompress(&jpeg, width, height, stored.layout(), Some(stored), coefficient_bytes, out) {
             Ok(Outcome::Clean) => Some(()),
             _ => None,
         }

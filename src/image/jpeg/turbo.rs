@@ -7,6 +7,9 @@ use std::ptr::NonNull;
 
 use turbojpeg::raw;
 
+/// What the library takes besides coefficients, at most: rows of the widest image and tables.
+const MARGIN_BYTES: u64 = 64 << 20;
+
 /// Scans allowed. A scan costs a few bytes of file and a pass over all coefficients (50 ms for 64
 /// megapixels), so large images may have fewer; encoders write about ten.
 fn max_scans(pixels: u64) -> c_int {
@@ -106,13 +109,15 @@ const OTHER_WARNINGS: [&str; 7] = [
 ];
 
 /// Decodes all of `jpeg` into `out`, which must hold `width * height` pixels of `layout`. Fails if the
-/// size is another, or the components are not what is `expected`.
+/// size is another, the components are not what is `expected`, or the coefficients that have to be
+/// kept exceed `coefficient_bytes`.
 pub(super) fn decompress(
     jpeg: &[u8],
     width: u32,
     height: u32,
     layout: Layout,
     expected: Option<Stored>,
+    coefficient_bytes: u64,
     out: &mut [u8],
 ) -> Result<Outcome, Failure> {
     let needed = u64::from(width) * u64::from(height) * layout.bytes_per_pixel() as u64;
@@ -124,6 +129,8 @@ pub(super) fn decompress(
     let handle = Handle::new()?;
     let scans = max_scans(u64::from(width) * u64::from(height));
     handle.set(raw::TJPARAM_TJPARAM_SCANLIMIT, scans)?;
+    let megabytes = (coefficient_bytes + MARGIN_BYTES) >> 20;
+    handle.set(raw::TJPARAM_TJPARAM_MAXMEMORY, c_int::try_from(megabytes).unwrap_or(c_int::MAX))?;
     // A warning here is met again while decoding; what counts is the size that was found.
     // SAFETY: the handle is live and `jpeg` is readable for `length` bytes; the library keeps no
     // pointer to it past the call that it uses (every call sets its source anew).

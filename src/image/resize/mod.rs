@@ -135,6 +135,7 @@ impl Horizontal {
 }
 
 impl Plan {
+    #[cfg_attr(not(target_arch = "x86_64"), expect(unused_variables, reason = "only the taps need it"))]
     fn new(width: u32, windows: Vec<Window>, kernel: Kernel) -> Self {
         match kernel {
             Kernel::Scalar => Self::Scalar(windows),

@@ -61,6 +61,17 @@ pub(super) enum Compression {
     Jpeg,
 }
 
+/// Where a strip or tile belongs in the image, in pixels.
+pub(super) struct Place {
+    pub(super) plane: usize,
+    pub(super) left: u32,
+    pub(super) top: usize,
+    /// Rows that belong to the image.
+    pub(super) rows: usize,
+    /// Rows that are stored.
+    pub(super) stored_rows: usize,
+}
+
 /// Everything that the first directory says about the pixels.
 pub(super) struct Layout {
     /// Stored width in pixels, before orientation.
@@ -115,6 +126,39 @@ impl Layout {
     /// Bytes of a row of `width` pixels of `samples` samples, padded to whole bytes.
     pub(super) fn bytes_for(&self, width: u32, samples: usize) -> usize {
         (width as usize * samples * usize::from(self.bits)).div_ceil(8)
+    }
+
+    /// Bytes of a row of a strip or tile.
+    pub(super) fn chunk_row_bytes(&self) -> usize {
+        self.bytes_for(self.chunk_width, self.chunk_samples())
+    }
+
+    /// Bytes of a whole strip or tile.
+    pub(super) fn chunk_bytes(&self) -> Option<usize> {
+        self.chunk_row_bytes().checked_mul(self.chunk_height as usize)
+    }
+
+    /// Bytes of a row of the strip or tile at `place` that belong to the image.
+    pub(super) fn used_bytes(&self, place: &Place) -> usize {
+        let width = self.chunk_width.min(self.width - place.left);
+        self.bytes_for(width, self.chunk_samples())
+    }
+
+    /// Where strip or tile `index` belongs; `index` is one of [`Layout::chunks`].
+    pub(super) fn place(&self, index: usize) -> Place {
+        let across = self.width.div_ceil(self.chunk_width) as usize;
+        let down = self.height.div_ceil(self.chunk_height) as usize;
+        let (plane, index) = (index / (across * down), index % (across * down));
+        let top = index / across * self.chunk_height as usize;
+        let rows = (self.chunk_height as usize).min(self.height as usize - top);
+        Place {
+            plane,
+            left: (index % across) as u32 * self.chunk_width,
+            top,
+            rows,
+            // A tile is stored whole, the last strip only as far as the image goes.
+            stored_rows: if self.tiled { self.chunk_height as usize } else { rows },
+        }
     }
 
     /// Samples a pixel within one strip or tile.

@@ -3,6 +3,7 @@
 //! sizes taken from the file, hence this reader on top of the codec crates.
 
 mod chunks;
+mod codecs;
 mod layout;
 
 use super::colour::{self, Palette};
@@ -25,9 +26,9 @@ pub(super) fn inspect(bytes: &[u8]) -> Result<Header, ImageError> {
     // The size that is seen: Pillow applies a TIFF's own orientation, unlike an EXIF block's.
     let (width, height) = if layout.orientation.is_transposed() { (height, width) } else { (width, height) };
     let frame_bytes = (layout.row_bytes() as u64).saturating_mul(layout.height.into());
-    // One strip as large as the image, and the image before it is turned.
-    let turned =
-        if layout.orientation.is_transposed() { (u64::from(width) * 3).saturating_mul(height.into()) } else { 0 };
+    // A tile or a plane's strip besides, and the whole image before it is turned.
+    let chunk_bytes = if layout.tiled || layout.planar { layout.chunk_bytes().unwrap_or(0) } else { 0 };
+    let turned_bytes = if layout.orientation.is_transposed() { u64::from(width) * u64::from(height) } else { 0 };
     Ok(Header {
         format: Format::Tiff,
         width,
@@ -37,7 +38,7 @@ pub(super) fn inspect(bytes: &[u8]) -> Result<Header, ImageError> {
             Some(jpeg) => Encoding::Lossy { quality: jpeg.quality() },
             None => Encoding::Lossless,
         },
-        peak_bytes: frame_bytes.saturating_mul(2).saturating_add(turned),
+        peak_bytes: frame_bytes.saturating_add(chunk_bytes as u64).saturating_add(turned_bytes.saturating_mul(3)),
     })
 }
 
