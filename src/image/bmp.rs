@@ -31,7 +31,7 @@ fn u32_at(bytes: &[u8], at: usize) -> Result<u32, ImageError> {
 
 /// How stored pixels become RGB.
 #[derive(Clone)]
-enum Pixels {
+enum Storage {
     /// Packed palette indices (or bits, or grey levels: their palette is the identity).
     Indexed { bits: u8 },
     /// 16 bits, little-endian: (shift, maximum) of red, green and blue.
@@ -51,7 +51,7 @@ struct Bitmap {
     width: u32,
     height: u32,
     top_down: bool,
-    pixels: Pixels,
+    storage: Storage,
     bits: u32,
     palette: Palette,
     /// Where the pixels start.
@@ -85,13 +85,13 @@ impl Bitmap {
             _ => return Err(unsupported("an unknown header")),
         }
         let mut after_masks = after_header;
-        let pixels = match (bits, compression) {
-            (1 | 4 | 8, 0) => Pixels::Indexed { bits: bits as u8 },
-            (16, 0) => Pixels::Packed(RGB555),
-            (24, 0) => Pixels::Bytes { bytes: 3, order: BGR },
-            (32, 0) => Pixels::Bytes { bytes: 4, order: BGR },
-            (1 | 4 | 8, 1) => Pixels::Rle { nibbles: false },
-            (1 | 4 | 8, 2) => Pixels::Rle { nibbles: true },
+        let storage = match (bits, compression) {
+            (1 | 4 | 8, 0) => Storage::Indexed { bits: bits as u8 },
+            (16, 0) => Storage::Packed(RGB555),
+            (24, 0) => Storage::Bytes { bytes: 3, order: BGR },
+            (32, 0) => Storage::Bytes { bytes: 4, order: BGR },
+            (1 | 4 | 8, 1) => Storage::Rle { nibbles: false },
+            (1 | 4 | 8, 2) => Storage::Rle { nibbles: true },
             (16 | 24 | 32, 3) => {
                 let mask = |index: usize| u32_at(bytes, FILE_HEADER_BYTES + 40 + index * 4);
                 if header_size == 40 {
@@ -128,8 +128,8 @@ impl Bitmap {
             } else {
                 None
             };
-            let misread = match pixels {
-                Pixels::Rle { .. } => assumed_bits == Some(1),
+            let misread = match storage {
+                Storage::Rle { .. } => assumed_bits == Some(1),
                 _ => assumed_bits.is_some_and(|assumed| assumed != bits),
             };
             if misread {
@@ -142,7 +142,7 @@ impl Bitmap {
         if offset == 0 {
             offset = after_masks;
         }
-        Ok(Self { width, height, top_down, pixels, bits, palette, offset })
+        Ok(Self { width, height, top_down, storage, bits, palette, offset })
     }
 
     fn row_from_top(&self, y: u32) -> u32 {
@@ -151,11 +151,11 @@ impl Bitmap {
 }
 
 /// The layouts of colour masks (red, green, blue, alpha) that Pillow knows.
-fn masked(masks: [u32; 4], bits: u32) -> Option<Pixels> {
-    let bytes = |bytes, order| Some(Pixels::Bytes { bytes, order });
+fn masked(masks: [u32; 4], bits: u32) -> Option<Storage> {
+    let bytes = |bytes, order| Some(Storage::Bytes { bytes, order });
     match (bits, masks) {
-        (16, [0xf800, 0x7e0, 0x1f, _]) => Some(Pixels::Packed(RGB565)),
-        (16, [0x7c00, 0x3e0, 0x1f, _]) => Some(Pixels::Packed(RGB555)),
+        (16, [0xf800, 0x7e0, 0x1f, _]) => Some(Storage::Packed(RGB565)),
+        (16, [0x7c00, 0x3e0, 0x1f, _]) => Some(Storage::Packed(RGB555)),
         (24, [0xff_0000, 0xff00, 0xff, _]) => bytes(3, BGR),
         (32, [0, 0, 0, 0] | [0xff_0000, 0xff00, 0xff, 0 | 0xff00_0000]) => bytes(4, BGR),
         (32, [0xff00_0000, 0xff_0000, 0xff00, 0 | 0xff]) => bytes(4, [3, 2, 1]),
@@ -174,7 +174,7 @@ pub(super) fn inspect(bytes: &[u8]) -> Result<Header, ImageError> {
         height: bitmap.height,
         exif_orientation: 1,
         encoding: Encoding::Lossless,
-        peak_bytes: if matches!(bitmap.pixels, Pixels::Rle { .. }) { pixels } else { 0 },
+        peak_bytes: if matches!(bitmap.storage, Storage::Rle { .. }) { pixels } else { 0 },
     })
 }
 
@@ -187,7 +187,7 @@ pub(super) fn decode(
     let bitmap = Bitmap::parse(bytes)?;
     let data = bytes.get(bitmap.offset..).ok_or_else(truncated)?;
     let width = header.width as usize;
-    let (data, bits) = if let Pixels::Rle { nibbles } = bitmap.pixels {
+    let (data, bits) = if let Storage::Rle { nibbles } = bitmap.storage {
         frame.clear();
         expand_runs(bytes, bitmap.offset, nibbles, header, frame)?;
         (frame.as_slice(), 8)
@@ -195,7 +195,7 @@ pub(super) fn decode(
         (data, bitmap.bits as usize)
     };
     let row_bytes = (width * bits).div_ceil(8);
-    let is_rle = matches!(bitmap.pixels, Pixels::Rle { .. });
+    let is_rle = matches!(bitmap.storage, Storage::Rle { .. });
     let stride = if is_rle { row_bytes } else { row_bytes.next_multiple_of(4) };
 
     let mut samples = vec![0; width];
@@ -203,13 +203,13 @@ pub(super) fn decode(
     for y in 0..header.height {
         let start = bitmap.row_from_top(y) as usize * stride;
         let row = data.get(start..start + row_bytes).ok_or_else(truncated)?;
-        match bitmap.pixels {
-            Pixels::Rle { .. } => bitmap.palette.row(row, &mut rgb),
-            Pixels::Indexed { bits } => {
+        match bitmap.storage {
+            Storage::Rle { .. } => bitmap.palette.row(row, &mut rgb),
+            Storage::Indexed { bits } => {
                 colour::unpack_row(row, bits, &mut samples);
                 bitmap.palette.row(&samples, &mut rgb);
             }
-            Pixels::Packed(channels) => {
+            Storage::Packed(channels) => {
                 for (pixel, out) in row.chunks_exact(2).zip(rgb.chunks_exact_mut(3)) {
                     let pixel = pixel.iter().rev().fold(0, |v, &b| v << 8 | u16::from(b));
                     for (byte, (shift, max)) in out.iter_mut().zip(channels) {
@@ -218,8 +218,8 @@ pub(super) fn decode(
                     }
                 }
             }
-            Pixels::Bytes { bytes: 3, order } => pick_bytes(row.as_chunks::<3>().0, order, &mut rgb),
-            Pixels::Bytes { order, .. } => pick_bytes(row.as_chunks::<4>().0, order, &mut rgb),
+            Storage::Bytes { bytes: 3, order } => pick_bytes(row.as_chunks::<3>().0, order, &mut rgb),
+            Storage::Bytes { order, .. } => pick_bytes(row.as_chunks::<4>().0, order, &mut rgb),
         }
         sink.row(&rgb);
     }

@@ -89,7 +89,7 @@ pub enum Encoding {
     },
 }
 
-/// What the header says. Only [`inspect`] makes one, so its limits have been checked.
+/// What the header says. It comes from [`inspect`], so the limits have been checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
     /// Found from the content.
@@ -129,8 +129,8 @@ impl Format {
     }
 }
 
-/// Finds the format from the content, reads the header and applies the limits. Allocates nothing
-/// that grows with the image.
+/// Finds the format from the content, reads the header and applies the limits. Takes microseconds and
+/// allocates no pixels.
 ///
 /// # Errors
 /// Any [`ImageError`].

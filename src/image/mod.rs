@@ -8,14 +8,13 @@
 //! [`inspect`] reads the header only and applies the [`Limits`]; [`prepare`] decodes and resizes;
 //! [`decode`] gives the full-size pixels. All three are pure and synchronous.
 //!
-//! **Memory.** [`Header::peak_bytes`] bounds what [`prepare`] takes: nothing that grows with the image
-//! for BMP and PNG without interlacing, 3 bytes a pixel for a baseline JPEG, at most 12 for any JPEG
-//! (progressive CMYK), 11 for WebP, 11 for TIFF (16-bit RGBA,
-//! turned) in strips and twice its 8 in one tile. The resize keeps a few rows.
+//! **Memory.** [`Header::peak_bytes`] bounds what [`prepare`] takes: a few rows for BMP and for PNG
+//! without interlacing, 1 byte a pixel for GIF, 3 for baseline JPEG and at most 12 for any (progressive
+//! CMYK), at most 11 for WebP, and for TIFF the stored samples, twice if it is one tile, and 3 more if
+//! it has to be turned. The resize itself keeps a few rows.
 //!
-//! **Panics.** The code here has none; the decoders it calls (libjpeg-turbo in C apart: `png`,
-//! `image-webp`, `weezl`, `flate2`) promise none, but a caller that must not fall with a hostile file
-//! should still isolate [`decode`] and [`prepare`] with `catch_unwind` and drop the [`Scratch`].
+//! **Panics.** This code has none. The decoders that it calls promise none either, but a caller that
+//! must survive any file should run [`decode`] and [`prepare`] where a panic can be caught.
 
 mod bmp;
 mod colour;

@@ -118,8 +118,14 @@ fn infer_shape(context: &mut ShapeInferenceContext) -> ort::Result<()> {
     let (&[n, c, _, _], [n_symbol, c_symbol, ..]) = (&**shape, &**dimension_symbols) else {
         return Ok(());
     };
+    // A size that is not known is -1 and must have a symbol: without one ONNX Runtime takes -1 for the size
+    // itself, and warns at every run that the outputs have another.
+    let symbol = |size: i64, symbol: &String, name: &str| match size {
+        ..0 if symbol.is_empty() => name.to_owned(),
+        _ => symbol.clone(),
+    };
     for (output, ty) in [TensorElementType::Float32, TensorElementType::Int64].into_iter().enumerate() {
-        let symbols = [n_symbol.clone(), c_symbol.clone(), String::new()];
+        let symbols = [symbol(n, n_symbol, "pooled_n"), symbol(c, c_symbol, "pooled_c"), String::new()];
         let pooled =
             ValueType::Tensor { ty, shape: Shape::new([n, c, k]), dimension_symbols: SymbolicDimensions::new(symbols) };
         context.set_output(output, &pooled)?;

@@ -103,8 +103,8 @@ fn bad_settings_are_refused_at_start() {
 
 #[test]
 fn score_prints_a_json_line_a_file_and_says_by_its_status_whether_all_went_well() {
-    let (code, out, _) = run(&["score", "tests/golden/images/x_coffee_64.png", "tests/golden/images/x_flat.png"]);
-    assert_eq!(code, Some(0));
+    let (code, out, log) = run(&["score", "tests/golden/images/x_coffee_64.png", "tests/golden/images/x_flat.png"]);
+    assert_eq!((code, &*log), (Some(0), ""));
     let lines: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     assert_eq!(lines.len(), 2);
     assert_eq!(lines[0]["path"], "tests/golden/images/x_coffee_64.png");
@@ -169,10 +169,12 @@ fn openapi_prints_what_the_server_serves() {
 
 #[test]
 fn a_server_is_healthy_until_it_is_stopped() {
-    let server = Server::start(&[]);
+    let server = Server::start(&["--sessions", "2"]);
     let url = format!("{}/readyz", server.url);
     assert_eq!(run(&["healthcheck", "--url", &url]).0, Some(0));
-    assert!(server.terminate().success());
+    let (ended, log) = server.terminate();
+    assert!(ended.success());
+    assert_eq!(log, "", "at level warn a good start and stop say nothing");
     let (code, _, log) = run(&["healthcheck", "--url", &url]);
     assert_eq!(code, Some(1));
     assert!(log.contains("is not healthy"), "{log}");

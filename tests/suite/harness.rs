@@ -219,12 +219,14 @@ impl Server {
         line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
     }
 
-    /// Sends SIGTERM and waits for the end.
-    pub fn terminate(mut self) -> ExitStatus {
+    /// Sends SIGTERM, waits for the end, and returns what the log said.
+    pub fn terminate(mut self) -> (ExitStatus, String) {
         let id = self.process.id().to_string();
         let sent = Command::new("kill").args(["-TERM", &id]).status().expect("kill runs");
         assert!(sent.success());
-        self.process.wait().expect("the process ends")
+        let mut log = String::new();
+        let _ = self.process.stderr.take().expect("a pipe").read_to_string(&mut log);
+        (self.process.wait().expect("the process ends"), log)
     }
 }
 
