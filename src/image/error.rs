@@ -56,16 +56,3 @@ pub enum ImageError {
         min_side: u32,
     },
 }
-
-impl ImageError {
-    /// The machine-readable code of the service's interface.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::Empty => "empty_body",
-            Self::UnknownFormat | Self::UnsupportedFormat { .. } => "unsupported_format",
-            Self::Undecodable { .. } => "undecodable_image",
-            Self::TooLarge { .. } | Self::TooLong { .. } => "image_too_large",
-            Self::TooSmall { .. } => "image_too_small",
-        }
-    }
-}
