@@ -1,0 +1,217 @@
+"""Proves what the scheduler promises, on the real server with the bundled model: `make bench-scheduler`.
+
+1. One client: what the server adds to a bare session's run beside decoding.
+2. Saturated, closed loop: images a second against the best bare-session layout, decoding counted in on both sides.
+3. Twice the capacity, open loop: goodput, answers against their deadlines, how fast refusals are, memory.
+4. Idle: the share of a core that a server without work takes.
+
+Server-side times come from the answers and from the access log. Bare sessions (`lfm-serve bench`) and the server run in
+turns, and the figures are medians over the rounds. Standard library only.
+"""
+
+import argparse
+import asyncio
+import json
+import pathlib
+import statistics
+import subprocess
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).parents[1]
+BINARY = ROOT / "target/release/lfm-serve"
+DEADLINE_MS = 2000
+
+
+class Server:
+    """`lfm-serve serve` on a free port, its access log in a file."""
+
+    def __init__(self, *flags: str):
+        self.log = tempfile.NamedTemporaryFile(suffix=".jsonl")
+        command = [BINARY, "serve", "--listen", "127.0.0.1:0", "--drain-delay", "0s", "--log-format", "json", *flags]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log, text=True, cwd=ROOT)
+        line = self.process.stdout.readline()
+        assert line.startswith("listening on "), line
+        self.port = int(line.rsplit(":", 1)[1])
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        assert self.process.wait(60) == 0, "the server did not stop well"
+
+    def cpu_seconds(self) -> float:
+        fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / 100
+
+    def peak_mib(self) -> float:
+        status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+    def access_lines(self) -> list[dict]:
+        lines = (json.loads(line) for line in pathlib.Path(self.log.name).read_text().splitlines())
+        return [line for line in lines if line.get("route") == "/v1/score"]
+
+
+class Connection:
+    """One kept-alive HTTP/1.1 connection."""
+
+    def __init__(self, port: int, image: bytes):
+        self.port, self.streams = port, None
+        head = f"POST /v1/score HTTP/1.1\r\nhost: x\r\nx-request-timeout-ms: {DEADLINE_MS}\r\ncontent-length: {len(image)}\r\n\r\n"
+        self.request = head.encode() + image
+
+    async def score(self) -> tuple[int, bytes]:
+        if self.streams is None:
+            self.streams = await asyncio.open_connection("127.0.0.1", self.port)
+        reader, writer = self.streams
+        writer.write(self.request)
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        length = int(head.split(b"content-length:")[1].split(b"\r\n")[0])
+        body = await reader.readexactly(length)
+        if b"connection: close" in head:
+            writer.close()
+            self.streams = None
+        return int(head.split()[1]), body
+
+
+async def closed_loop(port: int, image: bytes, clients: int, seconds: float) -> list[dict]:
+    """Each client sends its next image when the last is answered. Returns the answers of the middle part."""
+    end = time.monotonic() + seconds
+    answers = []
+
+    async def client():
+        connection = Connection(port, image)
+        while time.monotonic() < end:
+            status, body = await connection.score()
+            assert status == 200, body
+            answers.append(json.loads(body))
+
+    await asyncio.gather(*(client() for _ in range(clients)))
+    return answers
+
+
+async def open_loop(port: int, image: bytes, rate: float, seconds: float) -> list[tuple[int, float]]:
+    """Sends at fixed intended times whatever the answers do. Returns (status, seconds since the intended time)."""
+    free: list[Connection] = []
+    results = []
+
+    async def one(intended: float):
+        connection = free.pop() if free else Connection(port, image)
+        status, _ = await connection.score()
+        results.append((status, time.monotonic() - intended))
+        free.append(connection)
+
+    start, tasks = time.monotonic(), []
+    for i in range(int(rate * seconds)):
+        intended = start + i / rate
+        await asyncio.sleep(max(0.0, intended - time.monotonic()))
+        tasks.append(asyncio.create_task(one(intended)))
+    await asyncio.gather(*tasks)
+    return results
+
+
+def quantile(values: list[float], q: float) -> float:
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(q * len(ordered)))] if ordered else float("nan")
+
+
+def bare_sessions() -> list[dict]:
+    command = [BINARY, "bench", "--only", "session", "--json", "--rounds", "3"]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout)["session"]["rows"]
+
+
+def one_client(image: bytes, rounds: int) -> dict:
+    added, runs = [], []
+    with Server("--sessions", "1") as server:
+        for _ in range(rounds):
+            answers = asyncio.run(closed_loop(server.port, image, 1, 3))
+            times = [answer["timings_ms"] for answer in answers[5:]]
+            added.append(statistics.median(t["total"] - t["decode"] - t["inference"] for t in times))
+            runs.append(statistics.median(t["inference"] for t in times))
+            bare = [row for row in bare_sessions() if (row["sessions"], row["intra_threads"], row["batch_size"]) == (1, 1, 1)]
+            if bare:
+                runs[-1] -= 1000 / bare[0]["images_per_second"]["median"]
+    return {"beside_decode_and_run_ms": statistics.median(added), "run_over_bare_run_ms": statistics.median(runs)}
+
+
+def saturated(image: bytes, rounds: int) -> dict:
+    ratios, rates = [], []
+    for _ in range(rounds):
+        best = max(bare_sessions(), key=lambda row: row["images_per_second"]["median"])
+        bare = best["images_per_second"]["median"]
+        with Server() as server:
+            asyncio.run(closed_loop(server.port, image, 8, 2))
+            began = time.monotonic()
+            answers = asyncio.run(closed_loop(server.port, image, 8, 8))
+            rate = len(answers) / (time.monotonic() - began)
+        # The bare layout decodes too, on the same cores.
+        decode = statistics.median(answer["timings_ms"]["decode"] for answer in answers) / 1000
+        both = 1 / (1 / bare + decode / (best["sessions"] * best["intra_threads"]))
+        ratios.append(rate / both)
+        rates.append(rate)
+    return {"images_per_second": statistics.median(rates), "of_bare_sessions": statistics.median(ratios), "rounds": ratios}
+
+
+def overload(image: bytes, seconds: float) -> dict:
+    with Server() as server:
+        capacity = len(asyncio.run(closed_loop(server.port, image, 8, 10))) / 10
+        before = len(server.access_lines())
+        results = asyncio.run(open_loop(server.port, image, 2 * capacity, seconds))
+        lines, peak = server.access_lines()[before:], server.peak_mib()
+    good = [line for line in lines if line["status"] == 200]
+    late = [line["duration_ms"] - DEADLINE_MS for line in lines if line["status"] == 504]
+    refused = [line["duration_ms"] for line in lines if line["status"] == 429]
+    return {
+        "capacity_images_per_second": capacity,
+        "offered_images_per_second": 2 * capacity,
+        "goodput_of_capacity": len(good) / seconds / capacity,
+        "statuses": {str(status): sum(1 for s, _ in results if s == status) for status in {s for s, _ in results}},
+        "answered_after_deadline": sum(1 for line in good if line["duration_ms"] > DEADLINE_MS),
+        "worst_504_after_deadline_ms": max(late, default=None),
+        "refusal_p50_ms": quantile(refused, 0.5),
+        "refusal_p99_ms": quantile(refused, 0.99),
+        "good_p50_ms": quantile([line["duration_ms"] for line in good], 0.5),
+        "good_p99_ms": quantile([line["duration_ms"] for line in good], 0.99),
+        "timer_jitter_p99_ms": timer_jitter(),
+        "peak_resident_mib": peak,
+    }
+
+
+def timer_jitter() -> float:
+    """How late this machine wakes a sleeper, idle: below it no p99 means anything."""
+    late = []
+    for _ in range(500):
+        began = time.monotonic()
+        time.sleep(0.002)
+        late.append((time.monotonic() - began - 0.002) * 1000)
+    return quantile(late, 0.99)
+
+
+def idle(seconds: float) -> dict:
+    with Server() as server:
+        before = server.cpu_seconds()
+        time.sleep(seconds)
+        return {"share_of_a_core": (server.cpu_seconds() - before) / seconds}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--image", type=pathlib.Path, default=ROOT / "tests/golden/images/x_coffee_256.png")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--overload-seconds", type=float, default=30)
+    arguments = parser.parse_args()
+    image = arguments.image.read_bytes()
+    parts = {
+        "one_client": lambda: one_client(image, arguments.rounds),
+        "saturated": lambda: saturated(image, arguments.rounds),
+        "overload": lambda: overload(image, arguments.overload_seconds),
+        "idle": lambda: idle(20),
+    }
+    for name, part in parts.items():
+        print(json.dumps({name: part()}, indent=1), flush=True)
+
+
+if __name__ == "__main__":
+    main()
