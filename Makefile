@@ -14,7 +14,7 @@ VENV_CLIENTS := .venv-clients
 
 .PHONY: help
 help: ## This list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 .PHONY: serve
 serve: build ## Serve the bundled model on 127.0.0.1:8080 (ARGS="--listen 0.0.0.0:80")
