@@ -19,7 +19,7 @@ use crate::{
 
 /// Images in one CPU batch: measured, larger ones gain nothing (a session's images a second are flat from
 /// one on) and make the first image wait for the last.
-const CPU_BATCH: usize = 4;
+pub const CPU_BATCH: usize = 4;
 
 /// One service: its model, its pipeline, its metrics. Several can live in one process.
 #[derive(Debug)]
