@@ -46,6 +46,10 @@ import: $(VENV)/.installed ## A model folder from a checkpoint: WEIGHTS=FILE.pth
 	@test -n "$(WEIGHTS)" -a -n "$(MODEL)" || { echo 'usage: make import WEIGHTS=FILE.pth MODEL=DIR [PREPROCESS=resize|crop]' >&2; exit 2; }
 	@PYTHONPATH=models $(VENV)/bin/python -m lfm.importer "$(WEIGHTS)" "$(MODEL)" --preprocess "$(or $(PREPROCESS),resize)"
 
+.PHONY: dist
+dist: build ## An archive that needs nothing else: dist/lfm-serve-VERSION-x86_64-linux.tar.gz
+	@PYTHON=$(PYTHON) deploy/dist.sh $(BIN) dist
+
 # ---- what is fetched, each once ----
 
 .PHONY: vendor
