@@ -70,6 +70,10 @@ export: $(VENV_TRAIN)/.installed ## models/ from the best checkpoint of runs/lfm
 	PYTHONPATH=models $(VENV_TRAIN)/bin/python -m lfm.export "$(or $(CHECKPOINT),runs/lfm/best.pth)" models \
 		--val "$(DATA)/val" $(if $(FINAL),--final)
 
+.PHONY: dist
+dist: build ## An archive that needs nothing else: dist/lfm-serve-VERSION-x86_64-linux.tar.gz
+	@PYTHON=$(PYTHON) deploy/dist.sh $(BIN) dist
+
 # ---- what is fetched, each once ----
 
 .PHONY: vendor

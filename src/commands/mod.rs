@@ -1,5 +1,6 @@
 //! The command line: one file a command.
 
+mod doctor;
 mod evaluate;
 mod files;
 mod healthcheck;
@@ -29,6 +30,7 @@ Examples:
   curl -F image=@photo.jpg localhost:8080/v1/score  ask it
   lfm-serve score photo.jpg uploads/                the same without a server
   lfm-serve evaluate testset/                       accuracy and average precision on labelled folders
+  lfm-serve doctor                                  can this machine run it, and does it run it right?
 
 Every flag can be set in the environment as LFM_<FLAG>, e.g. LFM_LISTEN=0.0.0.0:8080.";
 
@@ -40,6 +42,8 @@ enum Command {
     Score(score::ScoreArgs),
     /// Measure accuracy and average precision on labelled folders.
     Evaluate(evaluate::EvaluateArgs),
+    /// Check what this machine can run, and whether it runs it right.
+    Doctor(Box<doctor::DoctorArgs>),
     /// Exit 0 when a server is ready, 1 when not: for a container's HEALTHCHECK.
     Healthcheck(healthcheck::HealthcheckArgs),
     /// Print the OpenAPI document.
@@ -56,6 +60,7 @@ impl Cli {
             Command::Serve(config) => on_runtime(serve::run(*config)),
             Command::Score(args) => on_runtime(score::run(args)),
             Command::Evaluate(args) => on_runtime(evaluate::run(args)),
+            Command::Doctor(args) => doctor::run(&args),
             Command::Healthcheck(args) => Ok(healthcheck::run(&args)),
             Command::Openapi => {
                 print_line(&openapi::document())?;

@@ -15,7 +15,10 @@ use crate::{image::Preprocessing, verdict::Warning};
 const FORMAT_VERSION: u32 = 1;
 
 /// The graph with `lfm:TopKPooling`, run on the CPU.
-pub(super) const GRAPH: &str = "lfm.onnx";
+pub const GRAPH: &str = "lfm.onnx";
+
+/// The same with the standard TopK: the interchange file.
+pub const STANDARD_GRAPH: &str = "lfm.std.onnx";
 
 /// A model folder's description, checked.
 #[derive(Debug, Clone, Deserialize)]

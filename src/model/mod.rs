@@ -2,13 +2,18 @@
 
 mod manifest;
 pub mod op;
+mod placement;
+mod probe;
 pub mod runtime;
 mod session;
 
 use std::{future::Future, time::Duration};
 
-pub use manifest::{Manifest, ManifestError};
-pub use session::{OnnxModel, SessionOptions};
+pub use manifest::{GRAPH, Manifest, ManifestError, STANDARD_GRAPH};
+pub use placement::AssignedNode;
+pub use probe::{GraphProbe, gpu_providers};
+pub(crate) use session::find_folder;
+pub use session::{LARGEST_TRIED, OnnxModel, SessionOptions};
 
 use crate::image::Pixels;
 

@@ -78,7 +78,11 @@ fn version_of(path: &Path) -> Result<String, String> {
     Ok(version.to_string_lossy().into_owned())
 }
 
-fn find_library(given: Option<&Path>) -> Result<PathBuf, RuntimeError> {
+/// The library that is loaded: as given, else as in `ORT_DYLIB_PATH`, else where it is found.
+///
+/// # Errors
+/// If there is none.
+pub fn find_library(given: Option<&Path>) -> Result<PathBuf, RuntimeError> {
     // A library that was named is the one that is meant: no other is tried in its place.
     let named = given.map(Path::to_path_buf).or_else(|| env::var_os("ORT_DYLIB_PATH").map(PathBuf::from));
     let candidates = named.map_or_else(default_places, |path| vec![path]);

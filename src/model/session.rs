@@ -22,7 +22,7 @@ use crate::{
 
 /// The largest batch that is tried where none is given: on a CPU a run's time is all but proportional to its
 /// images from one on.
-const LARGEST_TRIED: usize = 8;
+pub const LARGEST_TRIED: usize = 4;
 
 /// Maps that the network pools, each giving `k` values.
 const MAPS: usize = 64;
@@ -30,6 +30,8 @@ const MAPS: usize = 64;
 /// What a session is made from: read and checked once, shared by all sessions and their rebuilds.
 #[derive(Debug, Clone)]
 pub struct SessionOptions {
+    /// The graph's name in the folder, for errors.
+    graph_name: &'static str,
     graph: Arc<[u8]>,
     manifest: Arc<Manifest>,
     config: ModelConfig,
@@ -42,10 +44,22 @@ impl SessionOptions {
     /// # Errors
     /// One line for the operator: the folder, the manifest or a graph is missing or wrong.
     pub fn read(config: &ModelConfig, max_batch_size: Auto<usize>) -> Result<Self, anyhow::Error> {
+        Self::read_graph(config, max_batch_size, manifest::GRAPH)
+    }
+
+    /// Reads the model folder for one of its graphs.
+    ///
+    /// # Errors
+    /// As [`SessionOptions::read`].
+    pub(super) fn read_graph(
+        config: &ModelConfig,
+        max_batch_size: Auto<usize>,
+        graph_name: &'static str,
+    ) -> Result<Self, anyhow::Error> {
         let folder = find_folder(config.model.as_deref())?;
-        let manifest = Manifest::read(&folder)?;
-        let graph = manifest.read_file(&folder, manifest::GRAPH)?;
-        Ok(Self { graph: graph.into(), manifest: Arc::new(manifest), config: config.clone(), max_batch_size })
+        let manifest = Arc::new(Manifest::read(&folder)?);
+        let graph = manifest.read_file(&folder, graph_name)?.into();
+        Ok(Self { graph_name, graph, manifest, config: config.clone(), max_batch_size })
     }
 
     /// The model's manifest.
@@ -55,7 +69,7 @@ impl SessionOptions {
 }
 
 /// The model folder: as given, else beside the executable, else the checkout's.
-fn find_folder(given: Option<&Path>) -> Result<PathBuf, anyhow::Error> {
+pub(crate) fn find_folder(given: Option<&Path>) -> Result<PathBuf, anyhow::Error> {
     if let Some(folder) = given {
         return Ok(folder.to_path_buf());
     }
@@ -124,17 +138,21 @@ impl Model for OnnxModel {
 }
 
 /// The session and the buffer its input is gathered in.
-struct Runner {
-    session: Session,
+pub(super) struct Runner {
+    pub(super) session: Session,
     k: usize,
     input: Vec<u8>,
 }
 
 impl Runner {
-    fn new(options: &SessionOptions) -> Result<Self, anyhow::Error> {
+    pub(super) fn new(options: &SessionOptions) -> Result<Self, anyhow::Error> {
         let environment = runtime::environment(options.config.ort_library.as_deref())?;
         let session = build(environment, options).map_err(|error| {
-            anyhow::anyhow!("ONNX Runtime cannot load the model's {}: {}", manifest::GRAPH, runtime::one_line(&error))
+            anyhow::anyhow!(
+                "ONNX Runtime cannot load the model's {}: {}",
+                options.graph_name,
+                runtime::one_line(&error)
+            )
         })?;
         Ok(Self { session, k: options.manifest.k, input: Vec::new() })
     }
@@ -170,7 +188,7 @@ impl Runner {
         Ok(best)
     }
 
-    fn run(&mut self, batch: &[Pixels]) -> Result<Vec<Output>, RunError> {
+    pub(super) fn run(&mut self, batch: &[Pixels]) -> Result<Vec<Output>, RunError> {
         let side = SIDE as usize;
         self.input.clear();
         for pixels in batch {
@@ -214,6 +232,8 @@ fn build(environment: &ort::environment::Environment, options: &SessionOptions) 
         .with_inter_threads(1)?
         // Threads that spin between runs burn the cores that decoding needs.
         .with_intra_op_spinning(false)?
+        // What `placement` reads.
+        .with_config_entry("session.record_ep_graph_assignment_info", "1")?
         .with_execution_providers([ep::CPU::default().with_arena_allocator(true).build().error_on_failure()])?
         .commit_from_memory(&options.graph)
 }

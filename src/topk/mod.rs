@@ -17,8 +17,11 @@ mod avx2;
 mod key;
 mod portable;
 mod prune;
+mod reference;
 #[cfg(test)]
 mod tests;
+
+pub use reference::by_stable_sort;
 
 /// Shapes that do not describe a Top-K.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -2,25 +2,11 @@
 
 use proptest::{collection::vec, prelude::*};
 
-use super::{Kernel, TopKError, portable};
+use super::{Kernel, TopKError, by_stable_sort as reference, portable};
 
 /// Kernels of this machine: without AVX2 only the portable one is tested.
 fn kernels() -> impl Iterator<Item = Kernel> {
     [Some(Kernel::PORTABLE), Kernel::avx2()].into_iter().flatten()
-}
-
-/// Top `k` by a stable sort: bits of the values, and indices.
-fn reference(row: &[f32], k: usize) -> (Vec<u32>, Vec<i64>) {
-    let mut order: Vec<usize> = (0..row.len()).collect();
-    order.sort_by(|&a, &b| {
-        let (a, b) = (row[a], row[b]);
-        let numbers = b.partial_cmp(&a);
-        numbers.unwrap_or_else(|| b.is_nan().cmp(&a.is_nan()))
-    });
-    order.truncate(k);
-    let values = order.iter().map(|&i| row[i].to_bits()).collect();
-    let indices = order.iter().map(|&i| i as i64).collect();
-    (values, indices)
 }
 
 fn top_k(kernel: Kernel, row: &[f32], k: usize) -> (Vec<u32>, Vec<i64>) {

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::harness::{Server, golden, program, root, run};
 
 /// A copy of the bundled model folder, to be damaged.
-fn model_copy() -> tempfile::TempDir {
+pub fn model_copy() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     for file in ["manifest.json", "lfm.onnx", "lfm.std.onnx"] {
         fs::copy(root().join("models").join(file), folder.path().join(file)).expect("copied");

@@ -3,6 +3,8 @@
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 
 mod cli;
+mod dist;
+mod doctor;
 mod fake;
 mod golden;
 mod harness;

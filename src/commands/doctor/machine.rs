@@ -1,0 +1,112 @@
+//! The machine: its CPU, what the kernel allows, and whether that is enough for the settings.
+
+use std::fs;
+
+use bytesize::ByteSize;
+
+use super::{limits::Limits, report::Finding};
+use crate::{app, config::ServeConfig, model::LARGEST_TRIED, topk};
+
+const MIB: u64 = 1 << 20;
+
+/// Resident memory of `serve` without sessions: program, ONNX Runtime, threads.
+const PROCESS_BYTES: u64 = 48 * MIB;
+
+/// Resident memory of a warm session: at least this, and this much for each image of its largest batch.
+/// Measured at batches of 1 to 32 on ONNX Runtime 1.31.1; a test holds them against a running server.
+const SESSION_BYTES: u64 = 72 * MIB;
+const SESSION_BYTES_PER_IMAGE: u64 = 34 * MIB;
+
+/// The most that decoding holds of a pixel: a progressive CMYK JPEG, four 16-bit coefficients and four bytes.
+const DECODE_BYTES_PER_PIXEL: u64 = 12;
+
+/// The CPU, its vector extensions, and which kernels they give.
+pub(super) fn cpu() -> Finding {
+    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+    let model = model.map_or("unknown CPU", |(_, name)| name.trim());
+    let features = features();
+    let features = if features.is_empty() { "no vector extensions".into() } else { features.join(" ") };
+    let detail = format!("{model}; {features}; kernels for {}; {} CPUs", topk::Kernel::fastest().name(), app::cpus());
+    if topk::Kernel::avx2().is_some() {
+        Finding::ok(detail)
+    } else {
+        Finding::warn(format!("{detail}; without AVX2 Top-K and resizing take several times as long"))
+    }
+}
+
+fn features() -> Vec<&'static str> {
+    let mut features = Vec::new();
+    #[cfg(target_arch = "x86_64")]
+    {
+        macro_rules! detected {
+            ($($name:tt)*) => { $(if is_x86_feature_detected!($name) { features.push($name); })* };
+        }
+        detected!("sse4.2" "avx" "avx2" "fma" "avx512f" "avx512bw" "avx512vnni" "avxvnni");
+    }
+    features
+}
+
+/// What the kernel allows, and whether the sessions fit the CPUs.
+pub(super) fn limits(limits: &Limits, config: &ServeConfig) -> Finding {
+    let quota = limits.cpu_quota.map_or("no CPU quota".into(), |cpus| format!("a quota of {cpus:.2} CPUs"));
+    let memory = limits
+        .memory
+        .as_ref()
+        .map_or("memory unknown".into(), |(bytes, source)| format!("{} of memory ({source})", ByteSize(*bytes)));
+    let detail = format!("{quota}; {memory}");
+    let (sessions, threads) = (sessions(config), config.model.intra_threads.or_else(|| 1));
+    if sessions.saturating_mul(threads) > app::cpus() {
+        let cpus = app::cpus();
+        return Finding::warn(format!("{detail}; {sessions} sessions of {threads} threads share {cpus} CPUs"));
+    }
+    Finding::ok(detail)
+}
+
+/// Whether `serve` with these settings has the memory it needs.
+pub(super) fn memory(limits: &Limits, config: &ServeConfig) -> Finding {
+    let Need { start, heaviest } = Need::of(config);
+    let sessions = sessions(config);
+    let (start_text, heaviest_text) = (ByteSize(start), ByteSize(heaviest));
+    let need = format!(
+        "serve needs {start_text} for {sessions} sessions, {heaviest_text} under the heaviest load that its settings admit"
+    );
+    match (&limits.memory, limits.available) {
+        (Some((limit, source)), _) if *limit < start => {
+            Finding::fail(format!("{need}; the limit is {} ({source})", ByteSize(*limit)))
+        }
+        (Some((limit, source)), _) if *limit < heaviest => Finding::warn(format!(
+            "{need}; the limit is {} ({source}): lower --max-pixels, --max-admitted-bytes or --sessions",
+            ByteSize(*limit)
+        )),
+        (_, Some(available)) if available < start => {
+            Finding::warn(format!("{need}; only {} is free now", ByteSize(available)))
+        }
+        _ => Finding::ok(need),
+    }
+}
+
+/// Bytes of memory that `serve` needs.
+struct Need {
+    /// To be ready.
+    start: u64,
+    /// When every decoder holds an image of the largest size and the bodies take all they may.
+    heaviest: u64,
+}
+
+impl Need {
+    fn of(config: &ServeConfig) -> Self {
+        let batch = config.max_batch_size.or_else(|| LARGEST_TRIED) as u64;
+        let session = SESSION_BYTES.max(SESSION_BYTES_PER_IMAGE.saturating_mul(batch));
+        let start = PROCESS_BYTES.saturating_add(session.saturating_mul(sessions(config) as u64));
+        let decoding = config.limits.max_pixels.0.saturating_mul(DECODE_BYTES_PER_PIXEL);
+        let heaviest = start
+            .saturating_add(decoding.saturating_mul(app::cpus() as u64))
+            .saturating_add(config.max_admitted_bytes.as_u64());
+        Self { start, heaviest }
+    }
+}
+
+fn sessions(config: &ServeConfig) -> usize {
+    config.model.sessions.or_else(app::cpus)
+}

@@ -1,0 +1,89 @@
+//! `lfm-serve doctor`: what this machine can run, and whether it runs it right.
+
+mod golden;
+mod limits;
+mod machine;
+mod model;
+mod op;
+mod report;
+
+use std::{path::Path, process::ExitCode};
+
+use clap::Args;
+
+use self::{
+    limits::Limits,
+    model::Graphs,
+    report::{Finding, Report},
+};
+use crate::{
+    config::{ModelConfig, ServeConfig},
+    model::{gpu_providers, runtime},
+};
+
+/// Settings of `doctor`.
+#[derive(Debug, Args)]
+#[command(after_help = "Exit status: 0 when nothing is wrong, 1 when something is.")]
+pub(super) struct DoctorArgs {
+    /// One JSON object instead of a line a check.
+    #[arg(long, env = "LFM_JSON")]
+    json: bool,
+
+    // All of them, so that a container's environment can be judged as it stands.
+    #[command(flatten, next_help_heading = "Settings of `serve`, which the machine is judged for")]
+    serve: ServeConfig,
+}
+
+pub(super) fn run(args: &DoctorArgs) -> Result<ExitCode, anyhow::Error> {
+    let report = examine(&args.serve);
+    super::print_line(&if args.json { serde_json::to_string_pretty(&report)? } else { report.text() })?;
+    Ok(if report.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn examine(config: &ServeConfig) -> Report {
+    let model = &config.model;
+    let limits = Limits::read(Path::new("/"));
+    let mut report = Report::new();
+    report.add("cpu", machine::cpu());
+    report.add("limits", machine::limits(&limits, config));
+    // Before anything large is loaded: too small a limit would end the program without a word.
+    let memory = ("memory", report.add("memory", machine::memory(&limits, config)));
+    report.add("golden", golden::check());
+    report.add("op", op::check());
+    let manifest = ("manifest", report.add("manifest", model::manifest(model)));
+    let library = ("library", report.add("library", after(&[memory], || library(model))));
+    report.add("providers", after(&[library], || providers(model)));
+    let mut graphs = None;
+    let compared = after(&[library, manifest], || graphs.insert(Graphs::start(model)?).compare());
+    report.add("graphs", compared);
+    report.add("placement", graphs.map_or_else(|| Finding::skip("graphs"), |graphs| graphs.placement().into()));
+    report
+}
+
+/// A check that needs others to have held.
+fn after(needed: &[(&str, bool)], check: impl FnOnce() -> Result<Finding, anyhow::Error>) -> Finding {
+    match needed.iter().find(|(_, held)| !held) {
+        Some((missing, _)) => Finding::skip(missing),
+        None => check().into(),
+    }
+}
+
+/// ONNX Runtime: loaded, and of the one version that the tests ran on.
+fn library(config: &ModelConfig) -> Result<Finding, anyhow::Error> {
+    runtime::environment(config.ort_library.as_deref())?;
+    let path = runtime::find_library(config.ort_library.as_deref())?;
+    let path = path.canonicalize().unwrap_or(path);
+    Ok(Finding::ok(format!("ONNX Runtime {}, {}", runtime::VERSION, path.display())))
+}
+
+/// The execution providers: which can be used, and why not the others.
+fn providers(config: &ModelConfig) -> Result<Finding, anyhow::Error> {
+    let mut providers = vec!["cpu: usable".to_owned()];
+    for (name, refusal) in gpu_providers(config)? {
+        providers.push(match refusal {
+            Some(reason) => format!("{name}: not usable, {reason}"),
+            None => format!("{name}: loads, but this version runs models on the CPU only"),
+        });
+    }
+    Ok(Finding::ok(providers.join("; ")))
+}

@@ -1,0 +1,143 @@
+//! The model folder: its files, its graphs, and whether the graphs say the same.
+
+use std::collections::BTreeMap;
+
+use super::{golden, report::Finding};
+use crate::{
+    config::ModelConfig,
+    image::Pixels,
+    model::{AssignedNode, GRAPH, GraphProbe, Manifest, Output, STANDARD_GRAPH, find_folder},
+};
+
+/// The most by which the two graphs of one set of weights may differ, in logits and in Top-K values.
+const TOLERANCE: f32 = 1e-5;
+
+/// The manifest, and the hash of every file that it lists.
+pub(super) fn manifest(config: &ModelConfig) -> Result<Finding, anyhow::Error> {
+    let folder = find_folder(config.model.as_deref())?;
+    let manifest = Manifest::read(&folder)?;
+    let mut names = Vec::new();
+    for name in manifest.file_names() {
+        manifest.read_file(&folder, name)?;
+        names.push(name);
+    }
+    let Manifest { name, version, digest, licence_class, .. } = &manifest;
+    let detail = format!(
+        "{name} version {version} in {}, {digest}, licence class {licence_class}; sha256 as listed: {}",
+        folder.display(),
+        names.join(", ")
+    );
+    if names.contains(&STANDARD_GRAPH) {
+        return Ok(Finding::ok(detail));
+    }
+    Ok(Finding::warn(format!("{detail}; there is no {STANDARD_GRAPH} to compare with")))
+}
+
+/// The folder's graphs, each in a session.
+pub(super) struct Graphs {
+    /// The one that is served.
+    ours: GraphProbe,
+    /// The one with standard operators, if the manifest lists it.
+    standard: Option<GraphProbe>,
+}
+
+impl Graphs {
+    /// Builds the sessions.
+    pub(super) fn start(config: &ModelConfig) -> Result<Self, anyhow::Error> {
+        let manifest = Manifest::read(&find_folder(config.model.as_deref())?)?;
+        let start = |name| {
+            let graph = GraphProbe::start(config, name)?;
+            let digest = graph.digest().unwrap_or_else(|| "none".into());
+            let expected = &manifest.digest;
+            anyhow::ensure!(digest == *expected, "{name} is of other weights: its digest is {digest}, not {expected}");
+            Ok(graph)
+        };
+        let has_standard = manifest.file_names().any(|name| name == STANDARD_GRAPH);
+        Ok(Self { ours: start(GRAPH)?, standard: has_standard.then(|| start(STANDARD_GRAPH)).transpose()? })
+    }
+
+    /// Which execution provider got which node of the served graph.
+    pub(super) fn placement(&self) -> Result<Finding, anyhow::Error> {
+        let nodes = self.ours.nodes()?;
+        let mut providers: BTreeMap<&str, BTreeMap<&str, usize>> = BTreeMap::new();
+        for AssignedNode { provider, operator, .. } in &nodes {
+            *providers.entry(provider).or_default().entry(operator).or_default() += 1;
+        }
+        let shown = providers.iter().map(|(provider, operators)| {
+            let operators: Vec<_> = operators.iter().map(|(operator, count)| format!("{count} {operator}")).collect();
+            format!("{provider}: {}", operators.join(", "))
+        });
+        let mut finding = Finding::ok(shown.collect::<Vec<_>>().join("; "));
+        finding.nodes = nodes;
+        Ok(finding)
+    }
+
+    /// Runs both graphs on the golden images, on noise and on a flat image, and compares.
+    pub(super) fn compare(&mut self) -> Result<Finding, anyhow::Error> {
+        let mut inputs = golden::pixels()?;
+        inputs.extend([noise(), Pixels::new(vec![128; Pixels::LEN])].into_iter().flatten());
+        let mut worst = 0.0_f32;
+        for (number, pixels) in inputs.iter().enumerate() {
+            let ours = self.ours.run(pixels).map_err(|error| anyhow::anyhow!("{GRAPH} does not run: {error}"))?;
+            anyhow::ensure!(ours.logit.is_finite(), "{GRAPH} gives the logit {} on input {number}", ours.logit);
+            let Some(standard) = &mut self.standard else { continue };
+            let standard =
+                standard.run(pixels).map_err(|error| anyhow::anyhow!("{STANDARD_GRAPH} does not run: {error}"))?;
+            let apart = distance(&ours, &standard);
+            anyhow::ensure!(
+                apart <= TOLERANCE,
+                "{GRAPH} and {STANDARD_GRAPH} differ by {apart:.1e} on input {number} (logits {} and {}; at most {TOLERANCE:.0e})",
+                ours.logit,
+                standard.logit
+            );
+            worst = worst.max(apart);
+        }
+        let runs = format!("{} images run on {GRAPH}", inputs.len());
+        Ok(Finding::ok(match &self.standard {
+            Some(_) => format!("{runs} and {STANDARD_GRAPH}, at most {worst:.1e} apart"),
+            None => runs,
+        }))
+    }
+}
+
+/// The largest difference of two outputs; infinite where they cannot be compared.
+fn distance(a: &Output, b: &Output) -> f32 {
+    if a.topk_values.len() != b.topk_values.len() {
+        return f32::INFINITY;
+    }
+    let values = a.topk_values.iter().zip(&b.topk_values);
+    let apart = values.chain([(&a.logit, &b.logit)]).map(|(a, b)| (a - b).abs());
+    // NaN is further away than anything.
+    apart.fold(0.0, |most, apart| if apart.is_nan() { f32::INFINITY } else { most.max(apart) })
+}
+
+/// An image of noise, always the same.
+fn noise() -> Option<Pixels> {
+    let mut state = 1_u32;
+    let bytes = std::iter::repeat_with(|| {
+        // Numerical Recipes' linear congruential generator; its upper bits are the random ones.
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    });
+    Pixels::new(bytes.take(Pixels::LEN).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn output(logit: f32, values: &[f32]) -> Output {
+        Output { logit, topk_values: values.into(), topk_indices: [].into() }
+    }
+
+    #[test]
+    fn distance_takes_the_worst_and_trusts_no_nan() {
+        let a = output(1.0, &[2.0, 3.0]);
+        assert_eq!(distance(&a, &a), 0.0);
+        assert_eq!(distance(&a, &output(1.5, &[2.0, 3.25])), 0.5);
+        assert_eq!(distance(&a, &output(1.0, &[2.0, 4.0])), 1.0);
+        assert_eq!(distance(&a, &output(1.0, &[f32::NAN, 3.0])), f32::INFINITY);
+        assert_eq!(distance(&a, &output(f32::NAN, &[2.0, 3.0])), f32::INFINITY);
+        assert_eq!(distance(&a, &output(1.0, &[2.0])), f32::INFINITY);
+    }
+}

@@ -1,0 +1,124 @@
+//! What the checks found, for people and for programs.
+
+use serde::Serialize;
+
+use super::super::VERSION;
+use crate::model::AssignedNode;
+
+/// How a check ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Status {
+    /// Nothing to do.
+    Ok,
+    /// It runs, but not as well as it could.
+    Warn,
+    /// Something is wrong.
+    Fail,
+    /// Could not be checked, because of a failure above.
+    Skip,
+}
+
+impl Status {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warn => "warn",
+            Self::Fail => "FAIL",
+            Self::Skip => "skip",
+        }
+    }
+}
+
+/// The outcome of one check.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Finding {
+    pub(super) status: Status,
+    /// What was found, or the cause; one line.
+    pub(super) detail: String,
+    /// Node by node, where the check is about that.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) nodes: Vec<AssignedNode>,
+}
+
+impl Finding {
+    pub(super) fn ok(detail: impl Into<String>) -> Self {
+        Self::new(Status::Ok, detail)
+    }
+
+    pub(super) fn warn(detail: impl Into<String>) -> Self {
+        Self::new(Status::Warn, detail)
+    }
+
+    pub(super) fn fail(detail: impl Into<String>) -> Self {
+        Self::new(Status::Fail, detail)
+    }
+
+    /// Not checked, for want of what the check `missing` looks at.
+    pub(super) fn skip(missing: &str) -> Self {
+        Self::new(Status::Skip, format!("not checked, see {missing}"))
+    }
+
+    fn new(status: Status, detail: impl Into<String>) -> Self {
+        Self { status, detail: detail.into(), nodes: Vec::new() }
+    }
+}
+
+/// What keeps a check from a good end is its finding.
+impl<E: Into<anyhow::Error>> From<Result<Self, E>> for Finding {
+    fn from(result: Result<Self, E>) -> Self {
+        result.unwrap_or_else(|error| Self::fail(format!("{:#}", error.into())))
+    }
+}
+
+/// All checks, in the order in which they ran.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    /// Whether nothing is wrong.
+    ok: bool,
+    version: &'static str,
+    checks: Vec<Check>,
+}
+
+#[derive(Debug, Serialize)]
+struct Check {
+    name: &'static str,
+    #[serde(flatten)]
+    finding: Finding,
+}
+
+impl Report {
+    pub(super) fn new() -> Self {
+        Self { ok: true, version: VERSION, checks: Vec::new() }
+    }
+
+    /// Adds a check; says whether what builds on it can be checked.
+    pub(super) fn add(&mut self, name: &'static str, finding: impl Into<Finding>) -> bool {
+        let finding = finding.into();
+        let holds = matches!(finding.status, Status::Ok | Status::Warn);
+        self.ok &= finding.status != Status::Fail;
+        self.checks.push(Check { name, finding });
+        holds
+    }
+
+    /// Whether nothing is wrong.
+    pub(super) fn is_ok(&self) -> bool {
+        self.ok
+    }
+
+    /// A line a check, and what it comes to.
+    pub(super) fn text(&self) -> String {
+        let mut lines = vec![format!("lfm-serve {}", self.version)];
+        for Check { name, finding } in &self.checks {
+            lines.push(format!("{:<5} {name:<10} {}", finding.status.label(), finding.detail));
+        }
+        let failed: Vec<_> =
+            self.checks.iter().filter(|check| check.finding.status == Status::Fail).map(|check| check.name).collect();
+        lines.push(if failed.is_empty() {
+            "Nothing is wrong.".into()
+        } else {
+            format!("Something is wrong: {}.", failed.join(", "))
+        });
+        lines.join("\n")
+    }
+}
