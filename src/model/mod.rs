@@ -1,6 +1,7 @@
 //! The model: its manifest, its session in ONNX Runtime, the custom operator. Only this module knows `ort`.
 
 mod manifest;
+mod node;
 pub mod op;
 mod placement;
 mod probe;
@@ -10,6 +11,7 @@ mod session;
 use std::{future::Future, time::Duration};
 
 pub use manifest::{GRAPH, Manifest, ManifestError, STANDARD_GRAPH};
+pub use node::{TopK, TopKNode};
 pub use placement::AssignedNode;
 pub use probe::{GraphProbe, gpu_providers};
 pub(crate) use session::find_folder;

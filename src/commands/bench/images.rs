@@ -1,0 +1,217 @@
+//! Decoding and resizing of JPEG (4:2:0, quality 90), each against Pillow, one thread.
+
+use std::{fmt, path::Path, str::FromStr};
+
+use comfy_table::Table;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::{
+    measure::{Random, Rounds, Spread, thread_seconds},
+    pillow::{Found, Pillow},
+    table,
+};
+use crate::image::{self, ImageError, Limits, Preprocessing, Scratch};
+
+/// Width and height in pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(super) struct Size {
+    width: u16,
+    height: u16,
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}x{}", self.width, self.height)
+    }
+}
+
+impl FromStr for Size {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let sides = text.split_once('x').and_then(|(width, height)| {
+            let side = |text: &str| text.parse().ok().filter(|&side| side > 0);
+            Some(Self { width: side(width)?, height: side(height)? })
+        });
+        sides.ok_or("expected WIDTHxHEIGHT in pixels, such as 4000x3000")
+    }
+}
+
+/// What is timed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Task {
+    /// Bytes to full-size RGB.
+    Decode,
+    /// Bytes to the network's input, as the server does it: decode and resize in one go.
+    Prepare,
+}
+
+impl Task {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Decode => "decode",
+            Self::Prepare => "prepare",
+        }
+    }
+}
+
+/// All that was measured on images.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    pillow: Found,
+    rows: Vec<Row>,
+}
+
+/// One task on one image.
+#[derive(Debug, Serialize)]
+struct Row {
+    task: Task,
+    #[serde(flatten)]
+    size: Size,
+    /// Size of the JPEG.
+    bytes: usize,
+    /// Milliseconds of CPU.
+    ms: Spread,
+    #[serde(flatten)]
+    pillow: Option<Versus>,
+}
+
+#[derive(Debug, Serialize)]
+struct Versus {
+    pillow_ms: Spread,
+    /// Pillow's time in times of ours: above 1, ours is faster.
+    pillow_over: Spread,
+    /// Whether both make the same 256x256 pixels of the image.
+    same_pixels: bool,
+}
+
+/// Measures the tasks at every size.
+pub(super) fn measure(
+    tasks: &[Task],
+    sizes: &[Size],
+    python: Option<&Path>,
+    rounds: &Rounds,
+) -> Result<Report, anyhow::Error> {
+    let (mut pillow, found) = Pillow::start(python);
+    let mut rows = Vec::new();
+    for &size in sizes {
+        measure_size(tasks, size, pillow.as_mut(), rounds, &mut rows)?;
+    }
+    Ok(Report { pillow: found, rows })
+}
+
+fn measure_size(
+    tasks: &[Task],
+    size: Size,
+    mut pillow: Option<&mut Pillow>,
+    rounds: &Rounds,
+    rows: &mut Vec<Row>,
+) -> Result<(), anyhow::Error> {
+    let jpeg = encode(size)?;
+    let mut scratch = Scratch::default();
+    let ours: String = crate::hex(&Sha256::digest(prepare(&jpeg, &mut scratch)?.as_bytes()));
+    let same_pixels = pillow.as_mut().map(|pillow| pillow.load(&jpeg)).transpose()?.map(|theirs| theirs == ours);
+
+    let sides: &[bool] = if pillow.is_some() { &[false, true] } else { &[false] };
+    let contenders: Vec<_> = tasks.iter().flat_map(|&task| sides.iter().map(move |&theirs| (task, theirs))).collect();
+    let samples =
+        rounds.interleave(&format!("images: {size}"), &contenders, |(task, theirs)| match (theirs, &mut pillow) {
+            (true, Some(pillow)) => pillow.time(task.name()),
+            _ => ours_once(task, &jpeg, &mut scratch).map_err(anyhow::Error::from),
+        })?;
+    for (&task, samples) in tasks.iter().zip(samples.chunks(sides.len())) {
+        let (Some(ours), theirs) = (samples.first(), samples.get(1)) else { continue };
+        let pillow = theirs.zip(same_pixels).map(|(theirs, same_pixels)| Versus {
+            pillow_ms: theirs.spread(1e3),
+            pillow_over: theirs.over(ours),
+            same_pixels,
+        });
+        rows.push(Row { task, size, bytes: jpeg.len(), ms: ours.spread(1e3), pillow });
+    }
+    Ok(())
+}
+
+/// Does a task once: its seconds.
+fn ours_once(task: Task, jpeg: &[u8], scratch: &mut Scratch) -> Result<f64, ImageError> {
+    match task {
+        Task::Decode => {
+            let (seconds, done) = thread_seconds(|| image::decode(jpeg, &image::inspect(jpeg, &LIMITS)?));
+            done.map(|_| seconds)
+        }
+        Task::Prepare => {
+            let (seconds, done) = thread_seconds(|| prepare(jpeg, scratch));
+            done.map(|_| seconds)
+        }
+    }
+}
+
+fn prepare(jpeg: &[u8], scratch: &mut Scratch) -> Result<image::Pixels, ImageError> {
+    image::prepare(jpeg, &image::inspect(jpeg, &LIMITS)?, Preprocessing::Resize, scratch)
+}
+
+/// Whatever size was asked for.
+const LIMITS: Limits = Limits { max_pixels: u64::MAX, min_side: 0 };
+
+/// A JPEG of shapes of many sizes under a little grain: to a decoder much like a photo.
+fn encode(size: Size) -> Result<Vec<u8>, anyhow::Error> {
+    let (width, height) = (usize::from(size.width), usize::from(size.height));
+    let mut random = Random::default();
+    // Each channel is a sum over scales of a wave along x times a wave along y.
+    const SCALES: [f32; 4] = [400.0, 90.0, 20.0, 6.0];
+    let waves = |len: usize, random: &mut Random| -> Vec<[f32; 12]> {
+        let phases: [f32; 12] = std::array::from_fn(|_| random.uniform() * std::f32::consts::TAU);
+        let at = |place: usize, wave: usize| (place as f32 / SCALES[wave % SCALES.len()] + phases[wave]).sin();
+        (0..len).map(|place| std::array::from_fn(|wave| at(place, wave))).collect()
+    };
+    let (columns, rows) = (waves(width, &mut random), waves(height, &mut random));
+    let mut pixels = Vec::with_capacity(width * height * 3);
+    for row in &rows {
+        for column in &columns {
+            let grain = random.uniform() * 16.0;
+            for channel in 0..3 {
+                let scales = channel * SCALES.len()..(channel + 1) * SCALES.len();
+                let shape: f32 = scales.map(|wave| row[wave] * column[wave]).sum();
+                // Saturates at black and white.
+                pixels.push((120.0 + 40.0 * shape + grain) as u8);
+            }
+        }
+    }
+    let image = turbojpeg::Image {
+        pixels: pixels.as_slice(),
+        width,
+        pitch: width * 3,
+        height,
+        format: turbojpeg::PixelFormat::RGB,
+    };
+    Ok(turbojpeg::compress(image, 90, turbojpeg::Subsamp::Sub2x2)?.to_vec())
+}
+
+/// For the terminal.
+pub(super) fn tabulate(report: &Report) -> Table {
+    let mut table = table(["task", "pixels", "JPEG, kB", "ours, ms", "Pillow, ms", "faster by"].map(String::from));
+    for row in &report.rows {
+        let [theirs, faster] = match &row.pillow {
+            Some(versus) => [versus.pillow_ms.to_string(), versus.pillow_over.to_string()],
+            None => ["absent", ""].map(String::from),
+        };
+        let kilobytes = (row.bytes / 1000).to_string();
+        table.add_row([
+            row.task.name().to_owned(),
+            row.size.to_string(),
+            kilobytes,
+            row.ms.to_string(),
+            theirs,
+            faster,
+        ]);
+    }
+    table
+}
+
+/// What has to be said below the table.
+pub(super) fn remarks(report: &Report) -> Vec<String> {
+    let other = report.rows.iter().any(|row| row.pillow.as_ref().is_some_and(|versus| !versus.same_pixels));
+    let other = other.then(|| "Pillow made other pixels of some image: its times are those of other work.".to_owned());
+    report.pillow.remark().into_iter().chain(other).collect()
+}

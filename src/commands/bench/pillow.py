@@ -1,0 +1,52 @@
+"""Pillow's side of `lfm-serve bench`: one command a line, one answer a line, times of this thread's CPU in ns."""
+
+import gc
+import hashlib
+import io
+import sys
+import time
+
+try:
+    import PIL
+    from PIL import Image
+except ImportError as error:
+    print("absent", error)
+    sys.exit()
+
+
+def opened():
+    # The reference's .convert("RGB") copies an image that is RGB already. Left out, in Pillow's favour.
+    image = Image.open(io.BytesIO(jpeg))
+    image.load()
+    return image
+
+
+def resized(image):
+    return image.resize((256, 256), Image.Resampling.BILINEAR)
+
+
+def timed(work):
+    start = time.thread_time_ns()
+    result = work()
+    spent = time.thread_time_ns() - start
+    # Freed after the clock has stopped.
+    del result
+    return spent
+
+
+def answer(command, *operands):
+    global jpeg
+    match command:
+        case "load":
+            jpeg = sys.stdin.buffer.read(int(operands[0]))
+            return hashlib.sha256(resized(opened()).tobytes()).hexdigest()
+        case "decode":
+            return timed(opened)
+        case "prepare":
+            return timed(lambda: resized(opened()))
+
+
+gc.disable()
+print("pillow", PIL.__version__, flush=True)
+while line := sys.stdin.buffer.readline():
+    print(answer(*line.decode().split()), flush=True)

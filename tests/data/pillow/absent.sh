@@ -1,0 +1,3 @@
+#!/bin/sh
+# Passes for a Python without Pillow.
+echo "absent No module named PIL"

@@ -1,0 +1,140 @@
+//! `lfm-serve bench`: that it measures what it says; how fast anything is, is no matter of a test.
+
+use serde_json::Value;
+
+use crate::harness::{root, run};
+
+/// The report of a run that went well.
+fn bench(arguments: &[&str]) -> Value {
+    let (code, report, log) = run(&[&["bench", "--json"], arguments].concat());
+    assert_eq!(code, Some(0), "{log}");
+    serde_json::from_str(&report).unwrap_or_else(|error| panic!("{error}: {report}"))
+}
+
+/// A median between its quartiles, all above 0.
+fn assert_spread(spread: &Value) {
+    let [q1, median, q3] = ["q1", "median", "q3"].map(|name| spread[name].as_f64().unwrap_or(f64::NAN));
+    assert!(0.0 < q1 && q1 <= median && median <= q3 && q3.is_finite(), "{spread}");
+}
+
+/// A program that passes for a Python. Committed, not written here: a file that another test's fork still holds
+/// open for writing cannot be run.
+const ABSENT: &str = "tests/data/pillow/absent.sh";
+const OTHER: &str = "tests/data/pillow/other.sh";
+const DYING: &str = "tests/data/pillow/dying.sh";
+
+#[test]
+fn the_operator_is_measured_on_every_input_and_batch_size() {
+    let report = bench(&["--only", "op", "--rounds", "1"]);
+    assert!(report.get("images").is_none() && report.get("sessions").is_none(), "{report}");
+    let rows = report["op"].as_array().expect("rows");
+    let of: Vec<_> = rows.iter().map(|row| (row["input"].as_str(), row["batch_size"].as_u64())).collect();
+    let inputs = ["random", "ascending", "descending", "all_equal", "few_distinct"];
+    let expected: Vec<_> =
+        inputs.iter().flat_map(|&input| [1, 8, 32].map(|batch_size| (Some(input), Some(batch_size)))).collect();
+    assert_eq!(of, expected);
+    for row in rows {
+        for name in ["topk", "operator", "portable", "read"] {
+            assert_spread(&row["us"][name]);
+        }
+        for name in ["operator", "portable"] {
+            assert_spread(&row["topk_over"][name]);
+            assert_spread(&row["over_read"][name]);
+        }
+        // In a single round the ratios are those of the times.
+        let us = |name: &str| row["us"][name]["median"].as_f64().expect("a time");
+        let ratio = row["topk_over"]["operator"]["median"].as_f64().expect("a ratio");
+        assert!((ratio - us("topk") / us("operator")).abs() < 1e-9 * ratio, "{row}");
+    }
+}
+
+#[test]
+fn sessions_are_measured_by_layout_and_batch_size() {
+    let report = bench(&[
+        "--only",
+        "session",
+        "--rounds",
+        "1",
+        "--batch-sizes",
+        "1,2,1000000000",
+        "--sessions",
+        "3",
+        "--intra-threads",
+        "1",
+    ]);
+    let rows = report["sessions"]["rows"].as_array().expect("rows");
+    let of: Vec<_> =
+        rows.iter().map(|row| ["sessions", "intra_threads", "batch_size"].map(|key| row[key].as_u64())).collect();
+    for batch_size in [1, 2] {
+        assert!(of.contains(&[Some(3), Some(1), Some(batch_size)]), "{of:?}");
+    }
+    assert_eq!(report["sessions"]["left_out"], serde_json::json!([1_000_000_000]));
+    let best = rows.iter().filter(|row| row["of_best"]["median"] == 1.0).count();
+    assert_eq!(best, 1, "{rows:?}");
+    rows.iter().for_each(|row| assert_spread(&row["images_per_second"]));
+}
+
+#[test]
+fn without_pillow_it_says_why() {
+    let sizes = ["--only", "decode,prepare", "--rounds", "2", "--sizes", "64x48,300x200"];
+    let report = bench(&[&sizes[..], &["--python", "/nowhere/python"]].concat());
+    let reason = report["images"]["pillow"]["absent"].as_str().expect("a reason");
+    assert!(reason.contains("/nowhere/python") && reason.contains("No such file"), "{reason}");
+    let rows = report["images"]["rows"].as_array().expect("rows");
+    let of: Vec<_> =
+        rows.iter().map(|row| (row["task"].as_str(), row["width"].as_u64(), row["height"].as_u64())).collect();
+    let expected = [("decode", 64, 48), ("prepare", 64, 48), ("decode", 300, 200), ("prepare", 300, 200)];
+    assert_eq!(of, expected.map(|(task, width, height)| (Some(task), Some(width), Some(height))));
+    for row in rows {
+        assert_spread(&row["ms"]);
+        assert!(row.get("pillow_over").is_none(), "{row}");
+    }
+    let report = bench(&[&sizes[..], &["--python", ABSENT]].concat());
+    assert!(
+        report["images"]["pillow"]["absent"].as_str().is_some_and(|reason| reason.ends_with("No module named PIL"))
+    );
+}
+
+#[test]
+fn pillow_is_asked_in_turn_and_held_to_the_same_pixels() {
+    let sizes = ["--only", "prepare", "--rounds", "1", "--sizes", "300x200"];
+    let report = bench(&[&sizes[..], &["--python", OTHER]].concat());
+    assert_eq!(report["images"]["pillow"]["version"], "9.9.9");
+    let row = &report["images"]["rows"][0];
+    assert_eq!((&row["pillow_ms"]["median"], &row["same_pixels"]), (&500.0.into(), &false.into()));
+    let (ours, ratio) = (row["ms"]["median"].as_f64(), row["pillow_over"]["median"].as_f64());
+    assert!((ours.expect("a time") * ratio.expect("a ratio") - 500.0).abs() < 1e-6, "{row}");
+
+    let (code, _, log) = run(&[&["bench"], &sizes[..], &["--python", DYING]].concat());
+    assert_eq!((code, log.trim()), (Some(1), "lfm-serve: Pillow's process has ended"));
+}
+
+#[test]
+fn pillow_itself_makes_the_same_pixels() {
+    let python = root().join(".venv-pillow/bin/python");
+    if !python.is_file() {
+        eprintln!("SKIPPED pillow_itself_makes_the_same_pixels: no .venv-pillow, which `make bench` installs");
+        return;
+    }
+    let report = bench(&["--only", "decode,prepare", "--rounds", "1", "--sizes", "64x48,256x256,1000x700"]);
+    assert_eq!(report["images"]["pillow"]["version"], "11.3.0");
+    for row in report["images"]["rows"].as_array().expect("rows") {
+        assert_eq!(row["same_pixels"], true, "{row}");
+        ["ms", "pillow_ms", "pillow_over"].iter().for_each(|name| assert_spread(&row[name]));
+    }
+}
+
+#[test]
+fn help_teaches_and_wrong_settings_are_refused() {
+    let (code, help, _) = run(&["bench", "--help"]);
+    assert_eq!(code, Some(0));
+    for word in ["quartiles", "--only op", "prepare", "LFM_ROUNDS", ".venv-pillow", "4000x3000"] {
+        assert!(help.contains(word), "{word} is missing");
+    }
+    for wrong in
+        [["--rounds", "0"], ["--only", "resise"], ["--sizes", "0x5"], ["--sizes", "12MP"], ["--batch-sizes", "0"]]
+    {
+        let (code, _, log) = run(&[&["bench"], &wrong[..]].concat());
+        assert_eq!(code, Some(2), "{wrong:?}: {log}");
+    }
+}
