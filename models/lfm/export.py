@@ -33,6 +33,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--preprocess", choices=folder.PREPROCESSING, default="crop")
     parser.add_argument("--voiding", nargs="*", default=["no_signal"],
                         help="warnings that make a verdict uncertain")  # fmt: skip
+    parser.add_argument("--lossy-below-quality", type=int, default=70,
+                        help="JPEG quality under which `lossy_source` is given: more than half of the fakes missed")  # fmt: skip
     parser.add_argument("--name", default="lfm")
     parser.add_argument("--version", default="1")
     parser.add_argument("--licence-class", default="research-only", help="of the training data")
@@ -46,6 +48,7 @@ def main(argv: list[str] | None = None) -> int:
             version=args.version,
             preprocessing=args.preprocess,
             voiding=args.voiding,
+            lossy_below_quality=args.lossy_below_quality,
             licence_class=args.licence_class,
             provenance={
                 "tool": "lfm.export",

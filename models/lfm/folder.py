@@ -28,6 +28,7 @@ class Metadata:
     threshold: float = 0.5  # score above which an image is fake
     band: list[float] | None = None  # [low, high] scores between which it is uncertain
     voiding: list[str] = field(default_factory=list)  # warnings that make a verdict uncertain
+    lossy_below_quality: int | None = None  # JPEG quality under which `lossy_source` is given
     calibration: dict[str, float] = field(default_factory=lambda: {"a": 1.0, "b": 0.0})
     val_score_histogram: dict | None = None
     licence_class: str = "unknown"
