@@ -7,26 +7,38 @@
 //! Rows are not spread over ONNX Runtime's threads: all of them cost about a thousandth of the
 //! network's run, and a session mostly has one thread.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Mutex, PoisonError},
+};
 
 use ort::{
     operator::{
         ComputeContext, Kernel, KernelContext, Operator, OperatorDomain, OperatorInput, OperatorOutput,
         ShapeInferenceContext,
     },
+    session::{Session, builder::SessionBuilder},
     value::{Shape, SymbolicDimensions, TensorElementType, ValueType},
 };
 
 use crate::topk;
 
-/// The domain `lfm` with its operator, for `SessionBuilder::with_operators`.
-///
-/// Not `Send`: each session gets its own, made on the thread that builds the session.
+/// The domain `lfm` with its operator. Not `Send`: each session gets its own, made on the thread that builds
+/// the session.
+fn operator_domain() -> ort::Result<OperatorDomain> {
+    OperatorDomain::new("lfm")?.add(TopKPooling)
+}
+
+/// Builds a session on `graph`, with the domain `lfm`.
 ///
 /// # Errors
-/// Those of ONNX Runtime, none of which is expected.
-pub fn operator_domain() -> ort::Result<OperatorDomain> {
-    OperatorDomain::new("lfm")?.add(TopKPooling)
+/// Those of ONNX Runtime.
+pub fn commit(builder: SessionBuilder, graph: &[u8]) -> ort::Result<Session> {
+    // ONNX Runtime keeps one table of domains a process, and two sessions that are built at the same time both
+    // find `lfm` missing and both add it: one fails with "the domain is already exist". Seen on 1.31.1.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    builder.with_operators(operator_domain()?)?.commit_from_memory(graph)
 }
 
 struct TopKPooling;

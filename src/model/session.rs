@@ -225,8 +225,7 @@ impl Runner {
 }
 
 fn build(environment: &ort::environment::Environment, options: &SessionOptions) -> ort::Result<Session> {
-    Session::builder(environment)?
-        .with_operators(op::operator_domain()?)?
+    let builder = Session::builder(environment)?
         .with_optimization_level(GraphOptimizationLevel::All)?
         .with_intra_threads(options.config.intra_threads.or_else(|| 1))?
         .with_inter_threads(1)?
@@ -234,8 +233,8 @@ fn build(environment: &ort::environment::Environment, options: &SessionOptions) 
         .with_intra_op_spinning(false)?
         // What `placement` reads.
         .with_config_entry("session.record_ep_graph_assignment_info", "1")?
-        .with_execution_providers([ep::CPU::default().with_arena_allocator(true).build().error_on_failure()])?
-        .commit_from_memory(&options.graph)
+        .with_execution_providers([ep::CPU::default().with_arena_allocator(true).build().error_on_failure()])?;
+    op::commit(builder, &options.graph)
 }
 
 /// The cost of a batch of `size` on the straight line between its measured neighbours.

@@ -1,7 +1,5 @@
 //! `lfm:TopKPooling` in sessions of ONNX Runtime, on models made by `tests/data/ops/make.py`.
 
-use std::path::Path;
-
 use ort::{
     session::{Session, SessionInputValue},
     value::{Tensor, TensorRef},
@@ -12,10 +10,8 @@ use ort::{
 fn session(model: &str) -> ort::Result<Session> {
     let environment = lfm_serve::model::runtime::environment(None).expect("ONNX Runtime is there");
     let path = format!("{}/tests/data/ops/{model}.onnx", env!("CARGO_MANIFEST_DIR"));
-    Session::builder(environment)?
-        .with_intra_threads(1)?
-        .with_operators(lfm_serve::model::op::operator_domain()?)?
-        .commit_from_file(Path::new(&path))
+    let graph = std::fs::read(path).expect("the model");
+    lfm_serve::model::op::commit(Session::builder(environment)?.with_intra_threads(1)?, &graph)
 }
 
 /// The value that 32 random bits stand for in a class of data.
@@ -136,4 +132,14 @@ fn models_that_are_wrong_in_themselves_do_not_load() {
         };
         assert!(error.to_string().contains(reason), "{error}");
     }
+}
+
+#[test]
+fn sessions_can_be_built_at_the_same_time() {
+    std::thread::scope(|scope| {
+        let building: Vec<_> = (0..16).map(|_| scope.spawn(|| session("pool").map(drop))).collect();
+        for built in building {
+            built.join().expect("no panic").expect("a session");
+        }
+    });
 }
