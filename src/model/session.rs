@@ -105,8 +105,7 @@ impl OnnxModel {
         let options = options.clone();
         thread::Builder::new().name("session".into()).spawn(move || {
             // The session is built on the thread that runs it: an operator domain is not `Send`.
-            let warm = Runner::new(&options)
-                .and_then(|mut runner| runner.warm_up(options.max_batch_size).map(|costs| (runner, costs)));
+            let warm = Runner::warm(&options);
             match warm {
                 Ok((mut runner, costs)) => {
                     let _ = ready.send(Ok(costs));
@@ -157,16 +156,30 @@ impl Runner {
         Ok(Self { session, k: options.manifest.k, input: Vec::new() })
     }
 
+    /// A session that has run what it will run, with its cost curve.
+    fn warm(options: &SessionOptions) -> Result<(Self, Vec<Duration>), anyhow::Error> {
+        let mut runner = Self::new(options)?;
+        let costs = runner.warm_up(options.max_batch_size)?;
+        if options.max_batch_size == Auto::Auto && costs.len() < LARGEST_TRIED {
+            // A session never gives back what its largest run took, some 50 MB an image.
+            runner = Self::new(options)?;
+            runner.measure(costs.len())?;
+        }
+        Ok((runner, costs))
+    }
+
     /// Measures the cost curve, so that the first request finds a warm session and a graph that does not fit
     /// fails at start-up. Its length is the largest batch: as given, or the smallest within 5 % of the most
     /// images a second.
     fn warm_up(&mut self, max_batch_size: Auto<usize>) -> Result<Vec<Duration>, anyhow::Error> {
         let largest = max_batch_size.or_else(|| LARGEST_TRIED);
         // Powers of two, and the largest itself; between them the curve is taken as straight.
-        let sizes = std::iter::successors(Some(1), |size| Some(size * 2)).take_while(|&size| size < largest);
+        let powers = std::iter::successors(Some(1), |size| Some(size * 2)).take_while(|&size| size < largest);
         let mut measured = vec![(0, Duration::ZERO)];
-        for size in sizes.chain([largest]) {
-            measured.push((size, self.measure(size)?));
+        let mut sizes: Vec<usize> = powers.chain([largest]).collect();
+        // The largest first: the arena that it needs holds the others too, while growing step by step keeps the steps.
+        while let Some(size) = sizes.pop() {
+            measured.insert(1, (size, self.measure(size)?));
         }
         let per_image = |&(size, cost): &(usize, Duration)| cost.as_secs_f64() / size.max(1) as f64;
         let best = measured.iter().skip(1).map(per_image).fold(f64::INFINITY, f64::min);
