@@ -117,9 +117,12 @@ def quantile(values: list[float], q: float) -> float:
     return ordered[min(len(ordered) - 1, int(q * len(ordered)))] if ordered else float("nan")
 
 
-def bare_sessions() -> list[dict]:
-    command = [BINARY, "bench", "--only", "session", "--json", "--rounds", "3"]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout)["session"]["rows"]
+def bare_sessions(*flags: str) -> dict:
+    """Layouts of bare sessions, (sessions, threads in each), with their images a second on decoded pixels."""
+    command = [BINARY, "bench", "--only", "session", "--json", "--rounds", "100", "--batch-sizes", "1", *flags]
+    report = json.loads(subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout)
+    rows = report["sessions"]["rows"]
+    return {(row["sessions"], row["intra_threads"]): row["images_per_second"]["median"] for row in rows}
 
 
 def one_client(image: bytes, rounds: int) -> dict:
@@ -130,17 +133,14 @@ def one_client(image: bytes, rounds: int) -> dict:
             times = [answer["timings_ms"] for answer in answers[5:]]
             added.append(statistics.median(t["total"] - t["decode"] - t["inference"] for t in times))
             runs.append(statistics.median(t["inference"] for t in times))
-            bare = [row for row in bare_sessions() if (row["sessions"], row["intra_threads"], row["batch_size"]) == (1, 1, 1)]
-            if bare:
-                runs[-1] -= 1000 / bare[0]["images_per_second"]["median"]
+            runs[-1] -= 1000 / bare_sessions("--sessions", "1", "--intra-threads", "1")[1, 1]
     return {"beside_decode_and_run_ms": statistics.median(added), "run_over_bare_run_ms": statistics.median(runs)}
 
 
 def saturated(image: bytes, rounds: int) -> dict:
     ratios, rates = [], []
     for _ in range(rounds):
-        best = max(bare_sessions(), key=lambda row: row["images_per_second"]["median"])
-        bare = best["images_per_second"]["median"]
+        (sessions, threads), bare = max(bare_sessions().items(), key=lambda layout: layout[1])
         with Server() as server:
             asyncio.run(closed_loop(server.port, image, 8, 2))
             began = time.monotonic()
@@ -148,7 +148,7 @@ def saturated(image: bytes, rounds: int) -> dict:
             rate = len(answers) / (time.monotonic() - began)
         # The bare layout decodes too, on the same cores.
         decode = statistics.median(answer["timings_ms"]["decode"] for answer in answers) / 1000
-        both = 1 / (1 / bare + decode / (best["sessions"] * best["intra_threads"]))
+        both = 1 / (1 / bare + decode / (sessions * threads))
         ratios.append(rate / both)
         rates.append(rate)
     return {"images_per_second": statistics.median(rates), "of_bare_sessions": statistics.median(ratios), "rounds": ratios}
