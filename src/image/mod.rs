@@ -108,6 +108,14 @@ pub fn prepare(
     pixels?.ok_or_else(|| header.undecodable("rows are missing"))
 }
 
+/// Brings full-size RGB to [`SIDE`] x [`SIDE`], as [`prepare`] does under [`Preprocessing::Resize`]; nothing if
+/// `rgb` does not have the rows that it says.
+pub fn resize(rgb: &Rgb, scratch: &mut Scratch) -> Option<Pixels> {
+    let mut sink = ResizeSink::new(&mut scratch.resizer, rgb.width, rgb.height);
+    rgb.data.chunks_exact((rgb.width as usize * 3).max(1)).for_each(|row| sink.row(row));
+    sink.finish()
+}
+
 /// Feeds `sink` the rows from top to bottom. `frame` is a reusable buffer for whole-frame decoders.
 fn decode_rows(bytes: &[u8], header: &Header, frame: &mut Vec<u8>, sink: &mut dyn RowSink) -> Result<(), ImageError> {
     match header.format {

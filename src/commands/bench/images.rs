@@ -44,6 +44,8 @@ impl FromStr for Size {
 pub(super) enum Task {
     /// Bytes to full-size RGB.
     Decode,
+    /// Full-size RGB to the network's input.
+    Resize,
     /// Bytes to the network's input, as the server does it: decode and resize in one go.
     Prepare,
 }
@@ -52,6 +54,7 @@ impl Task {
     fn name(self) -> &'static str {
         match self {
             Self::Decode => "decode",
+            Self::Resize => "resize",
             Self::Prepare => "prepare",
         }
     }
@@ -111,6 +114,7 @@ fn measure_size(
 ) -> Result<(), anyhow::Error> {
     let jpeg = encode(size)?;
     let mut scratch = Scratch::default();
+    let decoded = image::decode(&jpeg, &image::inspect(&jpeg, &LIMITS)?)?;
     let ours: String = crate::hex(&Sha256::digest(prepare(&jpeg, &mut scratch)?.as_bytes()));
     let same_pixels = pillow.as_mut().map(|pillow| pillow.load(&jpeg)).transpose()?.map(|theirs| theirs == ours);
 
@@ -119,7 +123,7 @@ fn measure_size(
     let samples =
         rounds.interleave(&format!("images: {size}"), &contenders, |(task, theirs)| match (theirs, &mut pillow) {
             (true, Some(pillow)) => pillow.time(task.name()),
-            _ => ours_once(task, &jpeg, &mut scratch).map_err(anyhow::Error::from),
+            _ => ours_once(task, &jpeg, &decoded, &mut scratch).map_err(anyhow::Error::from),
         })?;
     for (&task, samples) in tasks.iter().zip(samples.chunks(sides.len())) {
         let (Some(ours), theirs) = (samples.first(), samples.get(1)) else { continue };
@@ -134,12 +138,13 @@ fn measure_size(
 }
 
 /// Does a task once: its seconds.
-fn ours_once(task: Task, jpeg: &[u8], scratch: &mut Scratch) -> Result<f64, ImageError> {
+fn ours_once(task: Task, jpeg: &[u8], decoded: &image::Rgb, scratch: &mut Scratch) -> Result<f64, ImageError> {
     match task {
         Task::Decode => {
             let (seconds, done) = thread_seconds(|| image::decode(jpeg, &image::inspect(jpeg, &LIMITS)?));
             done.map(|_| seconds)
         }
+        Task::Resize => Ok(thread_seconds(|| image::resize(decoded, scratch)).0),
         Task::Prepare => {
             let (seconds, done) = thread_seconds(|| prepare(jpeg, scratch));
             done.map(|_| seconds)

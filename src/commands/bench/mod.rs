@@ -99,6 +99,8 @@ pub(super) struct BenchArgs {
 enum Section {
     Op,
     Decode,
+    /// Pixels to the network's input, against Pillow.
+    Resize,
     Prepare,
     Session,
 }
@@ -156,7 +158,7 @@ fn measure(args: &BenchArgs) -> Result<Report, anyhow::Error> {
     if wanted(Section::Op) {
         report.op = Some(op::measure(args.model.ort_library.as_deref(), &rounds(100))?);
     }
-    let tasks = [(Section::Decode, Task::Decode), (Section::Prepare, Task::Prepare)];
+    let tasks = [(Section::Decode, Task::Decode), (Section::Resize, Task::Resize), (Section::Prepare, Task::Prepare)];
     let tasks: Vec<_> = tasks.into_iter().filter_map(|(section, task)| wanted(section).then_some(task)).collect();
     if !tasks.is_empty() {
         report.images = Some(images::measure(&tasks, &args.sizes, args.python.as_deref(), &rounds(20))?);
