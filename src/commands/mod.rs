@@ -3,6 +3,7 @@
 mod evaluate;
 mod files;
 mod healthcheck;
+mod key;
 mod score;
 mod scorer;
 mod serve;
@@ -42,6 +43,8 @@ enum Command {
     Evaluate(evaluate::EvaluateArgs),
     /// Exit 0 when a server is ready, 1 when not: for a container's HEALTHCHECK.
     Healthcheck(healthcheck::HealthcheckArgs),
+    /// Make an API key for --api-keys-file.
+    Key(key::KeyArgs),
     /// Print the OpenAPI document.
     Openapi,
 }
@@ -57,6 +60,7 @@ impl Cli {
             Command::Score(args) => on_runtime(score::run(args)),
             Command::Evaluate(args) => on_runtime(evaluate::run(args)),
             Command::Healthcheck(args) => Ok(healthcheck::run(&args)),
+            Command::Key(args) => key::run(&args),
             Command::Openapi => {
                 print_line(&openapi::document())?;
                 Ok(ExitCode::SUCCESS)

@@ -4,7 +4,7 @@ use std::{
     io::{BufRead, BufReader, Read},
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, ChildStderr, Command, ExitStatus, Stdio},
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -195,7 +195,9 @@ impl Server {
     /// Starts it on a free port and waits for its first line.
     pub fn start(arguments: &[&str]) -> Self {
         let mut process = program()
-            .args(["serve", "--listen", "127.0.0.1:0", "--drain-delay", "0s", "--log-level", "warn"])
+            .args(["serve", "--listen", "127.0.0.1:0"])
+            .args(["--drain-delay", "0s"].iter().filter(|_| !arguments.contains(&"--drain-delay")))
+            .args(["--log-level", "warn"].iter().filter(|_| !arguments.contains(&"--log-level")))
             .args(arguments)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -217,6 +219,11 @@ impl Server {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).expect("a status");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
         line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+    }
+
+    /// Its log, to be read by the caller alone.
+    pub fn log(&mut self) -> BufReader<ChildStderr> {
+        BufReader::new(self.process.stderr.take().expect("a pipe"))
     }
 
     /// Sends SIGTERM and waits for the end.

@@ -3,10 +3,12 @@
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 
 mod cli;
+mod drain;
 mod fake;
 mod golden;
 mod harness;
 mod hostile;
+mod keys;
 mod op;
 mod pipeline;
 mod probes;
