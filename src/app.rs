@@ -11,6 +11,7 @@ use crate::{
     config::{Auto, ModelConfig, ServeConfig},
     error::{Code, Error},
     http,
+    keys::KeysFile,
     metrics::{Identity, Metrics},
     model::{Manifest, Model, OnnxModel, SessionOptions, runtime},
     pipeline::{Pipeline, PipelineConfig, Rebuild},
@@ -30,6 +31,8 @@ pub struct App {
     pub lifecycle: Lifecycle,
     /// Requests in flight, from head to answer: the end waits for them.
     pub requests: TaskTracker,
+    /// The keys that callers need, where they need one.
+    pub keys: Option<KeysFile>,
     pipeline: OnceLock<Pipeline>,
 }
 
@@ -37,16 +40,18 @@ impl App {
     /// An app that is not ready yet: probes and metrics answer, work is refused until [`App::start`].
     ///
     /// # Errors
-    /// If the metrics cannot be made.
+    /// One line for the operator: an API keys file that cannot be used.
     pub fn new(config: ServeConfig, manifest: Arc<Manifest>) -> Result<Arc<Self>, anyhow::Error> {
         let identity = Identity { manifest: &manifest, provider: "cpu", ort_version: runtime::VERSION };
         let metrics = Arc::new(Metrics::new(&identity, http::routes::series())?);
+        let keys = config.api_keys_file.as_deref().map(KeysFile::open).transpose()?;
         Ok(Arc::new(Self {
             config,
             manifest,
             metrics,
             lifecycle: Lifecycle::default(),
             requests: TaskTracker::new(),
+            keys,
             pipeline: OnceLock::new(),
         }))
     }

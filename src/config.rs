@@ -47,6 +47,16 @@ pub struct ServeConfig {
     #[arg(long, env = "LFM_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
 
+    /// A second address for probes and metrics, e.g. one that only the cluster reaches. Off by default: they
+    /// are on the main address anyway, never behind a key.
+    #[arg(long, env = "LFM_ADMIN_LISTEN", value_name = "ADDR")]
+    pub admin_listen: Option<SocketAddr>,
+
+    /// File of the API keys that callers need, one `name:sha256-hex[:max_in_flight=N]` a line (`lfm-serve key`
+    /// makes them); read again when it changes. Off by default: no key is asked for.
+    #[arg(long, env = "LFM_API_KEYS_FILE", value_name = "FILE")]
+    pub api_keys_file: Option<PathBuf>,
+
     /// Deadline of a request, from its head to its answer: the default, and the most a caller can ask
     /// for with X-Request-Timeout-Ms.
     #[arg(long, env = "LFM_REQUEST_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]

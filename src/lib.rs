@@ -10,7 +10,7 @@
 //!
 //! The modules in reading order: what is judged ([`image`], [`topk`], [`model`], [`verdict`]), how it flows
 //! ([`pipeline`]), who asks ([`app`], [`http`], [`commands`]), and what all of them share ([`config`],
-//! [`error`], [`metrics`], [`telemetry`]).
+//! [`error`], [`keys`], [`metrics`], [`telemetry`]).
 
 #![deny(unsafe_code)]
 
@@ -29,6 +29,7 @@ pub mod shutdown;
 
 pub mod config;
 pub mod error;
+pub mod keys;
 pub mod metrics;
 pub mod telemetry;
 

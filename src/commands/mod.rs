@@ -5,6 +5,7 @@ mod doctor;
 mod evaluate;
 mod files;
 mod healthcheck;
+mod key;
 mod score;
 mod scorer;
 mod serve;
@@ -49,6 +50,8 @@ enum Command {
     Bench(Box<bench::BenchArgs>),
     /// Exit 0 when a server is ready, 1 when not: for a container's HEALTHCHECK.
     Healthcheck(healthcheck::HealthcheckArgs),
+    /// Make an API key for --api-keys-file.
+    Key(key::KeyArgs),
     /// Print the OpenAPI document.
     Openapi,
 }
@@ -66,6 +69,7 @@ impl Cli {
             Command::Doctor(args) => doctor::run(&args),
             Command::Bench(args) => bench::run(&args),
             Command::Healthcheck(args) => Ok(healthcheck::run(&args)),
+            Command::Key(args) => key::run(&args),
             Command::Openapi => {
                 print_line(&openapi::document())?;
                 Ok(ExitCode::SUCCESS)

@@ -4,6 +4,7 @@ use std::{process::ExitCode, sync::Arc};
 
 use anyhow::Context;
 use tokio::{net::TcpListener, task::spawn_blocking};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     app::{self, App},
@@ -21,6 +22,15 @@ pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, anyhow::Error> 
     let listener =
         TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
     let address = listener.local_addr()?;
+    let admin = match config.admin_listen {
+        Some(admin) => {
+            let listener = TcpListener::bind(admin).await.with_context(|| format!("cannot listen on {admin}"))?;
+            let address = listener.local_addr()?;
+            Some((address, AbortOnDropHandle::new(tokio::spawn(http::serve_admin(listener, Arc::clone(&app))))))
+        }
+        None => None,
+    };
+    let admin_address = admin.as_ref().map(|(address, _)| *address);
 
     // The probes answer while the sessions warm up.
     let starting = {
@@ -32,6 +42,7 @@ pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, anyhow::Error> 
             app.start(sessions, app::rebuild(options));
             tracing::info!(
                 %address,
+                admin_address = admin_address.map(tracing::field::display),
                 model = app.manifest.name,
                 digest = app.manifest.digest,
                 licence_class = app.manifest.licence_class,

@@ -1,6 +1,6 @@
 //! What every request gets: an id, a start, a count, a line in the log, and its error written out.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::{
     extract::{MatchedPath, Request, State},
@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{problem, routes::UNMATCHED};
-use crate::{app::App, error::Error, shutdown::Phase};
+use crate::{app::App, error::Error, keys::Key, shutdown::Phase};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -26,11 +26,13 @@ pub(super) struct RequestContext {
     pub(super) id: Arc<str>,
     /// When the head was read.
     pub(super) started: Instant,
+    /// The API key it came with, once that has been checked.
+    pub(super) key: Arc<OnceLock<Arc<Key>>>,
 }
 
 pub(super) async fn layer(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let _in_flight = app.requests.token();
-    let context = RequestContext { id: request_id(request.headers()), started: Instant::now() };
+    let context = RequestContext { id: request_id(request.headers()), started: Instant::now(), key: Arc::default() };
     let method = method_label(request.method());
     let old_http = request.version() < Version::HTTP_2;
     let route = request.extensions().get::<MatchedPath>().cloned();
@@ -61,6 +63,7 @@ pub(super) async fn layer(State(app): State<Arc<App>>, mut request: Request, nex
         request_id = &*context.id,
         method,
         route,
+        key = context.key.get().map(|key| key.name()),
         status,
         code,
         duration_ms = took.as_secs_f64() * 1e3,

@@ -2,9 +2,10 @@
 //!
 //! A request passes, from the outside in: [`early`] (an answer that comes before the body was read still
 //! reaches its client), [`access`] (request id, metrics, the access line, errors as problem+json), a guard
-//! against panics, and its route.
+//! against panics, on routes that take images [`auth`] (API keys), and its route.
 
 mod access;
+mod auth;
 mod body;
 mod deadline;
 mod early;
@@ -29,7 +30,7 @@ use axum::{
 };
 use tower_http::catch_panic::CatchPanicLayer;
 
-pub use server::serve;
+pub use server::{serve, serve_admin};
 
 use crate::{
     app::App,
@@ -39,14 +40,29 @@ use crate::{
 
 /// The service as a router, without a socket.
 pub fn router(app: Arc<App>) -> Router {
-    Router::new()
+    let behind_keys = Router::new()
         .route("/v1/score", post(score::score))
         .route("/v1/score/batch", post(score::score_batch))
+        .route_layer(middleware::from_fn_with_state(Arc::clone(&app), auth::layer));
+    layered(behind_keys.merge(open()).route("/openapi.json", get(openapi_json)), app)
+}
+
+/// What `--admin-listen` serves: probes and metrics, nothing that takes work.
+pub fn admin_router(app: Arc<App>) -> Router {
+    layered(open(), app)
+}
+
+/// What no key guards: probes and metrics.
+fn open() -> Router<Arc<App>> {
+    Router::new()
         .route("/livez", get(probes::livez))
         .route("/readyz", get(probes::readyz))
         .route("/startupz", get(probes::startupz))
         .route("/metrics", get(metrics_text))
-        .route("/openapi.json", get(openapi_json))
+}
+
+fn layered(routes: Router<Arc<App>>, app: Arc<App>) -> Router {
+    routes
         .fallback(async || Error::new(Code::NotFound, "there is no such route"))
         .method_not_allowed_fallback(async || Error::new(Code::MethodNotAllowed, "the route does not take this method"))
         .layer(CatchPanicLayer::custom(panicked))

@@ -2,7 +2,11 @@
 
 use utoipa::{
     OpenApi,
-    openapi::{ContentBuilder, RefOr, Response, ResponseBuilder, schema::Ref},
+    openapi::{
+        ContentBuilder, RefOr, Response, ResponseBuilder,
+        schema::Ref,
+        security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme},
+    },
 };
 
 use super::{probes, problem::Problem, routes::ROUTES, score, wire};
@@ -19,9 +23,16 @@ use super::{probes, problem::Problem, routes::ROUTES, score, wire};
 )]
 struct Document;
 
+const KEYS: &str = "Asked for only by a server that runs with --api-keys-file.";
+
 /// The document as JSON, indented.
 pub fn document() -> String {
     let mut document = Document::openapi();
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(KEYS)).build();
+    let header = ApiKey::Header(ApiKeyValue::with_description("X-API-Key", KEYS));
+    let components = document.components.get_or_insert_default();
+    components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+    components.add_security_scheme("api_key", SecurityScheme::ApiKey(header));
     for route in ROUTES {
         let Some(item) = document.paths.paths.get_mut(route.path) else { continue };
         let operation = match route.method {

@@ -21,6 +21,7 @@ pub const UNMATCHED: &str = "unmatched";
 const IMAGE_CODES: &[Code] = &[
     EmptyBody,
     BadRequest,
+    Unauthorized,
     BodyTimeout,
     BodyTooLarge,
     ImageTooLarge,
@@ -39,6 +40,7 @@ const IMAGE_CODES: &[Code] = &[
 const BATCH_CODES: &[Code] = &[
     EmptyBody,
     BadRequest,
+    Unauthorized,
     BodyTimeout,
     BodyTooLarge,
     TooManyImages,

@@ -33,7 +33,7 @@ const LONGEST_ID: usize = 256;
 ///
 /// The body is the file itself (`image/*`, `application/octet-stream`), a multipart form with one part named
 /// `image`, or JSON with the file in base64.
-#[utoipa::path(post, path = "/v1/score", tag = "score",
+#[utoipa::path(post, path = "/v1/score", tag = "score", security(("bearer" = []), ("api_key" = []), ()),
     params(ScoreQuery, ("X-Request-Timeout-Ms" = Option<u64>, Header, description = "The caller's deadline in milliseconds; the server's own is the most"), ("X-Request-Id" = Option<String>, Header, description = "Taken over, or made; sent back")),
     request_body(description = "The image", content((Vec<u8> = "application/octet-stream"), (super::wire::ScoreRequest = "application/json"), (super::wire::ImageForm = "multipart/form-data"))),
     responses((status = 200, description = "The judgement", body = ScoreResponse)))]
@@ -47,7 +47,7 @@ pub(super) async fn score(
     let judged = counted(&app.metrics, async {
         let query = checked(query)?;
         let pipeline = app.pipeline()?;
-        let share = pipeline.admit_image()?;
+        let share = context.admit_image(pipeline)?;
         upload::check_single(&headers)?;
         let deadline = deadline::of(&headers, context.started, app.config.request_timeout)?;
         let (body, held) = body::read(&app, pipeline, &headers, body, deadline).await?;
@@ -60,7 +60,7 @@ pub(super) async fn score(
 /// Judge several images.
 ///
 /// Each gets a result or an error of its own, in the order of the request.
-#[utoipa::path(post, path = "/v1/score/batch", tag = "score",
+#[utoipa::path(post, path = "/v1/score/batch", tag = "score", security(("bearer" = []), ("api_key" = []), ()),
     params(ScoreQuery, ("X-Request-Timeout-Ms" = Option<u64>, Header, description = "The caller's deadline in milliseconds; the server's own is the most"), ("X-Request-Id" = Option<String>, Header, description = "Taken over, or made; sent back")),
     request_body(description = "The images", content((super::wire::BatchRequest = "application/json"), (super::wire::ImagesForm = "multipart/form-data"))),
     responses((status = 200, description = "A result or an error for each image", body = BatchResponse)))]
@@ -76,13 +76,13 @@ pub(super) async fn score_batch(
     let received = async {
         let query = checked(query)?;
         let pipeline = app.pipeline()?;
-        let first = pipeline.admit_image()?;
+        let first = context.admit_image(pipeline)?;
         upload::check_batch(&headers)?;
         let deadline = deadline::of(&headers, context.started, app.config.request_timeout)?;
         let (body, held) = body::read(&app, pipeline, &headers, body, deadline).await?;
         let parts = upload::several(&headers, body, app.config.max_batch_images).await?;
         // The same rule as for single images: each needs its place among those in flight, or none gets in.
-        let more = (1..parts.len()).map(|_| pipeline.admit_image()).collect::<Result<Vec<_>, _>>()?;
+        let more = (1..parts.len()).map(|_| context.admit_image(pipeline)).collect::<Result<Vec<_>, _>>()?;
         Ok((query, pipeline, deadline, Arc::new(held), parts.into_iter().zip(more.into_iter().chain([first]))))
     };
     let received = received.await;

@@ -8,6 +8,7 @@ use hyper_util::{
     server::{conn::auto, graceful::GracefulShutdown},
     service::TowerToHyperService,
 };
+use socket2::{SockFilter, SockRef};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
@@ -63,7 +64,11 @@ pub async fn serve(listener: TcpListener, router: Router, app: Arc<App>, stop: i
             }
         }
     }
-    // A request that was on its way when the last answer left is still heard.
+    // Requests on their way are still heard, on connections that are there or are just being made. New ones are
+    // not made any more: those that wait unaccepted when a listener closes are reset, with what was sent on them.
+    if let Err(error) = ignore_new_connections(&listener) {
+        tracing::warn!(%error, "connections made at the very end may be reset");
+    }
     tokio::select! {
         () = connections.accept(&listener) => {}
         () = sleep_until(end.min(Instant::now() + LAST_WORDS)) => {}
@@ -71,6 +76,29 @@ pub async fn serve(listener: TcpListener, router: Router, app: Arc<App>, stop: i
     drop(listener);
     let _ = timeout_at(end.min(Instant::now() + LAST_ANSWERS), connections.graceful.shutdown()).await;
     let _ = timeout_at(end, app.stop()).await;
+}
+
+/// Makes the kernel drop every SYN that comes to the listener, so that its backlog runs empty. Handshakes under
+/// way go on. Who is left out tries again a second later (RFC 6298) and finds the port closed.
+fn ignore_new_connections(listener: &TcpListener) -> io::Result<()> {
+    // Classic BPF (Linux Documentation/networking/filter.rst) over the segment from its TCP header on.
+    const LOAD_BYTE: u16 = 0x30;
+    const JUMP_IF_SET: u16 = 0x45;
+    const RETURN: u16 = 0x06;
+    const FLAGS: u32 = 13;
+    const SYN: u32 = 0x02;
+    SockRef::from(listener).attach_filter(&[
+        SockFilter::new(LOAD_BYTE, 0, 0, FLAGS),
+        SockFilter::new(JUMP_IF_SET, 0, 1, SYN),
+        SockFilter::new(RETURN, 0, 0, 0),
+        SockFilter::new(RETURN, 0, 0, u32::MAX),
+    ])
+}
+
+/// Serves probes and metrics on `listener` for as long as it is polled: to the end of the drain, which is when
+/// they are watched.
+pub async fn serve_admin(listener: TcpListener, app: Arc<App>) {
+    Connections::new(super::admin_router(app)).accept(&listener).await;
 }
 
 /// The connections that are open.

@@ -242,6 +242,8 @@ fn build(environment: &ort::environment::Environment, options: &SessionOptions) 
         .with_optimization_level(GraphOptimizationLevel::All)?
         .with_intra_threads(options.config.intra_threads.or_else(|| 1))?
         .with_inter_threads(1)?
+        // A pattern is one block for every batch size met: a third more memory, and no image a second.
+        .with_memory_pattern(false)?
         // Threads that spin between runs burn the cores that decoding needs.
         .with_intra_op_spinning(false)?
         // What `placement` reads.

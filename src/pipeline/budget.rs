@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use prometheus::IntGauge;
+use tokio::sync::OwnedSemaphorePermit;
 
 /// The whole quantity. Taking never waits: what does not fit is refused.
 #[derive(Debug)]
@@ -20,6 +21,7 @@ pub(super) struct Budget {
 pub struct Share {
     budget: Arc<Budget>,
     amount: u64,
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 impl Budget {
@@ -29,7 +31,7 @@ impl Budget {
 
     /// Takes `amount`, or nothing if it does not fit.
     pub(super) fn take(budget: &Arc<Self>, amount: u64) -> Option<Share> {
-        budget.reserve(amount).then(|| Share { budget: Arc::clone(budget), amount })
+        budget.reserve(amount).then(|| Share { budget: Arc::clone(budget), amount, _place: None })
     }
 
     pub(super) fn used(&self) -> u64 {
@@ -48,6 +50,13 @@ impl Budget {
 }
 
 impl Share {
+    /// Ties a place elsewhere to the share: it is free again together with it.
+    #[must_use]
+    pub fn with_place(mut self, place: OwnedSemaphorePermit) -> Self {
+        self._place = Some(place);
+        self
+    }
+
     /// Takes more of the same budget, or leaves the share as it is if that does not fit.
     #[must_use]
     pub(super) fn grow(&mut self, extra: u64) -> bool {

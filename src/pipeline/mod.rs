@@ -126,8 +126,12 @@ impl Pipeline {
 
     /// The refusal for want of capacity: come back when the backlog of this moment is worked off.
     fn overloaded(&self, why: &str) -> Error {
-        let wait = self.queue.time_to_clear(self.images.used());
-        Error::retry(Code::Overloaded, format!("the server is at capacity: {why}"), wait.max(Duration::from_secs(1)))
+        Error::retry(Code::Overloaded, format!("the server is at capacity: {why}"), self.retry_after())
+    }
+
+    /// When the backlog of this moment will be worked off; at least a second.
+    pub fn retry_after(&self) -> Duration {
+        self.queue.time_to_clear(self.images.used()).max(Duration::from_secs(1))
     }
 
     /// Takes one image all the way. Dropping the future withdraws it.

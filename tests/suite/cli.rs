@@ -16,7 +16,7 @@ pub fn model_copy() -> tempfile::TempDir {
 }
 
 /// The program ended with status 1 and one line that holds all of `parts`.
-fn assert_one_line(ended: &(Option<i32>, String, String), parts: &[&str]) {
+pub fn assert_one_line(ended: &(Option<i32>, String, String), parts: &[&str]) {
     let (code, _, log) = ended;
     assert_eq!(*code, Some(1), "{log}");
     assert_eq!(log.trim().lines().count(), 1, "{log}");

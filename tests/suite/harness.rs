@@ -4,7 +4,7 @@ use std::{
     io::{BufRead, BufReader, Read},
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, ChildStderr, Command, ExitStatus, Stdio},
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -195,7 +195,9 @@ impl Server {
     /// Starts it on a free port and waits for its first line.
     pub fn start(arguments: &[&str]) -> Self {
         let mut process = program()
-            .args(["serve", "--listen", "127.0.0.1:0", "--drain-delay", "0s", "--log-level", "warn"])
+            .args(["serve", "--listen", "127.0.0.1:0"])
+            .args(["--drain-delay", "0s"].iter().filter(|_| !arguments.contains(&"--drain-delay")))
+            .args(["--log-level", "warn"].iter().filter(|_| !arguments.contains(&"--log-level")))
             .args(arguments)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -219,13 +221,20 @@ impl Server {
         line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
     }
 
-    /// Sends SIGTERM, waits for the end, and returns what the log said.
+    /// Its log, to be read by the caller alone.
+    pub fn log(&mut self) -> BufReader<ChildStderr> {
+        BufReader::new(self.process.stderr.take().expect("a pipe"))
+    }
+
+    /// Sends SIGTERM, waits for the end, and returns what the log said, where nobody else reads it.
     pub fn terminate(mut self) -> (ExitStatus, String) {
         let id = self.process.id().to_string();
         let sent = Command::new("kill").args(["-TERM", &id]).status().expect("kill runs");
         assert!(sent.success());
         let mut log = String::new();
-        let _ = self.process.stderr.take().expect("a pipe").read_to_string(&mut log);
+        if let Some(mut stderr) = self.process.stderr.take() {
+            let _ = stderr.read_to_string(&mut log);
+        }
         (self.process.wait().expect("the process ends"), log)
     }
 }

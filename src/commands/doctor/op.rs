@@ -53,7 +53,7 @@ fn rows() -> impl Iterator<Item = Vec<f32>> {
                 match number % 4 {
                     0 | 3 => bits as f32 / u32::MAX as f32 - 0.5,
                     1 => (bits % 5) as f32,
-                    _ => [0.0, -0.0, -1.0, 1.0].get(bits as usize % 16).copied().unwrap_or(0.0),
+                    _ => [0.0, -0.0, -1.0, -2.0].get(bits as usize % 16).copied().unwrap_or(-3.0),
                 }
             })
             .collect();

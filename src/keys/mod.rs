@@ -1,0 +1,290 @@
+//! API keys: who may ask, and for how many images at once.
+//!
+//! A file holds one key a line, as the key's SHA-256; `#` starts a comment line:
+//!
+//! ```text
+//! name:sha256-hex[:max_in_flight=N]
+//! ```
+//!
+//! A plain hash is right here: salts and slow hashes (Argon2, bcrypt) protect secrets that people choose and
+//! others can guess. A key is 256 random bits, which nobody can guess, and a slow hash would cost its
+//! milliseconds on every request.
+
+mod file;
+
+use std::{num::NonZeroU32, sync::Arc};
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use tokio::sync::Semaphore;
+
+pub use file::KeysFile;
+
+/// What every key begins with: scanners that look for leaked secrets need something to recognise.
+const PREFIX: &str = "lfm_";
+
+/// Random bytes of a key.
+const KEY_BYTES: usize = 32;
+
+/// The longest name of a key, in bytes: it stands in every access line.
+const LONGEST_NAME: usize = 64;
+
+/// One key, as its file knows it.
+#[derive(Debug)]
+pub struct Key {
+    name: String,
+    hash: [u8; 32],
+    max_in_flight: Option<NonZeroU32>,
+    places: Option<Arc<Semaphore>>,
+}
+
+impl Key {
+    /// Whose key it is.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The places for its images in flight, if they are capped.
+    pub fn places(&self) -> Option<&Arc<Semaphore>> {
+        self.places.as_ref()
+    }
+}
+
+/// The keys of one file.
+#[derive(Debug, Default)]
+pub struct Keys(Vec<Arc<Key>>);
+
+/// What is wrong with a file. It never quotes the file: somebody may have put the key itself there.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {what}")]
+pub struct ParseError {
+    line: usize,
+    what: &'static str,
+}
+
+impl Keys {
+    /// Reads a file's text. A key that `before` has under the same name with the same cap keeps its places,
+    /// so that what it has in flight still counts.
+    ///
+    /// # Errors
+    /// The first line that is not right.
+    pub fn parse(text: &str, before: &Self) -> Result<Self, ParseError> {
+        let mut keys = Self::default();
+        for (line, text) in (1..).zip(text.lines()) {
+            let text = text.trim();
+            if text.is_empty() || text.starts_with('#') {
+                continue;
+            }
+            let key = parse_line(text, before).map_err(|what| ParseError { line, what })?;
+            if keys.0.iter().any(|other| other.name == key.name) {
+                return Err(ParseError { line, what: "the name stands on an earlier line too" });
+            }
+            if keys.0.iter().any(|other| other.hash == key.hash) {
+                return Err(ParseError { line, what: "the hash stands on an earlier line too" });
+            }
+            keys.0.push(Arc::new(key));
+        }
+        Ok(keys)
+    }
+
+    /// The key that a caller presented, if it is one of these.
+    pub fn find(&self, presented: &[u8]) -> Option<&Arc<Key>> {
+        // `printf %s "$KEY" | sha256sum` with no KEY set makes a line that anybody would fit.
+        if presented.is_empty() {
+            return None;
+        }
+        let hash: [u8; 32] = Sha256::digest(presented).into();
+        // All are compared, each in constant time: the answer's time tells nothing of the hashes.
+        self.0.iter().fold(None, |found, key| if key.hash.ct_eq(&hash).into() { Some(key) } else { found })
+    }
+
+    /// How many keys there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none, so that nobody can ask.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+fn parse_line(text: &str, before: &Keys) -> Result<Key, &'static str> {
+    let mut fields = text.split(':');
+    let name = fields.next().filter(|name| is_name(name)).ok_or(NAME_RULE)?;
+    let hash =
+        fields.next().and_then(sha256_hex).ok_or("after the name and `:` come the 64 hex digits of a SHA-256")?;
+    let max_in_flight = fields
+        .next()
+        .map(|field| {
+            let number = field.strip_prefix("max_in_flight=").and_then(|number| number.parse().ok());
+            number.ok_or("the third field is max_in_flight=N, N above 0")
+        })
+        .transpose()?;
+    if fields.next().is_some() {
+        return Err("a line has at most three fields");
+    }
+    let known = before.0.iter().find(|key| key.name == name && key.max_in_flight == max_in_flight);
+    let places = known.map_or_else(
+        || max_in_flight.map(|most: NonZeroU32| Arc::new(Semaphore::new(most.get() as usize))),
+        |key| key.places.clone(),
+    );
+    Ok(Key { name: name.into(), hash, max_in_flight, places })
+}
+
+const NAME_RULE: &str = "a name is 1 to 64 letters, digits, `-`, `_` and `.`";
+
+fn is_name(text: &str) -> bool {
+    let sane = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    (1..=LONGEST_NAME).contains(&text.len()) && text.bytes().all(sane)
+}
+
+fn sha256_hex(text: &str) -> Option<[u8; 32]> {
+    // Checked by itself: `from_str_radix` takes a sign.
+    if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    let mut hash = [0; 32];
+    for (byte, digits) in hash.iter_mut().zip(text.as_bytes().chunks(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+    }
+    Some(hash)
+}
+
+/// A key that was just made: the only moment at which it can be read.
+#[derive(Debug)]
+pub struct NewKey {
+    /// For the caller.
+    pub key: String,
+    /// For the keys file.
+    pub line: String,
+}
+
+impl NewKey {
+    /// Makes a key from the system's randomness.
+    ///
+    /// # Errors
+    /// A name that is none; a system without randomness.
+    pub fn make(name: &str, max_in_flight: Option<NonZeroU32>) -> Result<Self, anyhow::Error> {
+        anyhow::ensure!(is_name(name), "{name:?} is no name for a key: {NAME_RULE}");
+        let mut secret = [0; KEY_BYTES];
+        getrandom::fill(&mut secret)?;
+        let key = format!("{PREFIX}{}", BASE64_URL_SAFE_NO_PAD.encode(secret));
+        let hash = crate::hex(&Sha256::digest(&key));
+        let cap = max_in_flight.map(|most| format!(":max_in_flight={most}")).unwrap_or_default();
+        let line = format!("{name}:{hash}{cap}");
+        Ok(Self { key, line })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parse(text: &str) -> Result<Keys, ParseError> {
+        Keys::parse(text, &Keys::default())
+    }
+
+    fn hash(key: &str) -> String {
+        crate::hex(&Sha256::digest(key))
+    }
+
+    #[test]
+    fn the_hash_is_what_sha256sum_prints() {
+        // printf %s abc | sha256sum
+        let keys = parse("a:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad").expect("one key");
+        assert_eq!(keys.find(b"abc").expect("found").name(), "a");
+        assert!(keys.find(b"abd").is_none());
+    }
+
+    #[test]
+    fn an_empty_key_never_opens() {
+        let keys = parse(&format!("a:{}", hash(""))).expect("one key");
+        assert!(keys.find(b"").is_none());
+    }
+
+    #[test]
+    fn lines_give_names_caps_and_comments() {
+        let text = format!("# ours\n\n one:{}\r\nt.w-o_2:{}:max_in_flight=7", hash("1"), hash("2").to_uppercase());
+        let keys = parse(&text).expect("two keys");
+        assert_eq!(keys.len(), 2);
+        let one = keys.find(b"1").expect("found");
+        assert!(one.name() == "one" && one.places().is_none());
+        let two = keys.find(b"2").expect("found");
+        assert_eq!((two.name(), two.places().map(|places| places.available_permits())), ("t.w-o_2", Some(7)));
+        assert!(parse("# nobody").expect("no keys").is_empty());
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_its_line_and_without_its_text() {
+        let good = hash("k");
+        let cases = [
+            ("lfm_this-is-the-key-itself".into(), "64 hex digits"),
+            (format!(":{good}"), "a name is"),
+            (format!("two words:{good}"), "a name is"),
+            (format!("{}:{good}", "n".repeat(65)), "a name is"),
+            (format!("a:{}", &good[1..]), "64 hex digits"),
+            (format!("a:+{}", &good[1..]), "64 hex digits"),
+            (format!("a:{good}:"), "max_in_flight"),
+            (format!("a:{good}:max_in_flight=0"), "max_in_flight"),
+            (format!("a:{good}:max_in_flight=99999999999999999999"), "max_in_flight"),
+            (format!("a:{good}:max_in_flight={}", usize::MAX), "max_in_flight"),
+            (format!("a:{good}:max_in_flight=1:x"), "three fields"),
+            (format!("a:{good}\na:{}", hash("other")), "name stands"),
+            (format!("a:{good}\nb:{good}"), "hash stands"),
+        ];
+        for (text, expected) in cases {
+            let error = parse(&text).expect_err(&text);
+            assert_eq!(error.line, text.lines().count(), "{text}");
+            let message = error.to_string();
+            assert!(message.contains(expected) && !message.contains("itself") && !message.contains(&good), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_cap_that_stays_keeps_what_is_in_flight() {
+        let line = |cap: &str| format!("a:{}{cap}", hash("k"));
+        let before = parse(&line(":max_in_flight=2")).expect("a key");
+        let places = |keys: &Keys| keys.find(b"k").expect("found").places().cloned();
+        let _held = places(&before).expect("places").try_acquire_owned().expect("a place");
+        let left = |text: &str| {
+            let after = Keys::parse(text, &before).expect("a key");
+            places(&after).map(|places| places.available_permits())
+        };
+        assert_eq!(left(&line(":max_in_flight=2")), Some(1));
+        assert_eq!(left(&line(":max_in_flight=3")), Some(3));
+        assert_eq!(left(&line("")), None);
+    }
+
+    #[test]
+    fn a_new_key_fits_its_line_and_no_two_are_alike() {
+        let (one, two) = (NewKey::make("a", NonZeroU32::new(3)).expect("made"), NewKey::make("b", None).expect("made"));
+        assert!(one.key.starts_with("lfm_") && one.key.len() == 47 && one.key != two.key);
+        let keys = parse(&format!("{}\n{}", one.line, two.line)).expect("two keys");
+        assert_eq!(keys.find(one.key.as_bytes()).expect("found").name(), "a");
+        assert_eq!(keys.find(two.key.as_bytes()).expect("found").name(), "b");
+        assert!(!one.line.contains(&one.key[4..]) && one.line.ends_with(":max_in_flight=3"));
+        assert!(NewKey::make("a b", None).is_err());
+    }
+
+    proptest! {
+        /// Any text gives keys or an error, and nothing but a key opens.
+        #[test]
+        fn any_text_is_read_or_refused(text in "(?s).{0,200}", presented in prop::collection::vec(any::<u8>(), 0..80)) {
+            if let Ok(keys) = parse(&text) {
+                prop_assert!(keys.find(&presented).is_none());
+            }
+        }
+
+        #[test]
+        fn of_many_keys_each_opens_as_itself(count in 1..20usize, asked in 0..20usize) {
+            let text: Vec<_> = (0..count).map(|i| format!("n{i}:{}", hash(&format!("key {i}")))).collect();
+            let keys = parse(&text.join("\n")).expect("keys");
+            let found = keys.find(format!("key {asked}").as_bytes()).map(|key| key.name().to_owned());
+            prop_assert_eq!(found, (asked < count).then(|| format!("n{asked}")));
+        }
+    }
+}

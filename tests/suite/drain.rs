@@ -1,0 +1,188 @@
+//! SIGTERM under load: every request that the server was sent is answered, and the process ends in time.
+
+use std::{
+    io::{self, ErrorKind, Read, Write},
+    net::{SocketAddr, TcpStream},
+    sync::{
+        Condvar, Mutex,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::harness::{PATIENCE, Server, golden};
+
+/// Rounds that every run of the tests makes; `LFM_DRAIN_ROUNDS` asks for more.
+const ROUNDS: usize = 5;
+
+/// Clients that open a connection for each request, and clients that keep theirs.
+const FRESH: usize = 4;
+const KEPT: usize = 4;
+
+/// Answers after which SIGTERM is sent.
+const ANSWERS: usize = 20;
+
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A server that is going lets new connections hang: after this long a client takes that as a no.
+const CONNECTING: Duration = Duration::from_millis(300);
+
+/// What a round's clients saw.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Answers by status: 200, 429, 503.
+    answers: [usize; 3],
+    lost: Vec<String>,
+}
+
+impl Seen {
+    fn answered(&self) -> usize {
+        self.answers.iter().sum()
+    }
+}
+
+#[test]
+fn no_request_is_lost_when_the_server_is_stopped_under_load() {
+    let rounds = std::env::var("LFM_DRAIN_ROUNDS").map_or(ROUNDS, |rounds| rounds.parse().expect("a number"));
+    let (mut lost, mut answers, mut longest) = (Vec::new(), [0; 3], Duration::ZERO);
+    for round in 0..rounds {
+        let (seen, took) = stop_under_load(round);
+        assert!(seen.answers[2] > 0, "round {round}: nobody was told to go: {seen:?}");
+        for (sum, count) in answers.iter_mut().zip(seen.answers) {
+            *sum += count;
+        }
+        lost.extend(seen.lost.into_iter().map(|how| format!("round {round}: {how}")));
+        longest = longest.max(took);
+    }
+    eprintln!("{rounds} SIGTERM: {answers:?} answers of 200, 429, 503; {} lost; ended within {longest:?}", lost.len());
+    assert!(
+        lost.is_empty(),
+        "{} of {} requests were lost:\n{}",
+        lost.len(),
+        answers.iter().sum::<usize>(),
+        lost.join("\n")
+    );
+}
+
+/// One server's end under load: what its clients saw, and how long it took.
+fn stop_under_load(round: usize) -> (Seen, Duration) {
+    let timeout = format!("{}s", DRAIN_TIMEOUT.as_secs());
+    let server = Server::start(&["--sessions", "1", "--drain-delay", "200ms", "--drain-timeout", &timeout]);
+    let address: SocketAddr = server.url.trim_start_matches("http://").parse().expect("an address");
+    // A body that comes with its head, and one that takes packets of its own.
+    let small = request(&golden("hostile/one_pixel.png"));
+    let larger = request(&golden("images/x_coffee_64.png"));
+    // Connections that idle or stop in the middle of a head do not hold the server.
+    let _idle = TcpStream::connect(address).expect("a connection");
+    let mut stalled = TcpStream::connect(address).expect("a connection");
+    stalled.write_all(&small[..20]).expect("sent");
+    let seen = Mutex::new(Seen::default());
+    let news = Condvar::new();
+    let told = AtomicBool::new(false);
+    let took = thread::scope(|scope| {
+        for client in 0..FRESH + KEPT {
+            let (seen, news, told) = (&seen, &news, &told);
+            let request = if (client + round).is_multiple_of(2) { &small } else { &larger };
+            scope.spawn(move || {
+                let client = Client { address, request, keeps: client < KEPT, seen, news, told };
+                client.send_until_refused();
+            });
+        }
+        let enough = |seen: &mut Seen| seen.answered() < ANSWERS && seen.lost.is_empty();
+        drop(news.wait_timeout_while(seen.lock().expect("no panic"), PATIENCE, enough).expect("no panic"));
+        told.store(true, SeqCst);
+        let asked = Instant::now();
+        assert!(server.terminate().0.success(), "it ends with success");
+        asked.elapsed()
+    });
+    assert!(took < DRAIN_TIMEOUT, "it took {took:?} to end");
+    (seen.into_inner().expect("no panic"), took)
+}
+
+fn request(image: &[u8]) -> Vec<u8> {
+    let head = format!("POST /v1/score HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", image.len());
+    [head.as_bytes(), image].concat()
+}
+
+struct Client<'a> {
+    address: SocketAddr,
+    request: &'a [u8],
+    /// Whether it sends its next request on the same connection, until it is told to close it.
+    keeps: bool,
+    seen: &'a Mutex<Seen>,
+    news: &'a Condvar,
+    /// Whether SIGTERM has been sent.
+    told: &'a AtomicBool,
+}
+
+impl Client<'_> {
+    /// Sends request after request until no connection can be made.
+    fn send_until_refused(&self) {
+        let mut kept = None;
+        loop {
+            let (mut socket, sent_before) = match kept.take() {
+                Some(kept) => kept,
+                None => match TcpStream::connect_timeout(&self.address, CONNECTING) {
+                    Ok(socket) => (socket, 0),
+                    Err(error) if is_refusal(&error) && self.told.load(SeqCst) => return,
+                    Err(error) => {
+                        self.lost(format!("no connection: {error}"));
+                        return;
+                    }
+                },
+            };
+            match exchange(&mut socket, self.request) {
+                Ok((status, close)) => {
+                    let mut seen = self.seen.lock().expect("no panic");
+                    match [200, 429, 503].iter().position(|&expected| expected == status) {
+                        Some(place) => seen.answers[place] += 1,
+                        None => seen.lost.push(format!("status {status}")),
+                    }
+                    drop(seen);
+                    self.news.notify_all();
+                    if self.keeps && !close {
+                        kept = Some((socket, sent_before + 1));
+                    }
+                }
+                Err(error) => self.lost(format!("request {} of its connection: {error}", sent_before + 1)),
+            }
+        }
+    }
+
+    fn lost(&self, how: String) {
+        self.seen.lock().expect("no panic").lost.push(how);
+        self.news.notify_all();
+    }
+}
+
+fn is_refusal(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::TimedOut)
+}
+
+/// Sends a request and reads its whole answer: its status, and whether the connection is to be closed.
+fn exchange(socket: &mut TcpStream, request: &[u8]) -> io::Result<(u16, bool)> {
+    socket.set_read_timeout(Some(PATIENCE))?;
+    // An early answer may close the connection while the body is being sent: what counts is the answer.
+    let sent = socket.write_all(request);
+    let mut answer = Vec::new();
+    loop {
+        if let Some(end) = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
+            let head = String::from_utf8_lossy(&answer[..end]).to_ascii_lowercase();
+            let field = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+            let length: usize = field("content-length:").and_then(|length| length.parse().ok()).expect("a length");
+            if answer.len() >= end + 4 + length {
+                let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+                return Ok((status, field("connection:") == Some("close")));
+            }
+        }
+        let mut bytes = [0; 4096];
+        match socket.read(&mut bytes)? {
+            0 => {
+                let how = format!("closed after {} bytes of the answer; sending: {sent:?}", answer.len());
+                return Err(io::Error::new(ErrorKind::UnexpectedEof, how));
+            }
+            read => answer.extend_from_slice(&bytes[..read]),
+        }
+    }
+}
