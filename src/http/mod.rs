@@ -4,10 +4,12 @@
 //! reaches its client), [`access`] (request id, metrics, the access line, errors as problem+json), a guard
 //! against panics, and its route.
 
+mod accept;
 mod access;
 mod body;
 mod deadline;
 mod early;
+mod explain;
 pub mod openapi;
 pub mod probes;
 mod problem;
@@ -42,6 +44,7 @@ pub fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/v1/score", post(score::score))
         .route("/v1/score/batch", post(score::score_batch))
+        .route("/v1/explain", post(explain::explain))
         .route("/livez", get(probes::livez))
         .route("/readyz", get(probes::readyz))
         .route("/startupz", get(probes::startupz))

@@ -3,6 +3,7 @@
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 
 mod cli;
+mod explain;
 mod fake;
 mod golden;
 mod harness;
