@@ -8,7 +8,8 @@
 //! bytes   share        256x256x3 u8   batch    logit, top-k      score, warnings
 //! ```
 //!
-//! The modules in reading order: what is judged ([`image`], [`topk`], [`model`], [`verdict`]), how it flows
+//! The modules in reading order: what is judged ([`image`], [`topk`], [`model`], [`verdict`],
+//! [`explain`]), how it flows
 //! ([`pipeline`]), who asks ([`app`], [`http`], [`commands`]), and what all of them share ([`config`],
 //! [`error`], [`keys`], [`metrics`], [`telemetry`]).
 
@@ -17,6 +18,7 @@
 pub mod image;
 pub mod topk;
 
+pub mod explain;
 pub mod model;
 pub mod verdict;
 

@@ -1,12 +1,14 @@
 //! `lfm-serve score`.
 
 use std::{
+    fs,
     io::{self, IsTerminal},
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
     pin::pin,
     process::ExitCode,
 };
 
+use anyhow::Context;
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 use futures_util::StreamExt;
@@ -15,13 +17,13 @@ use serde::Serialize;
 
 use super::{
     files,
-    scorer::{FileScore, Scorer},
+    scorer::{Explanation, FileScore, Scorer},
 };
 use crate::{
     config::{LimitsConfig, ModelConfig},
     error::Error,
-    http::wire::ImageInfo,
-    verdict::{Verdict, Warning},
+    http::wire::{AttributionInfo, ImageInfo},
+    verdict::{Judgement, Verdict, Warning},
 };
 
 /// Settings of `score`.
@@ -38,6 +40,11 @@ pub(super) struct ScoreArgs {
     #[arg(long, env = "LFM_JSON")]
     json: bool,
 
+    /// Write for each file why it got its logit: DIR/<path>.json, the contribution of every place, and
+    /// DIR/<path>.png, the same drawn on the picture.
+    #[arg(long, env = "LFM_EXPLAIN", value_name = "DIR")]
+    explain: Option<PathBuf>,
+
     #[command(flatten)]
     model: ModelConfig,
 
@@ -51,6 +58,14 @@ struct Line<'a> {
     path: &'a str,
     #[serde(flatten)]
     outcome: LineOutcome,
+}
+
+/// A file's explanation in JSON.
+#[derive(Serialize)]
+struct Explained<'a> {
+    #[serde(flatten)]
+    line: &'a Line<'a>,
+    attribution: &'a AttributionInfo,
 }
 
 #[derive(Serialize)]
@@ -70,6 +85,7 @@ pub(super) async fn run(args: ScoreArgs) -> Result<ExitCode, anyhow::Error> {
     let files = files::images(&args.paths)?;
     anyhow::ensure!(!files.is_empty(), "no images below the given folders");
     let scorer = Scorer::start(&args.model, &args.limits).await?;
+    let scorer = if args.explain.is_some() { scorer.explaining() } else { scorer };
     let as_json = args.json || !io::stdout().is_terminal();
     let progress = progress_bar(files.len());
     let mut table = Table::new();
@@ -84,12 +100,17 @@ pub(super) async fn run(args: ScoreArgs) -> Result<ExitCode, anyhow::Error> {
     let mut results = pin!(scorer.score_all(&files));
     while let Some((path, result)) = results.next().await {
         failed += usize::from(result.is_err());
+        let row = row(path, &result);
+        let (explanation, outcome) = line_outcome(result);
+        let line = Line { path: &path.to_string_lossy(), outcome };
+        if let (Some(folder), Some(explanation)) = (&args.explain, explanation) {
+            write_explanation(folder, path, &line, &explanation)?;
+        }
         if as_json {
-            let path = path.to_string_lossy();
-            let line = serde_json::to_string(&Line { path: &path, outcome: result.into() })?;
+            let line = serde_json::to_string(&line)?;
             progress.suspend(|| super::print_line(&line))?;
         } else {
-            table.add_row(row(path, &result));
+            table.add_row(row);
         }
         progress.inc(1);
     }
@@ -127,17 +148,44 @@ fn row(path: &Path, result: &Result<FileScore, Error>) -> [String; 5] {
     }
 }
 
-impl From<Result<FileScore, Error>> for LineOutcome {
-    fn from(result: Result<FileScore, Error>) -> Self {
-        match result {
-            Ok(FileScore { image, judgement }) => Self::Scored {
-                verdict: judgement.verdict,
-                score: judgement.score,
-                logit: judgement.logit,
-                warnings: judgement.warnings,
-                image: Box::new(ImageInfo::from(&image)),
-            },
-            Err(Error { code, detail, .. }) => Self::Failed { error: LineError { code: code.as_str(), detail } },
+fn line_outcome(result: Result<FileScore, Error>) -> (Option<Explanation>, LineOutcome) {
+    match result {
+        Ok(FileScore { image, judgement, explanation }) => {
+            let Judgement { verdict, score, logit, warnings, .. } = judgement;
+            let image = Box::new(ImageInfo::from(&image));
+            (explanation, LineOutcome::Scored { verdict, score, logit, warnings, image })
+        }
+        Err(Error { code, detail, .. }) => {
+            (None, LineOutcome::Failed { error: LineError { code: code.as_str(), detail } })
         }
     }
+}
+
+/// Writes a file's explanation below `folder`, at the file's own path, so that equal names do not meet.
+fn write_explanation(
+    folder: &Path,
+    file: &Path,
+    line: &Line<'_>,
+    explanation: &Explanation,
+) -> Result<(), anyhow::Error> {
+    let mut place = folder.to_path_buf();
+    for part in file.components() {
+        match part {
+            Component::Normal(name) => place.push(name),
+            // Nothing is written outside the folder.
+            Component::ParentDir => place.push("_"),
+            Component::Prefix(_) | Component::RootDir | Component::CurDir => {}
+        }
+    }
+    let write = |ending: &str, bytes: &[u8]| {
+        let mut path = place.clone().into_os_string();
+        path.push(ending);
+        fs::write(&path, bytes).with_context(|| format!("cannot write {}", Path::new(&path).display()))
+    };
+    if let Some(parent) = place.parent() {
+        fs::create_dir_all(parent).with_context(|| format!("cannot make the folder {}", parent.display()))?;
+    }
+    let attribution = &explanation.attribution;
+    write(".json", &serde_json::to_vec(&Explained { line, attribution })?)?;
+    write(".png", &explanation.overlay)
 }

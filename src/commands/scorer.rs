@@ -15,9 +15,10 @@ use crate::{
     app,
     config::{Auto, LimitsConfig, ModelConfig},
     error::{Code, Error},
+    http::wire::AttributionInfo,
     metrics::{Identity, Metrics},
     model::{Manifest, runtime},
-    pipeline::{ImageFacts, Job, Pipeline, PipelineConfig, Timings, Upload},
+    pipeline::{ImageFacts, Job, Pipeline, PipelineConfig, Scored, Timings, Upload},
     verdict::{self, Judgement},
 };
 
@@ -30,12 +31,22 @@ pub(super) struct Scorer {
     manifest: Arc<Manifest>,
     max_file_bytes: u64,
     side_by_side: usize,
+    explains: bool,
 }
 
 /// A file's judgement.
 pub(super) struct FileScore {
     pub(super) image: ImageFacts,
     pub(super) judgement: Judgement,
+    /// Where it was asked for.
+    pub(super) explanation: Option<Explanation>,
+}
+
+/// Why a file got its logit.
+pub(super) struct Explanation {
+    pub(super) attribution: AttributionInfo,
+    /// The overlay, a PNG.
+    pub(super) overlay: Vec<u8>,
 }
 
 impl Scorer {
@@ -60,7 +71,12 @@ impl Scorer {
             hash_pixels: true,
         };
         let pipeline = Pipeline::start(config, sessions, app::rebuild(options), metrics);
-        Ok(Self { pipeline, manifest, max_file_bytes: limits.max_body_bytes.as_u64(), side_by_side })
+        Ok(Self { pipeline, manifest, max_file_bytes: limits.max_body_bytes.as_u64(), side_by_side, explains: false })
+    }
+
+    /// The same, explaining each file.
+    pub(super) fn explaining(self) -> Self {
+        Self { explains: true, ..self }
     }
 
     /// The model's manifest.
@@ -84,11 +100,19 @@ impl Scorer {
         let share = self.pipeline.admit_image()?;
         let held = Arc::new(self.pipeline.admit_bytes(bytes.len() as u64)?);
         let deadline = Instant::now() + NO_DEADLINE;
-        let job = Job { payload: Upload { bytes, held }, deadline, share, timings: Timings::default() };
+        let upload = Upload { bytes, held };
+        let job = Job { payload: upload.clone(), deadline, share, timings: Timings::default() };
         let scored = self.pipeline.score(job).await?;
         let warnings = verdict::warnings(&self.manifest, &scored.image);
         let judgement = verdict::judge(&self.manifest, scored.output.logit, warnings, None);
-        Ok(FileScore { image: scored.image, judgement })
+        let explanation = if self.explains { Some(self.explain(upload, &scored, deadline).await?) } else { None };
+        Ok(FileScore { image: scored.image, judgement, explanation })
+    }
+
+    async fn explain(&self, upload: Upload, scored: &Scored, deadline: Instant) -> Result<Explanation, Error> {
+        let attribution = scored.attribution()?;
+        let attribution = AttributionInfo::new(&attribution, self.manifest.preprocessing, &scored.image.header);
+        Ok(Explanation { attribution, overlay: self.pipeline.overlay(upload, scored, deadline).await? })
     }
 }
 

@@ -4,11 +4,13 @@
 //! reaches its client), [`access`] (request id, metrics, the access line, errors as problem+json), a guard
 //! against panics, on routes that take images [`auth`] (API keys), and its route.
 
+mod accept;
 mod access;
 mod auth;
 mod body;
 mod deadline;
 mod early;
+mod explain;
 pub mod openapi;
 pub mod probes;
 mod problem;
@@ -43,6 +45,7 @@ pub fn router(app: Arc<App>) -> Router {
     let behind_keys = Router::new()
         .route("/v1/score", post(score::score))
         .route("/v1/score/batch", post(score::score_batch))
+        .route("/v1/explain", post(explain::explain))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&app), auth::layer));
     layered(behind_keys.merge(open()).route("/openapi.json", get(openapi_json)), app)
 }

@@ -9,7 +9,7 @@ use utoipa::{
     },
 };
 
-use super::{probes, problem::Problem, routes::ROUTES, score, wire};
+use super::{explain, probes, problem::Problem, routes::ROUTES, score, wire};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -18,7 +18,7 @@ use super::{probes, problem::Problem, routes::ROUTES, score, wire};
         description = "Real or generated? Scores from the LFM detector. Errors are `application/problem+json` (RFC 9457) with a stable `code`.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
-    paths(score::score, score::score_batch, probes::livez, probes::readyz, probes::startupz),
+    paths(score::score, score::score_batch, explain::explain, probes::livez, probes::readyz, probes::startupz),
     components(schemas(Problem, wire::ImageForm, wire::ImagesForm))
 )]
 struct Document;

@@ -36,6 +36,26 @@ const IMAGE_CODES: &[Code] = &[
     DeadlineExceeded,
 ];
 
+/// As [`IMAGE_CODES`], with the choice of a media type.
+const EXPLAIN_CODES: &[Code] = &[
+    EmptyBody,
+    BadRequest,
+    Unauthorized,
+    NotAcceptable,
+    BodyTimeout,
+    BodyTooLarge,
+    ImageTooLarge,
+    UnsupportedMediaType,
+    UnsupportedFormat,
+    UndecodableImage,
+    ImageTooSmall,
+    Overloaded,
+    InferenceFailed,
+    Draining,
+    NotReady,
+    DeadlineExceeded,
+];
+
 /// What a batch as a whole can answer: what is wrong with one image stands in its own result.
 const BATCH_CODES: &[Code] = &[
     EmptyBody,
@@ -56,6 +76,7 @@ const BATCH_CODES: &[Code] = &[
 pub const ROUTES: &[Route] = &[
     Route { path: "/v1/score", method: "POST", codes: IMAGE_CODES },
     Route { path: "/v1/score/batch", method: "POST", codes: BATCH_CODES },
+    Route { path: "/v1/explain", method: "POST", codes: EXPLAIN_CODES },
     Route { path: "/livez", method: "GET", codes: &[NotReady] },
     Route { path: "/readyz", method: "GET", codes: &[Draining, NotReady] },
     Route { path: "/startupz", method: "GET", codes: &[NotReady] },

@@ -8,7 +8,6 @@ use axum::{
     extract::{Query, State, rejection::QueryRejection},
     http::HeaderMap,
 };
-use bytes::Bytes;
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
@@ -22,7 +21,7 @@ use crate::{
     app::App,
     error::{Code, Error},
     metrics::{Metrics, Outcome, Stage},
-    pipeline::{Job, Pipeline, Share, Timings, Upload},
+    pipeline::{Job, Pipeline, Scored, Share, Timings, Upload},
     verdict,
 };
 
@@ -45,16 +44,38 @@ pub(super) async fn score(
     body: Body,
 ) -> Result<Json<ScoreResponse>, Error> {
     let judged = counted(&app.metrics, async {
-        let query = checked(query)?;
-        let pipeline = app.pipeline()?;
-        let share = context.admit_image(pipeline)?;
-        upload::check_single(&headers)?;
-        let deadline = deadline::of(&headers, context.started, app.config.request_timeout)?;
-        let (body, held) = body::read(&app, pipeline, &headers, body, deadline).await?;
-        let image = upload::single(&headers, body).await?;
-        judge(&app, pipeline, &context, &query, image, Arc::new(held), share, deadline).await
+        let Received { query, pipeline, upload, share, deadline } =
+            receive(&app, &context, query, &headers, body).await?;
+        judge(&app, pipeline, &context, &query, upload, share, deadline).await
     });
-    judged.await.map(Json)
+    judged.await.map(|(response, _)| Json(response))
+}
+
+/// A request with one image, its body read.
+pub(super) struct Received<'a> {
+    pub(super) query: ScoreQuery,
+    pub(super) pipeline: &'a Pipeline,
+    pub(super) upload: Upload,
+    pub(super) share: Share,
+    pub(super) deadline: Instant,
+}
+
+/// Takes in a request with one image.
+pub(super) async fn receive<'a>(
+    app: &'a App,
+    context: &RequestContext,
+    query: Result<Query<ScoreQuery>, QueryRejection>,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Received<'a>, Error> {
+    let query = checked(query)?;
+    let pipeline = app.pipeline()?;
+    let share = context.admit_image(pipeline)?;
+    upload::check_single(headers)?;
+    let deadline = deadline::of(headers, context.started, app.config.request_timeout)?;
+    let (body, held) = body::read(app, pipeline, headers, body, deadline).await?;
+    let bytes = upload::single(headers, body).await?;
+    Ok(Received { query, pipeline, upload: Upload { bytes, held: Arc::new(held) }, share, deadline })
 }
 
 /// Judge several images.
@@ -95,8 +116,8 @@ pub(super) async fn score_batch(
         async move {
             let (id, judged) = match part {
                 Ok(Part { id, bytes }) => {
-                    let way = judge(app, pipeline, context, query, bytes, held, share, deadline);
-                    (id, counted(&app.metrics, way).await)
+                    let way = judge(app, pipeline, context, query, Upload { bytes, held }, share, deadline);
+                    (id, counted(&app.metrics, way).await.map(|(response, _)| response))
                 }
                 Err((id, error)) => (id, counted(&app.metrics, async { Err(error) }).await),
             };
@@ -114,18 +135,16 @@ pub(super) async fn score_batch(
 }
 
 /// One image, from its bytes to its answer.
-#[expect(clippy::too_many_arguments, reason = "an image's bytes with everything its request said of it")]
-async fn judge(
+pub(super) async fn judge(
     app: &App,
     pipeline: &Pipeline,
     context: &RequestContext,
     query: &ScoreQuery,
-    bytes: Bytes,
-    held: Arc<Share>,
+    upload: Upload,
     share: Share,
     deadline: Instant,
-) -> Result<ScoreResponse, Error> {
-    let job = Job { payload: Upload { bytes, held }, deadline, share, timings: Timings::default() };
+) -> Result<(ScoreResponse, Scored), Error> {
+    let job = Job { payload: upload, deadline, share, timings: Timings::default() };
     let scored = pipeline.score(job).await?;
     let warnings = verdict::warnings(&app.manifest, &scored.image);
     let judgement = verdict::judge(&app.manifest, scored.output.logit, warnings, query.threshold);
@@ -134,7 +153,8 @@ async fn judge(
     app.metrics.stage(Stage::Total, total);
     let timings = TimingsMs::new(&scored.timings, total);
     let id = Arc::clone(&context.id);
-    Ok(ScoreResponse::new(id, query.external_id.clone(), &app.manifest, judgement, &scored.image, timings))
+    let external_id = query.external_id.clone();
+    Ok((ScoreResponse::new(id, external_id, &app.manifest, judgement, &scored.image, timings), scored))
 }
 
 fn checked(query: Result<Query<ScoreQuery>, QueryRejection>) -> Result<ScoreQuery, Error> {
@@ -150,7 +170,7 @@ fn checked(query: Result<Query<ScoreQuery>, QueryRejection>) -> Result<ScoreQuer
 }
 
 /// Counts an image's outcome, whichever way its future ends.
-async fn counted<T>(metrics: &Metrics, way: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+pub(super) async fn counted<T>(metrics: &Metrics, way: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     let mut stay = Stay::new(metrics);
     let ended = way.await;
     stay.end(ended.as_ref().map_or_else(|error| Outcome::of(error.code), |_| Outcome::Scored));

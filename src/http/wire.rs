@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::{
+    explain::{Attribution, Cell, geometry},
+    image::{self, Header, Preprocessing},
     model::Manifest,
     pipeline::{ImageFacts, Timings},
     verdict::{Judgement, Verdict, Warning},
@@ -132,6 +134,69 @@ impl ScoreResponse {
             model: ModelInfo::of(manifest),
             image: image.into(),
             timings_ms,
+        }
+    }
+}
+
+/// The judgement of one image, and why.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ExplainResponse {
+    #[serde(flatten)]
+    pub(super) result: ScoreResponse,
+    pub(super) attribution: AttributionInfo,
+}
+
+/// The logit as a sum: the bias and the contribution of every place of the network's 30 x 30 map. All numbers are in
+/// logit units; above 0 speaks for fake.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AttributionInfo {
+    /// What the logit starts from, whatever the image.
+    bias: f32,
+    /// Contribution of each place, by row and column. Its sum and the bias give the logit to 0.001.
+    #[schema(min_items = 30, max_items = 30)]
+    map: Vec<Vec<f32>>,
+    /// The part of the stored picture that was judged, `[x0, y0, x1, y1]` in pixels, the ends outside.
+    judged: [u32; 4],
+    /// The places that contribute, the greatest contribution first, whatever its sign.
+    cells: Vec<CellInfo>,
+}
+
+/// A place that contributes.
+#[derive(Debug, Serialize, ToSchema)]
+struct CellInfo {
+    /// Row of the map, 0 to 29.
+    #[schema(maximum = 29)]
+    row: usize,
+    /// Column of the map, 0 to 29.
+    #[schema(maximum = 29)]
+    col: usize,
+    /// The place's part of the logit.
+    contribution: f32,
+    /// All that the place sees: `[x0, y0, x1, y1]` in pixels of the stored picture, the ends outside. EXIF
+    /// orientation is not applied.
+    #[serde(rename = "box")]
+    seen: [u32; 4],
+}
+
+impl AttributionInfo {
+    /// The wire's form of an attribution of this image.
+    pub fn new(attribution: &Attribution, preprocessing: Preprocessing, header: &Header) -> Self {
+        let stored = |input| image::source_box(preprocessing, header.width, header.height, input);
+        let cells = attribution.cells().into_iter().map(|Cell { row, col, contribution }| CellInfo {
+            row,
+            col,
+            contribution: contribution as f32,
+            seen: stored(geometry::field(row, col)),
+        });
+        Self {
+            bias: attribution.bias as f32,
+            map: attribution
+                .map
+                .chunks(geometry::PLACES)
+                .map(|row| row.iter().map(|&value| value as f32).collect())
+                .collect(),
+            judged: stored(image::WHOLE_INPUT),
+            cells: cells.collect(),
         }
     }
 }

@@ -19,6 +19,7 @@
 mod bmp;
 mod colour;
 mod error;
+mod footprint;
 mod format;
 mod gif;
 mod ifd;
@@ -31,18 +32,24 @@ mod signal;
 #[cfg(test)]
 mod tests;
 mod tiff;
+mod view;
 mod webp;
 
 pub use error::ImageError;
+pub use footprint::source_box;
 pub use format::{Encoding, Format, Header, Limits, inspect};
 pub use rows::{Pixels, Rgb};
 pub use signal::no_signal;
+pub use view::{View, view};
 
 use resize::Resizer;
 use rows::{CropSink, FrameSink, ResizeSink, RowSink};
 
 /// Side of the network's input, in pixels.
 pub const SIDE: u32 = 256;
+
+/// All of the network's input as a box, `[x0, y0, x1, y1]`.
+pub const WHOLE_INPUT: [u32; 4] = [0, 0, SIDE, SIDE];
 
 /// How an image of any size becomes [`SIDE`] x [`SIDE`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -53,6 +60,13 @@ pub enum Preprocessing {
     /// One tile of native pixels from the centre, at an even offset so that the tile keeps the 2 x 2
     /// grid of the NPR residue. An image with a side below [`SIDE`] is resized instead.
     Crop,
+}
+
+impl Preprocessing {
+    /// Whether an image of this size is judged by its centre tile alone.
+    fn takes_tile(self, width: u32, height: u32) -> bool {
+        self == Self::Crop && width.min(height) >= SIDE
+    }
 }
 
 /// Buffers kept between calls by one thread, so that decoding a stream of photos does not map and
@@ -96,8 +110,7 @@ pub fn prepare(
     preprocessing: Preprocessing,
     scratch: &mut Scratch,
 ) -> Result<Pixels, ImageError> {
-    let crops = preprocessing == Preprocessing::Crop && header.width.min(header.height) >= SIDE;
-    let pixels = if crops {
+    let pixels = if preprocessing.takes_tile(header.width, header.height) {
         let mut sink = CropSink::new(header.width, header.height);
         decode_rows(bytes, header, &mut scratch.frame, &mut sink).map(|()| sink.finish())
     } else {

@@ -75,6 +75,11 @@ impl RowSink for FrameSink {
     }
 }
 
+/// Where the centre tile starts on an axis of this length: even, so that the tile's 2 x 2 blocks are the image's own.
+pub(super) fn tile_start(side: u32) -> u32 {
+    (side.saturating_sub(SIDE) / 2) & !1
+}
+
 /// Keeps the centre tile. Both sides must be at least [`SIDE`].
 pub(super) struct CropSink {
     left_bytes: usize,
@@ -85,11 +90,9 @@ pub(super) struct CropSink {
 
 impl CropSink {
     pub(super) fn new(width: u32, height: u32) -> Self {
-        // Even, so that the tile's 2 x 2 blocks are the image's own.
-        let even_start = |side: u32| (side.saturating_sub(SIDE) / 2) & !1;
         Self {
-            left_bytes: even_start(width) as usize * 3,
-            top: even_start(height),
+            left_bytes: tile_start(width) as usize * 3,
+            top: tile_start(height),
             y: 0,
             tile: Vec::with_capacity(TILE_BYTES),
         }

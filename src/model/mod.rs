@@ -8,7 +8,7 @@ mod probe;
 pub mod runtime;
 mod session;
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 pub use manifest::{GRAPH, Manifest, ManifestError, STANDARD_GRAPH};
 pub use node::{TopK, TopKNode};
@@ -28,6 +28,18 @@ pub struct Output {
     pub topk_values: Box<[f32]>,
     /// Where they stand in the 30x30 map (row * 30 + column), (64, K) row-major.
     pub topk_indices: Box<[i64]>,
+    /// The layer that made the logit from the values; the model's outputs share it.
+    pub linear: Arc<Linear>,
+}
+
+/// The network's last layer: logit = bias + the sum of weight * value over the Top-K values. A calibration is
+/// folded in.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Linear {
+    /// (64, K) row-major, as [`Output::topk_values`].
+    pub weight: Box<[f32]>,
+    /// In logit units.
+    pub bias: f32,
 }
 
 /// Why a run failed, for the log: a client is only told that it did.

@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use ort::{
     ep,
     session::{Session, builder::GraphOptimizationLevel},
@@ -14,7 +15,7 @@ use ort::{
 };
 use tokio::sync::oneshot;
 
-use super::{Manifest, Model, Output, RunError, manifest, op, runtime};
+use super::{Linear, Manifest, Model, Output, RunError, manifest, op, runtime};
 use crate::{
     config::{Auto, ModelConfig},
     image::{Pixels, SIDE},
@@ -139,6 +140,7 @@ impl Model for OnnxModel {
 /// The session and the buffer its input is gathered in.
 pub(super) struct Runner {
     pub(super) session: Session,
+    linear: Arc<Linear>,
     k: usize,
     input: Vec<u8>,
 }
@@ -153,7 +155,10 @@ impl Runner {
                 runtime::one_line(&error)
             )
         })?;
-        Ok(Self { session, k: options.manifest.k, input: Vec::new() })
+        let k = options.manifest.k;
+        let linear = read_linear(&session, k)
+            .map_err(|reason| anyhow::anyhow!("the model's {} cannot be explained: {reason}", manifest::GRAPH))?;
+        Ok(Self { session, linear: Arc::new(linear), k, input: Vec::new() })
     }
 
     /// A session that has run what it will run, with its cost curve.
@@ -232,6 +237,7 @@ impl Runner {
                 logit,
                 topk_values: values.into(),
                 topk_indices: indices.into(),
+                linear: Arc::clone(&self.linear),
             })
             .collect())
     }
@@ -250,6 +256,22 @@ fn build(environment: &ort::environment::Environment, options: &SessionOptions) 
         .with_config_entry("session.record_ep_graph_assignment_info", "1")?
         .with_execution_providers([ep::CPU::default().with_arena_allocator(true).build().error_on_failure()])?;
     op::commit(builder, &options.graph)
+}
+
+/// The last layer, from the graph's metadata (base64 of little-endian float32; `models/README.md`).
+fn read_linear(session: &Session, k: usize) -> Result<Linear, String> {
+    let metadata = session.metadata().map_err(|error| runtime::one_line(&error))?;
+    let read = |key: &str, length: usize| {
+        let text = metadata.custom(key).ok_or_else(|| format!("its metadata has no {key}"))?;
+        let bytes = BASE64_STANDARD.decode(text).map_err(|error| format!("its {key} is not base64: {error}"))?;
+        let (values, rest) = bytes.as_chunks::<4>();
+        if values.len() != length || !rest.is_empty() {
+            return Err(format!("its {key} has {} bytes, not {}", bytes.len(), 4 * length));
+        }
+        Ok(values.iter().map(|&value| f32::from_le_bytes(value)).collect::<Box<[f32]>>())
+    };
+    let bias = read("lfm.linear.bias", 1)?.first().copied().unwrap_or_default();
+    Ok(Linear { weight: read("lfm.linear.weight", MAPS * k)?, bias })
 }
 
 /// The cost of a batch of `size` on the straight line between its measured neighbours.

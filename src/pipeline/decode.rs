@@ -6,10 +6,10 @@ use std::{cell::RefCell, sync::Arc, time::Duration};
 use sha2::{Digest, Sha256};
 use tokio::{sync::Semaphore, task::spawn_blocking, time::Instant};
 
-use super::{Budget, Job, PipelineConfig, Upload};
+use super::{Budget, Job, PipelineConfig, Share, Upload};
 use crate::{
     error::{Code, Error},
-    image::{self, Header, Pixels, Scratch},
+    image::{self, Header, Pixels, Preprocessing, Scratch, View},
     metrics::Metrics,
 };
 
@@ -60,21 +60,57 @@ impl DecodePool {
     /// decodes, the decode ends on its thread and the job's share is given back there.
     pub(super) async fn prepare(&self, job: Job<Upload>) -> Result<(ImageFacts, Job<Pixels>), Error> {
         let arrived = Instant::now();
-        let slot = Arc::clone(&self.slots).acquire_owned().await;
         let (config, pixels) = (Arc::clone(&self.config), Arc::clone(&self.pixels));
-        let decoded = spawn_blocking(move || {
-            let _slot = slot;
+        self.on_a_slot(job.deadline, move || {
             let began = Instant::now();
-            if job.deadline <= began {
-                return Err(Error::deadline_exceeded());
-            }
             let (facts, input) = decode(&job.payload, &config, &pixels)?;
             let mut job = job.map(|_| input);
             job.timings.queue = began - arrived;
             job.timings.decode = began.elapsed();
             Ok((facts, job))
+        })
+        .await
+    }
+
+    /// How images become the network's input.
+    pub(super) fn preprocessing(&self) -> Preprocessing {
+        self.config.preprocessing
+    }
+
+    /// Decodes an image once more, to be looked at, and draws it where it was decoded.
+    pub(super) async fn view<T: Send + 'static>(
+        &self,
+        upload: Upload,
+        header: Header,
+        longest: u32,
+        deadline: Instant,
+        draw: impl FnOnce(&View) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let (preprocessing, pixels) = (self.config.preprocessing, Arc::clone(&self.pixels));
+        self.on_a_slot(deadline, move || {
+            let _pixels = set_aside(&header, &pixels)?;
+            let view = SCRATCH
+                .with_borrow_mut(|scratch| image::view(&upload.bytes, &header, preprocessing, longest, scratch))?;
+            draw(&view)
+        })
+        .await
+    }
+
+    /// Runs `work` on a blocking thread, as one of a bounded number.
+    async fn on_a_slot<T: Send + 'static>(
+        &self,
+        deadline: Instant,
+        work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let slot = Arc::clone(&self.slots).acquire_owned().await;
+        let done = spawn_blocking(move || {
+            let _slot = slot;
+            if deadline <= Instant::now() {
+                return Err(Error::deadline_exceeded());
+            }
+            work()
         });
-        decoded.await.unwrap_or_else(|error| {
+        done.await.unwrap_or_else(|error| {
             // A decoder that panics takes down its own image and nothing else.
             tracing::error!(%error, "a decoder panicked");
             Err(Error::new(Code::UndecodableImage, "the decoder failed on this image"))
@@ -82,13 +118,17 @@ impl DecodePool {
     }
 }
 
+/// An image's pixels, taken from the budget before any is decoded.
+fn set_aside(header: &Header, budget: &Arc<Budget>) -> Result<Share, Error> {
+    Budget::take(budget, header.pixels()).ok_or_else(|| {
+        Error::retry(Code::Overloaded, "the server decodes as many pixels as it may hold", Duration::from_secs(1))
+    })
+}
+
 fn decode(upload: &Upload, config: &PipelineConfig, budget: &Arc<Budget>) -> Result<(ImageFacts, Pixels), Error> {
     let bytes = &upload.bytes;
     let header = image::inspect(bytes, &config.limits)?;
-    let claimed = u64::from(header.width) * u64::from(header.height);
-    let _pixels = Budget::take(budget, claimed).ok_or_else(|| {
-        Error::retry(Code::Overloaded, "the server decodes as many pixels as it may hold", Duration::from_secs(1))
-    })?;
+    let _pixels = set_aside(&header, budget)?;
     let pixels = SCRATCH.with_borrow_mut(|scratch| image::prepare(bytes, &header, config.preprocessing, scratch))?;
     let facts = ImageFacts {
         header,

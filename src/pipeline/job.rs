@@ -29,7 +29,7 @@ impl<T> Job<T> {
 }
 
 /// An encoded image as it came.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Upload {
     /// The file's bytes.
     pub bytes: Bytes,

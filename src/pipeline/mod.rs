@@ -11,6 +11,7 @@
 
 mod budget;
 mod decode;
+mod explain;
 mod job;
 mod load;
 mod queue;
@@ -64,6 +65,8 @@ pub struct Scored {
     pub output: Output,
     /// How long each stage took.
     pub timings: Timings,
+    /// Its place among those in flight, until its answer is made.
+    pub share: Share,
 }
 
 /// The stages, running.
@@ -147,7 +150,7 @@ impl Pipeline {
             let job = self.queue.run(job, announced).await?;
             self.metrics.stage(Stage::Queue, job.timings.queue);
             self.metrics.stage(Stage::Inference, job.timings.inference);
-            Ok(Scored { image, output: job.payload, timings: job.timings })
+            Ok(Scored { image, output: job.payload, timings: job.timings, share: job.share })
         };
         timeout_at(deadline, way).await.unwrap_or_else(|_| Err(Error::deadline_exceeded()))
     }

@@ -12,7 +12,7 @@ use std::{
 
 use lfm_serve::{
     image::Pixels,
-    model::{Model, Output, RunError},
+    model::{Linear, Model, Output, RunError},
     pipeline::Rebuild,
 };
 use tokio::sync::Semaphore;
@@ -33,10 +33,14 @@ pub struct Fake {
 
 /// The fake's answer: the first byte of the image is its logit, so that a test sees whose answer it got.
 pub fn answer(pixels: &Pixels) -> Output {
+    let logit = f32::from(pixels.as_bytes()[0]);
+    // All of it from one place, the ninth of the third row.
+    let linear = Linear { weight: vec![1.0; 1024].into(), bias: logit - 2.0 };
     Output {
-        logit: f32::from(pixels.as_bytes()[0]),
-        topk_values: vec![0.0; 1024].into(),
-        topk_indices: vec![0; 1024].into(),
+        logit,
+        topk_values: vec![2.0 / 1024.0; 1024].into(),
+        topk_indices: vec![2 * 30 + 8; 1024].into(),
+        linear: linear.into(),
     }
 }
 

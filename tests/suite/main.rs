@@ -7,6 +7,7 @@ mod cli;
 mod dist;
 mod doctor;
 mod drain;
+mod explain;
 mod fake;
 mod golden;
 mod harness;

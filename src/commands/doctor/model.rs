@@ -124,10 +124,12 @@ fn noise() -> Option<Pixels> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     fn output(logit: f32, values: &[f32]) -> Output {
-        Output { logit, topk_values: values.into(), topk_indices: [].into() }
+        Output { logit, topk_values: values.into(), topk_indices: [].into(), linear: Arc::default() }
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod windows;
 use std::collections::VecDeque;
 
 use super::{Pixels, SIDE};
+pub(super) use windows::source_span;
 use windows::{Axis, Window};
 
 const OUT_ROW_BYTES: usize = SIDE as usize * 3;

@@ -75,3 +75,18 @@ impl Axis {
         }));
     }
 }
+
+/// The first of `size` input samples that has a weight in the output samples `from..to`, and the one after the last.
+pub(in crate::image) fn source_span(size: u32, from: u32, to: u32) -> (u32, u32) {
+    // Pillow skips a pass whose size already fits.
+    if size == SIDE {
+        return (from, to);
+    }
+    let (mut axis, mut window) = (Axis::new(size), Window::default());
+    // The window's outermost samples can have no weight.
+    let idle = |&&weight: &&i32| weight == 0;
+    axis.fill(from, &mut window);
+    let start = window.start + window.weights.iter().take_while(idle).count() as u32;
+    axis.fill(to.saturating_sub(1).max(from), &mut window);
+    (start, window.end() - window.weights.iter().rev().take_while(idle).count() as u32)
+}
