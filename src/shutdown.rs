@@ -79,18 +79,19 @@ impl Lifecycle {
     }
 }
 
-/// Resolves when the process is asked to stop: SIGTERM, or Ctrl-C.
+/// Resolves when the process is asked to stop, with how long everything should still be served: after SIGTERM
+/// the drain delay, after Ctrl-C not at all, because no load balancer sits at a terminal.
 ///
 /// # Errors
 /// If the handlers cannot be installed.
-pub fn stop_signal() -> std::io::Result<impl Future<Output = ()> + Send> {
+pub fn stop_signal(drain_delay: Duration) -> std::io::Result<impl Future<Output = Duration> + Send> {
     // Installed now and not at the first poll: a signal during start-up must not kill the process.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     Ok(async move {
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = terminate.recv() => drain_delay,
+            _ = interrupt.recv() => Duration::ZERO,
         }
     })
 }

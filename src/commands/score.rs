@@ -40,8 +40,8 @@ pub(super) struct ScoreArgs {
     #[arg(long, env = "LFM_JSON")]
     json: bool,
 
-    /// Write for each file why it got its logit: DIR/<path>.json, the contribution of every place, and
-    /// DIR/<path>.png, the same drawn on the picture.
+    /// Write for each file why it got its logit: DIR/PATH.json, the contribution of every place, and
+    /// DIR/PATH.png, the same drawn on the picture.
     #[arg(long, env = "LFM_EXPLAIN", value_name = "DIR")]
     explain: Option<PathBuf>,
 

@@ -120,12 +120,14 @@ mod tests {
     }
 
     proptest! {
-        /// The sum rule, for any weights: the bias and the map give the network's float32 logit.
+        /// The sum rule, for any weights: the bias and the map give the sum of all terms. That this is the float32
+        /// logit to 1e-3 is a matter of the model's numbers; the golden images and both models are held to it.
         #[test]
         fn the_bias_and_the_map_give_the_logit((bias, weight, values, indices) in terms()) {
-            let logit = bias + weight.iter().zip(&values).map(|(w, v)| w * v).sum::<f32>();
+            let terms = weight.iter().zip(&values).map(|(&w, &v)| f64::from(w) * f64::from(v));
+            let logit = f64::from(bias) + terms.sum::<f64>();
             let found = Attribution::new(bias, &weight, &values, &indices).expect("it fits");
-            prop_assert!((found.sum() - f64::from(logit)).abs() < 1e-3, "{} is not {logit}", found.sum());
+            prop_assert!((found.sum() - logit).abs() < 1e-9, "{} is not {logit}", found.sum());
         }
 
         /// The cells are the places that have terms, each once, and hold all that the map holds.

@@ -34,24 +34,24 @@ const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// Serves `router` on `listener` until `stop` resolves and the drain is over.
 ///
-/// From `stop` on readiness is off; for the drain delay everything is still served; then new work is refused
+/// From `stop` on readiness is off; for the time that it resolves to everything is still served; then new work is refused
 /// while what is in flight finishes, at the latest until the drain timeout, counted from `stop`.
-pub async fn serve(listener: TcpListener, router: Router, app: Arc<App>, stop: impl Future<Output = ()>) {
+pub async fn serve(listener: TcpListener, router: Router, app: Arc<App>, stop: impl Future<Output = Duration>) {
     let connections = Connections::new(router);
-    tokio::select! {
-        () = connections.accept(&listener) => {}
-        () = stop => {}
-    }
+    let drain_delay = tokio::select! {
+        () = connections.accept(&listener) => Duration::ZERO,
+        drain_delay = stop => drain_delay,
+    };
     let end = Instant::now() + app.config.drain_timeout;
     app.lifecycle.enter(Phase::Draining);
     tracing::info!(
-        drain_delay_ms = app.config.drain_delay.as_millis() as u64,
+        drain_delay_ms = drain_delay.as_millis() as u64,
         drain_timeout_ms = app.config.drain_timeout.as_millis() as u64,
         "draining"
     );
     tokio::select! {
         () = connections.accept(&listener) => {}
-        () = sleep_until(end.min(Instant::now() + app.config.drain_delay)) => {}
+        () = sleep_until(end.min(Instant::now() + drain_delay)) => {}
     }
     app.lifecycle.enter(Phase::Refusing);
     // Connections stay open and are accepted while requests are in flight: who comes now is told to go.

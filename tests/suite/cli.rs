@@ -188,3 +188,10 @@ fn settings_come_from_the_environment_too() {
         program().args(["serve", "--log-level", "error"]).env("LFM_LISTEN", &address).output().expect("it runs");
     assert!(String::from_utf8_lossy(&output.stderr).contains(&address));
 }
+
+#[test]
+fn ctrl_c_at_a_terminal_does_not_wait_for_a_load_balancer() {
+    let server = Server::start(&["--sessions", "1", "--drain-delay", "1h", "--drain-timeout", "2h"]);
+    let (ended, _) = server.end("INT");
+    assert!(ended.success());
+}

@@ -108,8 +108,10 @@ impl TestApp {
         let client = Client::builder().pool_max_idle_per_host(0).build().expect("a client");
         let (stop, stopped) = oneshot::channel();
         let router = http::router(Arc::clone(&app));
-        let serving = tokio::spawn(http::serve(listener, router, Arc::clone(&app), async {
+        let drain_delay = app.config.drain_delay;
+        let serving = tokio::spawn(http::serve(listener, router, Arc::clone(&app), async move {
             let _ = stopped.await;
+            drain_delay
         }));
         Self { app, address, client, stop: Some(stop), serving }
     }
@@ -227,9 +229,14 @@ impl Server {
     }
 
     /// Sends SIGTERM, waits for the end, and returns what the log said, where nobody else reads it.
-    pub fn terminate(mut self) -> (ExitStatus, String) {
+    pub fn terminate(self) -> (ExitStatus, String) {
+        self.end("TERM")
+    }
+
+    /// As [`Server::terminate`], with a signal of the caller's.
+    pub fn end(mut self, signal: &str) -> (ExitStatus, String) {
         let id = self.process.id().to_string();
-        let sent = Command::new("kill").args(["-TERM", &id]).status().expect("kill runs");
+        let sent = Command::new("kill").args([&format!("-{signal}"), &id]).status().expect("kill runs");
         assert!(sent.success());
         let mut log = String::new();
         if let Some(mut stderr) = self.process.stderr.take() {
