@@ -9,6 +9,8 @@ use utoipa::{
     },
 };
 
+use crate::error::Code;
+
 use super::{explain, probes, problem::Problem, routes::ROUTES, score, wire};
 
 #[derive(OpenApi)]
@@ -41,10 +43,9 @@ pub fn document() -> String {
         };
         let Some(operation) = operation else { continue };
         // A status that several codes share lists them all.
-        for status in route.codes.iter().map(|code| code.status()) {
+        for status in route.codes().map(Code::status) {
             let codes: Vec<_> = route
-                .codes
-                .iter()
+                .codes()
                 .filter(|code| code.status() == status)
                 .map(|code| format!("`{}`: {}.", code.as_str(), code.title()))
                 .collect();
