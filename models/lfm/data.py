@@ -26,11 +26,23 @@ class Source:
 
     def half(self, part: str, seed: int = 0) -> "Source":
         """A fixed random half of the pairs: "fit" to choose by, "report" to report on."""
+        order = self._shuffled(seed)
+        cut = (len(order) + 1) // 2
+        return self._pairs(order[:cut] if part == "fit" else order[cut:])
+
+    def share(self, share: float, seed: int = 0) -> "Source":
+        """A fixed random part of the pairs, at least one: a smaller share is within a larger."""
+        order = self._shuffled(seed)
+        return self._pairs(order[: max(1, round(share * len(order)))])
+
+    def _shuffled(self, seed: int) -> list[int]:
         order = list(range(min(map(len, self.images))))
         random.Random(f"{seed}/{self.name}").shuffle(order)
-        cut = (len(order) + 1) // 2
-        chosen = sorted(order[:cut] if part == "fit" else order[cut:])
-        return Source(self.name, tuple([images[i] for i in chosen] for images in self.images))
+        return order
+
+    def _pairs(self, chosen: list[int]) -> "Source":
+        images = tuple([images[i] for i in sorted(chosen)] for images in self.images)
+        return Source(self.name, images)
 
 
 def load(root: Path) -> list[Source]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lfm.graph import STD
-from lfm.pooling import TopKPooling, random_k
+from lfm.pooling import AveragePooling, TopKPooling, random_k
 from lfm.weights import CHANNELS, MAPS, npr_kernel
 
 MEAN = (0.485, 0.456, 0.406)  # ImageNet
@@ -42,7 +42,9 @@ class SNet(nn.Module):
 class LFM(nn.Module):
     """NPR residue -> SNet -> 64 maps -> top K of each -> one logit, the log-odds of "fake"."""
 
-    def __init__(self, k: int = 16, drop_most: str = "strongest") -> None:
+    def __init__(
+        self, k: int = 16, drop_most: str = "strongest", pooling: str = "topk"
+    ) -> None:
         super().__init__()
         self.downsample_conv = nn.Conv2d(3, 3, 2, stride=2, bias=False)
         self.upsample_conv = nn.ConvTranspose2d(3, 3, 2, stride=2, bias=False)
@@ -51,8 +53,9 @@ class LFM(nn.Module):
             weight.copy_(torch.from_numpy(npr_kernel(name)))
         self.cnn = SNet()
         self.covn1_1 = nn.Conv2d(CHANNELS[-1], MAPS, 1, bias=False)
-        self.pool_adapter = TopKPooling(k, drop_most)
-        self.fc1 = nn.Linear(MAPS * k, 1)
+        pools = {"topk": lambda: TopKPooling(k, drop_most), "average": AveragePooling}
+        self.pool_adapter = pools[pooling]()
+        self.fc1 = nn.Linear(MAPS * self.pool_adapter.k, 1)
 
     def maps(self, x: Tensor) -> Tensor:
         """Normalised pixels (n, 3, H, W), H and W even -> the maps that are pooled."""

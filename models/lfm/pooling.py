@@ -28,6 +28,16 @@ class TopKPooling(nn.Module):
         return values, indices
 
 
+class AveragePooling(nn.Module):
+    """Global average pooling: the baseline in the manner of NPR, which the Top-K replaces."""
+
+    k = 1
+
+    def forward(self, maps: Tensor) -> tuple[Tensor, None]:
+        """(n, C, H, W) -> values (n, C, 1)."""
+        return maps.flatten(2).mean(-1, keepdim=True), None
+
+
 def random_k(maps: Tensor, k: int) -> Tensor:
     """RKS: K random places of every map without replacement, descending as TKP's, for the second
     branch of training: (n, C, H, W) -> (n, C, K)."""

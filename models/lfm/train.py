@@ -38,6 +38,9 @@ class Settings:
     seed: int = 0
     batch: int = 32  # crops a step
     lr: float = 1e-3  # Adam, cosine to zero
+    leave_out: str = ""  # a source that is not trained on, to be tested on
+    share: float = 1.0  # of the pairs of every source
+    pooling: str = "topk"  # or average: the baseline in the manner of NPR, which does not export
     k: int = 16
     drop_most: str = "strongest"  # RBLD: strongest, weakest or none
     rks_weight: float = 0.1  # of the RKS branch in the loss; 0 turns it off
@@ -90,7 +93,7 @@ class Trainer:
         s = self.settings = settings
         torch.set_num_threads(s.threads)
         torch.manual_seed(s.seed)
-        model = LFM(s.k, s.drop_most)
+        model = LFM(s.k, s.drop_most, s.pooling)
         self.model = model.to(s.device, memory_format=torch.channels_last).train()
         learnt = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adam(learnt, lr=s.lr)
@@ -113,7 +116,8 @@ class Trainer:
 
     def run(self) -> None:
         s = self.settings
-        batches = Batches(load(Path(s.data)), s)
+        sources = [source for source in load(Path(s.data)) if source.name != s.leave_out]
+        batches = Batches([source.share(s.share) for source in sources], s)
         batches.progress.fill_(self.progress)
         fit = [source.half("fit") for source in load(Path(s.val))]
         loader = DataLoader(

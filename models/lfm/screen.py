@@ -1,0 +1,121 @@
+"""Screening: many short trainings that differ in one thing, three seeds each.
+
+    python -m lfm.screen --data DIR --val DIR --out DIR
+
+Every run sees 10,000 crops and is judged on the "fit" half of the validation pairs; runs that
+leave a source out are also judged on that source, of which they saw nothing. A run that is done
+is not made again, so the command goes on after a stop. `--table` prints what is there.
+"""
+
+import argparse
+import json
+import sys
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from lfm import evaluate
+from lfm.data import load
+from lfm.train import Settings, Trainer
+
+CROPS = 10_000
+SEEDS = (0, 1, 2)
+QUALITIES = {"as_stored": None, "jpeg_90": 90}
+BOTH = {"drop_most": "strongest", "rks_weight": 0.1}
+
+
+@dataclass
+class Trial:
+    """One row of the table: what differs from no regulariser at all."""
+
+    name: str
+    changes: dict = field(default_factory=dict)
+    seeds: tuple[int, ...] = SEEDS
+
+    def settings(self, data: str, val: str, out: Path, seed: int, crops: int) -> Settings:
+        base = {"drop_most": "none", "rks_weight": 0.0, "bfloat16": True, "val_minutes": 1e9,
+                "fine_from": 1.0}  # fmt: skip
+        s = Settings(data=data, val=val, out=str(out), seed=seed, **{**base, **self.changes})
+        s.steps = -(-crops // s.batch)
+        return s
+
+
+def trials(sources: list[str]) -> list[Trial]:
+    return [
+        Trial("no regulariser"),
+        Trial("RBLD, strongest dropped most", {"drop_most": "strongest"}),
+        Trial("RBLD, weakest dropped most", {"drop_most": "weakest"}),
+        Trial("RKS", {"rks_weight": 0.1}),
+        Trial("RBLD strongest and RKS", BOTH),
+        Trial("average pooling (NPR-style baseline)", {"pooling": "average"}),
+        Trial("RBLD strongest and RKS, no lossy augmentation", {**BOTH, "lossy": 0.0}),
+        *(Trial(f"without {name}", {**BOTH, "leave_out": name}, (0,)) for name in sources),
+        Trial("half of the pairs", {**BOTH, "share": 0.5}),
+        Trial("a quarter of the pairs", {**BOTH, "share": 0.25}),
+        Trial("RBLD weakest and RKS", {"drop_most": "weakest", "rks_weight": 0.1}),
+    ]
+
+
+def run(settings: Settings) -> dict:
+    """Trains, and returns the mean figures on val-fit and those of the source left out."""
+    trainer = Trainer(settings)
+    trainer.run()
+    sets = {"val_fit": [source.half("fit") for source in load(Path(settings.val))]}
+    if settings.leave_out:
+        sets["left_out"] = [s for s in load(Path(settings.data)) if s.name == settings.leave_out]
+    result = {}
+    for name, sources in sets.items():
+        for quality, jpeg in QUALITIES.items():
+            scored = evaluate.score(sources, trainer.score, settings.preprocess, jpeg)
+            result[f"{name}_{quality}"] = evaluate.report(scored)["mean"]
+    return result
+
+
+def table(results: list[dict]) -> str:
+    """Markdown: mean average precision over seeds, and their smallest and largest."""
+    rows = defaultdict(list)
+    for result in results:
+        rows[result["trial"]].append(result)
+    lines = ["| trial | seeds | AP as stored | AP at JPEG 90 | left out: AP | left out, JPEG 90 |",
+             "|---|---|---|---|---|---|"]  # fmt: skip
+    for name, runs in rows.items():
+        cells = [name, str(len(runs))]
+        for key in (f"{part}_{q}" for part in ("val_fit", "left_out") for q in QUALITIES):
+            values = [run[key]["average_precision"] for run in runs if key in run]
+            spread = f" ({min(values):.3f}-{max(values):.3f})" if len(values) > 1 else ""
+            cells.append(f"{np.mean(values):.3f}{spread}" if values else "")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="lfm.screen", description=__doc__.splitlines()[0])
+    parser.add_argument("--data", default=Settings.data)
+    parser.add_argument("--val", default=Settings.val)
+    parser.add_argument("--out", type=Path, default=Path("runs/screen"))
+    parser.add_argument("--crops", type=int, default=CROPS)
+    parser.add_argument("--table", action="store_true", help="only print what is done")
+    args = parser.parse_args(argv)
+    log = args.out / "results.jsonl"
+    args.out.mkdir(parents=True, exist_ok=True)
+    results = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    if not args.table:
+        done = {(result["trial"], result["seed"]) for result in results}
+        for trial in trials([source.name for source in load(Path(args.data))]):
+            for seed in trial.seeds:
+                if (trial.name, seed) in done:
+                    continue
+                out = args.out / f"{trial.name}-{seed}".replace(" ", "_").replace("/", "_")
+                print(f"{trial.name}, seed {seed}", flush=True)
+                settings = trial.settings(args.data, args.val, out, seed, args.crops)
+                results.append({"trial": trial.name, "seed": seed, **run(settings)})
+                with log.open("a") as file:
+                    print(json.dumps(results[-1]), file=file)
+    print(table(results))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
