@@ -6,6 +6,7 @@ MAKEFLAGS += --no-print-directory
 
 PYTHON ?= python3
 ORT := vendor/onnxruntime/libonnxruntime.so
+ORT_GPU := vendor/onnxruntime-gpu/libonnxruntime.so
 BIN := target/release/lfm-serve
 VENV := .venv
 VENV_TRAIN := .venv-train
@@ -89,16 +90,25 @@ dist: build ## An archive that needs nothing else: dist/lfm-serve-VERSION-x86_64
 .PHONY: vendor
 vendor: $(ORT) ## ONNX Runtime, from its wheel on PyPI, hash-checked
 
-$(ORT): deploy/onnxruntime.lock
-	@echo "fetching ONNX Runtime ($$(grep -o 'onnxruntime==[0-9.]*' $<)) into vendor/"
-	@rm -rf vendor/wheel
+.PHONY: vendor-gpu
+vendor-gpu: $(ORT_GPU) ## The build of ONNX Runtime for CUDA and TensorRT (255 MB), hash-checked; preferred once it is there
+
+# $(1) the library, $(2) its lock file, $(3) what comes out of the wheel's capi/ beside the library, if anything
+define onnxruntime
+$(1): $(2)
+	@echo "fetching ONNX Runtime ($$$$(grep -o '^onnxruntime[-a-z]*==[0-9.]*' $$<)) into $$(@D)/"
+	@rm -rf $$(@D).wheel
 	@$(PYTHON) -m pip install -q --disable-pip-version-check --root-user-action=ignore --no-deps --require-hashes --only-binary=:all: \
 		--platform manylinux_2_28_x86_64 --python-version 3.11 --implementation cp --abi cp311 --no-compile \
-		--target vendor/wheel -r $<
-	@mkdir -p $(@D)
-	@cp vendor/wheel/onnxruntime/capi/libonnxruntime.so.1.* $@
-	@cp vendor/wheel/onnxruntime/{LICENSE,ThirdPartyNotices.txt} $(@D)/
-	@rm -rf vendor/wheel
+		--target $$(@D).wheel -r $$<
+	@mkdir -p $$(@D)
+	@cp $$(@D).wheel/onnxruntime/{LICENSE,ThirdPartyNotices.txt} $$(@D)/
+	@$(if $(3),mv -f $(addprefix $$(@D).wheel/onnxruntime/capi/,$(3)) $$(@D)/)
+	@mv -f $$(@D).wheel/onnxruntime/capi/libonnxruntime.so.1.* $$@ && touch $$@
+	@rm -rf $$(@D).wheel
+endef
+$(eval $(call onnxruntime,$(ORT),deploy/onnxruntime.lock))
+$(eval $(call onnxruntime,$(ORT_GPU),deploy/onnxruntime-gpu.lock,libonnxruntime_providers_*.so))
 
 .PHONY: system
 system: # cmake and nasm build libjpeg-turbo with its SIMD
