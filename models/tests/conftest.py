@@ -63,3 +63,21 @@ def images() -> np.ndarray:
         made.append(np.clip(base + noise, 0, 255))
     made[0] = np.full((256, 256, 3), 77)
     return np.uint8(made)
+
+
+GOLDEN_TOP_K = ["astro_420_q95_jpg", "coffee_rgb_png", "orig_china_jpg"]
+
+
+def assert_golden_top_k(shared: Path, run, name: str) -> None:
+    """Values within 5e-4; a place may differ only where the values are as close as that."""
+    golden = shared / "reference/golden/topk"
+    pixels = np.fromfile(golden / f"{name}_rgb256.raw", np.uint8).reshape(1, 256, 256, 3)
+    values, indices = run.run(["topk_values", "topk_indices"], {"pixels": pixels})
+    want_values = np.load(golden / f"{name}_val.npy")
+    want_indices = np.load(golden / f"{name}_idx.npy")
+    assert np.abs(values[0] - want_values).max() <= 5e-4
+    differ = np.argwhere(indices[0] != want_indices)
+    assert len(differ) <= 8
+    for channel, _ in differ:
+        gaps = -np.diff(want_values[channel])
+        assert gaps.min() <= 5e-4

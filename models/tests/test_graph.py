@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from conftest import random_weights
+from conftest import GOLDEN_TOP_K, assert_golden_top_k, random_weights
 
 from lfm import graph
 from lfm import weights as weights_module
@@ -109,17 +109,6 @@ def test_golden_logits(shared, published):
         assert abs(logit - entry["resize"]["logit_fp64"]) <= 5e-4, entry["file"]
 
 
-@pytest.mark.parametrize("name", ["astro_420_q95_jpg", "coffee_rgb_png", "orig_china_jpg"])
+@pytest.mark.parametrize("name", GOLDEN_TOP_K)
 def test_golden_top_k(shared, published, name):
-    """Values within 5e-4; a place may differ only where the values are as close as that."""
-    golden = shared / "reference/golden/topk"
-    pixels = np.fromfile(golden / f"{name}_rgb256.raw", np.uint8).reshape(1, 256, 256, 3)
-    values, indices = published.run(["topk_values", "topk_indices"], {"pixels": pixels})
-    want_values = np.load(golden / f"{name}_val.npy")
-    want_indices = np.load(golden / f"{name}_idx.npy")
-    assert np.abs(values[0] - want_values).max() <= 5e-4
-    differ = np.argwhere(indices[0] != want_indices)
-    assert len(differ) <= 8
-    for channel, _ in differ:
-        gaps = -np.diff(want_values[channel])
-        assert gaps.min() <= 5e-4
+    assert_golden_top_k(shared, published, name)

@@ -57,7 +57,7 @@ impl Scorer {
         let (build, config) = (options.clone(), model.clone());
         let sessions = spawn_blocking(move || app::start_sessions(&build, &config)).await??;
         let manifest = Arc::clone(options.manifest());
-        let identity = Identity { manifest: &manifest, provider: "cpu", ort_version: runtime::VERSION };
+        let identity = Identity { manifest: &manifest, execution: options.execution(), ort_version: runtime::VERSION };
         let metrics = Arc::new(Metrics::new(&identity, [])?);
         // Enough that neither the decoders nor the sessions wait for the other.
         let side_by_side = 2 * (sessions.len() + app::cpus());

@@ -18,7 +18,8 @@ pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, anyhow::Error> 
     telemetry::start(&config.log)?;
     let stop = shutdown::stop_signal(config.drain_delay)?;
     let options = app::read_model(&config.model, config.max_batch_size)?;
-    let app = App::new(config.clone(), Arc::clone(options.manifest()))?;
+    options.execution().log();
+    let app = App::new(config.clone(), Arc::clone(options.manifest()), options.execution())?;
     let listener =
         TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
     let address = listener.local_addr()?;
@@ -39,6 +40,8 @@ pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, anyhow::Error> 
             let build = options.clone();
             let sessions = spawn_blocking(move || app::start_sessions(&build, &model)).await??;
             let (count, batch) = (sessions.len(), sessions.first().map_or(0, |session| session.costs().len()));
+            let placement = sessions.first().map(|session| session.placement().to_owned());
+            let execution = options.execution().clone();
             app.start(sessions, app::rebuild(options));
             tracing::info!(
                 %address,
@@ -46,7 +49,9 @@ pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, anyhow::Error> 
                 model = app.manifest.name,
                 digest = app.manifest.digest,
                 licence_class = app.manifest.licence_class,
-                provider = "cpu",
+                provider = execution.provider.name(),
+                precision = execution.precision.name(),
+                placement,
                 sessions = count,
                 max_batch_size = batch,
                 "ready"

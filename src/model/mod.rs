@@ -1,10 +1,12 @@
 //! The model: its manifest, its session in ONNX Runtime, the custom operator. Only this module knows `ort`.
 
+mod gpu;
 mod manifest;
 mod node;
 pub mod op;
 mod placement;
 mod probe;
+pub mod provider;
 pub mod runtime;
 mod session;
 
@@ -12,10 +14,11 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 pub use manifest::{GRAPH, Manifest, ManifestError, STANDARD_GRAPH};
 pub use node::{TopK, TopKNode};
-pub use placement::AssignedNode;
-pub use probe::{GraphProbe, gpu_providers};
+pub use placement::{AssignedNode, summary as placement_summary};
+pub use probe::GraphProbe;
+pub use provider::{Availability, Execution, Provider};
 pub(crate) use session::find_folder;
-pub use session::{LARGEST_TRIED, OnnxModel, SessionOptions};
+pub use session::{OnnxModel, SessionOptions};
 
 use crate::image::Pixels;
 

@@ -25,7 +25,10 @@ use crate::topk;
 
 /// The domain `lfm` with its operator. Not `Send`: each session gets its own, made on the thread that builds
 /// the session.
-fn operator_domain() -> ort::Result<OperatorDomain> {
+///
+/// # Errors
+/// Those of ONNX Runtime.
+pub fn operator_domain() -> ort::Result<OperatorDomain> {
     OperatorDomain::new("lfm")?.add(TopKPooling)
 }
 

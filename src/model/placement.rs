@@ -4,6 +4,7 @@
 #![allow(unsafe_code, reason = "calls into ONNX Runtime's C API")]
 
 use std::{
+    collections::BTreeMap,
     ffi::{CStr, c_char},
     ptr, slice,
 };
@@ -24,6 +25,19 @@ pub struct AssignedNode {
     pub name: String,
     /// The operator: `TYPE`, or `DOMAIN:TYPE` outside ONNX's own domain.
     pub operator: String,
+}
+
+/// The providers, each with its nodes by operator, on one line.
+pub fn summary(nodes: &[AssignedNode]) -> String {
+    let mut providers: BTreeMap<&str, BTreeMap<&str, usize>> = BTreeMap::new();
+    for AssignedNode { provider, operator, .. } in nodes {
+        *providers.entry(provider).or_default().entry(operator).or_default() += 1;
+    }
+    let shown = providers.iter().map(|(provider, operators)| {
+        let operators: Vec<_> = operators.iter().map(|(operator, count)| format!("{count} {operator}")).collect();
+        format!("{provider}: {}", operators.join(", "))
+    });
+    shown.collect::<Vec<_>>().join("; ")
 }
 
 /// All nodes of a session's graph.

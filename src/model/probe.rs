@@ -1,9 +1,7 @@
 //! One graph of a model folder in a session of its own, to be looked at and held against another.
 
-use ort::{ep, session::Session};
-
 use super::{
-    AssignedNode, Output, RunError,
+    AssignedNode, Execution, Output, RunError,
     placement::assigned_nodes,
     runtime,
     session::{Runner, SessionOptions},
@@ -19,12 +17,21 @@ pub struct GraphProbe {
 }
 
 impl GraphProbe {
-    /// Reads the graph `name` of the model folder and builds a session as `serve` does.
+    /// Reads the graph `name` of the model folder and builds a session on the CPU.
     ///
     /// # Errors
     /// One line for the operator.
     pub fn start(config: &ModelConfig, name: &'static str) -> Result<Self, anyhow::Error> {
-        let options = SessionOptions::read_graph(config, Auto::Fixed(1), name)?;
+        let options = SessionOptions::read_graph(config, Auto::Fixed(1), name, Execution::CPU)?;
+        Ok(Self { runner: Runner::new(&options)? })
+    }
+
+    /// Builds a session as `serve` does, on the graph that its provider runs.
+    ///
+    /// # Errors
+    /// One line for the operator.
+    pub fn served(config: &ModelConfig, execution: Execution) -> Result<Self, anyhow::Error> {
+        let options = SessionOptions::read_graph(config, Auto::Fixed(1), execution.provider.graph(), execution)?;
         Ok(Self { runner: Runner::new(&options)? })
     }
 
@@ -49,20 +56,4 @@ impl GraphProbe {
         let mut outputs = self.runner.run(std::slice::from_ref(pixels))?;
         outputs.pop().ok_or_else(|| RunError("the graph gave no output".into()))
     }
-}
-
-/// The GPU providers, by the names of `--provider`, each with the reason why it cannot be loaded, if so. The
-/// environment must have been created.
-///
-/// # Errors
-/// If the environment cannot be created.
-pub fn gpu_providers(config: &ModelConfig) -> Result<Vec<(&'static str, Option<String>)>, anyhow::Error> {
-    let environment = runtime::environment(config.ort_library.as_deref())?;
-    let mut providers = Vec::new();
-    for (name, provider) in [("cuda", ep::CUDA::default().build()), ("tensorrt", ep::TensorRT::default().build())] {
-        // Only registering tells: `is_available` means "compiled in".
-        let registered = Session::builder(environment)?.with_execution_providers([provider.error_on_failure()]);
-        providers.push((name, registered.err().map(|error| runtime::one_line(&error))));
-    }
-    Ok(providers)
 }

@@ -93,8 +93,10 @@ pub fn find_library(given: Option<&Path>) -> Result<PathBuf, RuntimeError> {
 
 fn default_places() -> Vec<PathBuf> {
     let beside = crate::beside_executable("../lib").map(|folder| folder.join(LIBRARY));
-    let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).join("vendor/onnxruntime").join(LIBRARY);
-    beside.into_iter().chain([checkout]).collect()
+    // Whoever has fetched the build with CUDA has a use for it; it runs on the CPU too.
+    let vendor = Path::new(env!("CARGO_MANIFEST_DIR")).join("vendor");
+    let checkout = ["onnxruntime-gpu", "onnxruntime"].map(|build| vendor.join(build).join(LIBRARY));
+    beside.into_iter().chain(checkout).collect()
 }
 
 /// An error's text on one line: the operator's log is read line by line.

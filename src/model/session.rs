@@ -2,7 +2,10 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, mpsc},
+    sync::{
+        Arc,
+        mpsc::{self, RecvTimeoutError},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -10,20 +13,24 @@ use std::{
 use base64::{Engine, prelude::BASE64_STANDARD};
 use ort::{
     ep,
-    session::{Session, builder::GraphOptimizationLevel},
-    value::TensorRef,
+    memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType},
+    session::{Session, SessionInputValue, builder::GraphOptimizationLevel},
+    value::{Tensor, TensorRef},
 };
 use tokio::sync::oneshot;
 
-use super::{Linear, Manifest, Model, Output, RunError, manifest, op, runtime};
+use super::{
+    Execution, Linear, Manifest, Model, Output, Provider, RunError, gpu, manifest, op,
+    placement::{self, assigned_nodes},
+    runtime,
+};
 use crate::{
     config::{Auto, ModelConfig},
     image::{Pixels, SIDE},
 };
 
-/// The largest batch that is tried where none is given: on a CPU a run's time is all but proportional to its
-/// images from one on.
-pub const LARGEST_TRIED: usize = 4;
+/// How long a session may take to start before the log says that it still does.
+const STILL_STARTING: Duration = Duration::from_secs(10);
 
 /// Maps that the network pools, each giving `k` values.
 const MAPS: usize = 64;
@@ -37,30 +44,57 @@ pub struct SessionOptions {
     manifest: Arc<Manifest>,
     config: ModelConfig,
     max_batch_size: Auto<usize>,
+    execution: Arc<Execution>,
+    /// Where TensorRT keeps its engines.
+    engine_cache: Option<PathBuf>,
 }
 
 impl SessionOptions {
-    /// Reads the model folder.
+    /// Reads the model folder and chooses the execution provider.
     ///
     /// # Errors
-    /// One line for the operator: the folder, the manifest or a graph is missing or wrong.
+    /// One line for the operator: the folder, the manifest or a graph is missing or wrong, there is no ONNX Runtime,
+    /// or the provider that was asked for cannot run.
     pub fn read(config: &ModelConfig, max_batch_size: Auto<usize>) -> Result<Self, anyhow::Error> {
-        Self::read_graph(config, max_batch_size, manifest::GRAPH)
+        let folder = find_folder(config.model.as_deref())?;
+        // Before the provider, which takes longer to find out.
+        Manifest::read(&folder)?;
+        let execution = Execution::choose(config)?;
+        Self::read_graph(config, max_batch_size, execution.provider.graph(), execution)
     }
 
     /// Reads the model folder for one of its graphs.
     ///
     /// # Errors
-    /// As [`SessionOptions::read`].
+    /// One line for the operator: the folder, the manifest or a graph is missing or wrong.
     pub(super) fn read_graph(
         config: &ModelConfig,
         max_batch_size: Auto<usize>,
         graph_name: &'static str,
+        execution: Execution,
     ) -> Result<Self, anyhow::Error> {
         let folder = find_folder(config.model.as_deref())?;
         let manifest = Arc::new(Manifest::read(&folder)?);
         let graph = manifest.read_file(&folder, graph_name)?.into();
-        Ok(Self { graph_name, graph, manifest, config: config.clone(), max_batch_size })
+        let largest = max_batch_size.or_else(|| execution.provider.largest_tried());
+        let engine_cache = match &config.engine_cache_dir {
+            Some(dir) if execution.provider == Provider::TensorRt => {
+                Some(gpu::engine_cache(dir, &manifest, execution.precision, largest)?)
+            }
+            _ => None,
+        };
+        let (config, execution) = (config.clone(), Arc::new(execution));
+        Ok(Self { graph_name, graph, manifest, config, max_batch_size, execution, engine_cache })
+    }
+
+    /// What the sessions run on.
+    pub fn execution(&self) -> &Execution {
+        &self.execution
+    }
+
+    /// The largest batch that a session is to take, or to try.
+    fn largest(&self) -> usize {
+        self.max_batch_size.or_else(|| self.execution.provider.largest_tried())
     }
 
     /// The model's manifest.
@@ -91,6 +125,7 @@ type Call = (Vec<Pixels>, oneshot::Sender<Result<Vec<Output>, RunError>>);
 pub struct OnnxModel {
     calls: mpsc::Sender<Call>,
     costs: Vec<Duration>,
+    placement: String,
 }
 
 impl OnnxModel {
@@ -109,7 +144,7 @@ impl OnnxModel {
             let warm = Runner::warm(&options);
             match warm {
                 Ok((mut runner, costs)) => {
-                    let _ = ready.send(Ok(costs));
+                    let _ = ready.send(Ok((costs, runner.placement.clone())));
                     for (batch, reply) in inbox {
                         // A caller that no longer waits is no reason to stop.
                         let _ = reply.send(runner.run(&batch));
@@ -118,9 +153,23 @@ impl OnnxModel {
                 Err(error) => drop(ready.send(Err(error))),
             }
         })?;
-        let ended = |_| Err(anyhow::anyhow!("the session's thread ended while starting"));
-        let costs = started.recv().unwrap_or_else(ended)?;
-        Ok(Self { calls, costs })
+        let began = Instant::now();
+        let (costs, placement) = loop {
+            match started.recv_timeout(STILL_STARTING) {
+                Ok(warm) => break warm?,
+                // TensorRT builds an engine for minutes.
+                Err(RecvTimeoutError::Timeout) => {
+                    tracing::info!(seconds = began.elapsed().as_secs(), "a session is still being built");
+                }
+                Err(RecvTimeoutError::Disconnected) => anyhow::bail!("the session's thread ended while starting"),
+            }
+        };
+        Ok(Self { calls, costs, placement })
+    }
+
+    /// Which execution provider runs which nodes, for the log.
+    pub fn placement(&self) -> &str {
+        &self.placement
     }
 }
 
@@ -143,6 +192,9 @@ pub(super) struct Runner {
     linear: Arc<Linear>,
     k: usize,
     input: Vec<u8>,
+    /// Memory that a GPU reads without the CPU's help, where there is one.
+    pinned: Option<Allocator>,
+    placement: String,
 }
 
 impl Runner {
@@ -158,14 +210,32 @@ impl Runner {
         let k = options.manifest.k;
         let linear = read_linear(&session, k)
             .map_err(|reason| anyhow::anyhow!("the model's {} cannot be explained: {reason}", manifest::GRAPH))?;
-        Ok(Self { session, linear: Arc::new(linear), k, input: Vec::new() })
+        let provider = options.execution.provider;
+        let nodes = assigned_nodes(&session).map_err(|error| anyhow::anyhow!(runtime::one_line(&error)))?;
+        // A node on the CPU is refused by the session itself.
+        anyhow::ensure!(
+            nodes.iter().any(|node| node.provider == provider.ort_name()),
+            "{} takes no node of the model's {}",
+            provider.name(),
+            options.graph_name
+        );
+        let pinned = (provider != Provider::Cpu).then(|| pinned(&session)).transpose();
+        let pinned = pinned.map_err(|error| anyhow::anyhow!("no pinned memory: {}", runtime::one_line(&error)))?;
+        let placement = placement::summary(&nodes);
+        Ok(Self { session, linear: Arc::new(linear), k, input: Vec::new(), pinned, placement })
     }
 
     /// A session that has run what it will run, with its cost curve.
     fn warm(options: &SessionOptions) -> Result<(Self, Vec<Duration>), anyhow::Error> {
+        let on_cpu = options.execution.provider == Provider::Cpu;
+        if options.execution.provider == Provider::TensorRt {
+            let cache =
+                options.engine_cache.as_deref().map_or("none, give --engine-cache-dir".into(), Path::to_string_lossy);
+            tracing::info!(%cache, "TensorRT builds its engine where the cache has none, which takes minutes");
+        }
         let mut runner = Self::new(options)?;
-        let costs = runner.warm_up(options.max_batch_size)?;
-        if options.max_batch_size == Auto::Auto && costs.len() < LARGEST_TRIED {
+        let costs = runner.warm_up(options)?;
+        if on_cpu && options.max_batch_size == Auto::Auto && costs.len() < options.largest() {
             // A session never gives back what its largest run took, some 50 MB an image.
             runner = Self::new(options)?;
             runner.measure(costs.len())?;
@@ -176,20 +246,22 @@ impl Runner {
     /// Measures the cost curve, so that the first request finds a warm session and a graph that does not fit
     /// fails at start-up. Its length is the largest batch: as given, or the smallest within 5 % of the most
     /// images a second.
-    fn warm_up(&mut self, max_batch_size: Auto<usize>) -> Result<Vec<Duration>, anyhow::Error> {
-        let largest = max_batch_size.or_else(|| LARGEST_TRIED);
+    fn warm_up(&mut self, options: &SessionOptions) -> Result<Vec<Duration>, anyhow::Error> {
+        let largest = options.largest();
         // Powers of two, and the largest itself; between them the curve is taken as straight.
         let powers = std::iter::successors(Some(1), |size| Some(size * 2)).take_while(|&size| size < largest);
         let mut measured = vec![(0, Duration::ZERO)];
         let mut sizes: Vec<usize> = powers.chain([largest]).collect();
         // The largest first: the arena that it needs holds the others too, while growing step by step keeps the steps.
         while let Some(size) = sizes.pop() {
-            measured.insert(1, (size, self.measure(size)?));
+            let took = self.measure(size)?;
+            measured.insert(1, (size, took));
+            tracing::debug!(images = size, took_ms = took.as_secs_f64() * 1e3, "warmed up for a batch size");
         }
         let per_image = |&(size, cost): &(usize, Duration)| cost.as_secs_f64() / size.max(1) as f64;
         let best = measured.iter().skip(1).map(per_image).fold(f64::INFINITY, f64::min);
         let good_enough = measured.iter().skip(1).find(|point| per_image(point) <= 1.05 * best);
-        let chosen = max_batch_size.or_else(|| good_enough.map_or(1, |&(size, _)| size));
+        let chosen = options.max_batch_size.or_else(|| good_enough.map_or(1, |&(size, _)| size));
         Ok((1..=chosen).map(|size| interpolate(&measured, size)).collect())
     }
 
@@ -207,14 +279,22 @@ impl Runner {
     }
 
     pub(super) fn run(&mut self, batch: &[Pixels]) -> Result<Vec<Output>, RunError> {
-        let side = SIDE as usize;
-        self.input.clear();
-        for pixels in batch {
-            self.input.extend_from_slice(pixels.as_bytes());
-        }
         let failed = |error: ort::Error| RunError(runtime::one_line(&error));
-        let input =
-            TensorRef::from_array_view(([batch.len(), side, side, 3], self.input.as_slice())).map_err(failed)?;
+        let shape = [batch.len(), SIDE as usize, SIDE as usize, 3];
+        let input: SessionInputValue<'_> = match &self.pinned {
+            Some(memory) => {
+                let mut tensor = Tensor::<u8>::new(memory, shape).map_err(failed)?;
+                for (place, pixels) in tensor.extract_tensor_mut().1.chunks_exact_mut(Pixels::LEN).zip(batch) {
+                    place.copy_from_slice(pixels.as_bytes());
+                }
+                tensor.into()
+            }
+            None => {
+                self.input.clear();
+                batch.iter().for_each(|pixels| self.input.extend_from_slice(pixels.as_bytes()));
+                TensorRef::from_array_view((shape, self.input.as_slice())).map_err(failed)?.into()
+            }
+        };
         let outputs = self.session.run(ort::inputs!["pixels" => input]).map_err(failed)?;
         let get = |name: &str| outputs.get(name).ok_or_else(|| RunError(format!("the graph has no output {name}")));
         let (_, logits) = get("logit")?.try_extract_tensor::<f32>().map_err(failed)?;
@@ -253,9 +333,26 @@ fn build(environment: &ort::environment::Environment, options: &SessionOptions) 
         // Threads that spin between runs burn the cores that decoding needs.
         .with_intra_op_spinning(false)?
         // What `placement` reads.
-        .with_config_entry("session.record_ep_graph_assignment_info", "1")?
-        .with_execution_providers([ep::CPU::default().with_arena_allocator(true).build().error_on_failure()])?;
+        .with_config_entry("session.record_ep_graph_assignment_info", "1")?;
+    let config = &options.config;
+    let builder = match options.execution.provider {
+        Provider::Cpu => builder
+            .with_execution_providers([ep::CPU::default().with_arena_allocator(true).build().error_on_failure()])?,
+        // Whoever asks for a GPU gets it for every node, or an error.
+        Provider::Cuda => builder.with_disable_cpu_fallback()?.with_execution_providers([gpu::cuda(config)])?,
+        Provider::TensorRt => {
+            let precision = options.execution.precision;
+            let tensorrt = gpu::tensorrt(config, precision, options.largest(), options.engine_cache.as_deref());
+            builder.with_disable_cpu_fallback()?.with_execution_providers([tensorrt, gpu::cuda(config)])?
+        }
+    };
     op::commit(builder, &options.graph)
+}
+
+/// Memory of the host that stays where it is, so that the GPU fetches from it by itself.
+fn pinned(session: &Session) -> ort::Result<Allocator> {
+    let memory = MemoryInfo::new(AllocationDevice::CUDA_PINNED, 0, AllocatorType::Device, MemoryType::CPUInput)?;
+    Allocator::new(session, memory)
 }
 
 /// The last layer, from the graph's metadata (base64 of little-endian float32; `models/README.md`).

@@ -10,7 +10,12 @@ use std::{
 };
 
 use clap::Parser;
-use lfm_serve::{app::App, config::ServeConfig, http, model::Manifest};
+use lfm_serve::{
+    app::App,
+    config::ServeConfig,
+    http,
+    model::{Execution, Manifest},
+};
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
@@ -102,7 +107,7 @@ impl TestApp {
     /// An app that serves its probes and is not ready.
     pub async fn starting(flags: &[&str]) -> Self {
         let manifest = Arc::new(Manifest::read(&root().join("models")).expect("the bundled manifest"));
-        let app = App::new(config(flags), manifest).expect("an app");
+        let app = App::new(config(flags), manifest, &Execution::CPU).expect("an app");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         // A connection a request: none is met that the server is just closing.

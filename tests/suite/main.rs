@@ -16,5 +16,6 @@ mod keys;
 mod op;
 mod pipeline;
 mod probes;
+mod providers;
 mod readme;
 mod score;

@@ -12,7 +12,7 @@ use lfm_serve::{
     http::routes,
     image::{Limits, Preprocessing},
     metrics::{Identity, Metrics},
-    model::{Manifest, RunError},
+    model::{Execution, Manifest, RunError},
     pipeline::{Job, Pipeline, PipelineConfig, Scored, Timings, Upload},
 };
 use proptest::prelude::*;
@@ -37,7 +37,7 @@ fn config() -> PipelineConfig {
 
 fn pipeline(config: PipelineConfig, models: Vec<Fake>) -> Arc<Pipeline> {
     let manifest = Manifest::read(&root().join("models")).expect("the bundled manifest");
-    let identity = Identity { manifest: &manifest, provider: "fake", ort_version: "none" };
+    let identity = Identity { manifest: &manifest, execution: &Execution::CPU, ort_version: "none" };
     let metrics = Arc::new(Metrics::new(&identity, routes::series()).expect("metrics"));
     let rebuild = models[0].rebuild();
     Arc::new(Pipeline::start(config, models, rebuild, metrics))

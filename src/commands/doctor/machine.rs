@@ -5,7 +5,7 @@ use std::fs;
 use bytesize::ByteSize;
 
 use super::{limits::Limits, report::Finding};
-use crate::{app, config::ServeConfig, model::LARGEST_TRIED, topk};
+use crate::{app, config::ServeConfig, model::Provider, topk};
 
 const MIB: u64 = 1 << 20;
 
@@ -96,7 +96,7 @@ struct Need {
 
 impl Need {
     fn of(config: &ServeConfig) -> Self {
-        let batch = config.max_batch_size.or_else(|| LARGEST_TRIED) as u64;
+        let batch = config.max_batch_size.or_else(|| Provider::Cpu.largest_tried()) as u64;
         let session = SESSION_BYTES.max(SESSION_BYTES_PER_IMAGE.saturating_mul(batch));
         let start = PROCESS_BYTES.saturating_add(session.saturating_mul(sessions(config) as u64));
         let decoding = config.limits.max_pixels.0.saturating_mul(DECODE_BYTES_PER_PIXEL);

@@ -18,7 +18,7 @@ use self::{
 };
 use crate::{
     config::{ModelConfig, ServeConfig},
-    model::{gpu_providers, runtime},
+    model::{Execution, provider, runtime},
 };
 
 /// Settings of `doctor`.
@@ -52,11 +52,20 @@ fn examine(config: &ServeConfig) -> Report {
     report.add("op", op::check());
     let manifest = ("manifest", report.add("manifest", model::manifest(model)));
     let library = ("library", report.add("library", after(&[memory], || library(model))));
-    report.add("providers", after(&[library], || providers(model)));
+    let mut execution = None;
+    let chosen = after(&[library], || providers(model, &mut execution));
+    report.add("providers", chosen);
     let mut graphs = None;
     let compared = after(&[library, manifest], || graphs.insert(Graphs::start(model)?).compare());
     report.add("graphs", compared);
-    report.add("placement", graphs.map_or_else(|| Finding::skip("graphs"), |graphs| graphs.placement().into()));
+    report.add(
+        "placement",
+        match (graphs, execution) {
+            (Some(graphs), Some(execution)) => graphs.placement(model, execution).into(),
+            (None, _) => Finding::skip("graphs"),
+            (_, None) => Finding::skip("providers"),
+        },
+    );
     report
 }
 
@@ -76,14 +85,21 @@ fn library(config: &ModelConfig) -> Result<Finding, anyhow::Error> {
     Ok(Finding::ok(format!("ONNX Runtime {}, {}", runtime::VERSION, path.display())))
 }
 
-/// The execution providers: which can be used, and why not the others.
-fn providers(config: &ModelConfig) -> Result<Finding, anyhow::Error> {
-    let mut providers = vec!["cpu: usable".to_owned()];
-    for (name, refusal) in gpu_providers(config)? {
-        providers.push(match refusal {
-            Some(reason) => format!("{name}: not usable, {reason}"),
-            None => format!("{name}: loads, but this version runs models on the CPU only"),
-        });
-    }
-    Ok(Finding::ok(providers.join("; ")))
+/// The execution providers: which can be used, why not the others, and which one `serve` would take.
+fn providers(config: &ModelConfig, execution: &mut Option<Execution>) -> Result<Finding, anyhow::Error> {
+    let tried = provider::availability(config)?;
+    let mut shown: Vec<_> = tried
+        .iter()
+        .map(|one| match &one.refusal {
+            None => format!("{}: usable", one.provider.name()),
+            Some(reason) => format!("{}: not usable, {reason}", one.provider.name()),
+        })
+        .collect();
+    let chosen = match Execution::choose_from(config, &tried) {
+        Ok(chosen) => chosen,
+        Err(error) => return Ok(Finding::fail(format!("{error}; {}", shown.join("; ")))),
+    };
+    shown.push(format!("serve runs on {}, {}", chosen.provider.name(), chosen.precision.name()));
+    *execution = Some(chosen);
+    Ok(Finding::ok(shown.join("; ")))
 }

@@ -1,12 +1,10 @@
 //! The model folder: its files, its graphs, and whether the graphs say the same.
 
-use std::collections::BTreeMap;
-
 use super::{golden, report::Finding};
 use crate::{
     config::ModelConfig,
     image::Pixels,
-    model::{AssignedNode, GRAPH, GraphProbe, Manifest, Output, STANDARD_GRAPH, find_folder},
+    model::{Execution, GRAPH, GraphProbe, Manifest, Output, Provider, STANDARD_GRAPH, find_folder, placement_summary},
 };
 
 /// The most by which the two graphs of one set of weights may differ, in logits and in Top-K values.
@@ -56,18 +54,13 @@ impl Graphs {
         Ok(Self { ours: start(GRAPH)?, standard: has_standard.then(|| start(STANDARD_GRAPH)).transpose()? })
     }
 
-    /// Which execution provider got which node of the served graph.
-    pub(super) fn placement(&self) -> Result<Finding, anyhow::Error> {
-        let nodes = self.ours.nodes()?;
-        let mut providers: BTreeMap<&str, BTreeMap<&str, usize>> = BTreeMap::new();
-        for AssignedNode { provider, operator, .. } in &nodes {
-            *providers.entry(provider).or_default().entry(operator).or_default() += 1;
-        }
-        let shown = providers.iter().map(|(provider, operators)| {
-            let operators: Vec<_> = operators.iter().map(|(operator, count)| format!("{count} {operator}")).collect();
-            format!("{provider}: {}", operators.join(", "))
-        });
-        let mut finding = Finding::ok(shown.collect::<Vec<_>>().join("; "));
+    /// Which execution provider got which node, where `serve` would run.
+    pub(super) fn placement(&self, config: &ModelConfig, execution: Execution) -> Result<Finding, anyhow::Error> {
+        let nodes = match execution.provider {
+            Provider::Cpu => self.ours.nodes()?,
+            _ => GraphProbe::served(config, execution)?.nodes()?,
+        };
+        let mut finding = Finding::ok(placement_summary(&nodes));
         finding.nodes = nodes;
         Ok(finding)
     }

@@ -1,0 +1,103 @@
+"""The operator as a library for any ONNX Runtime, loaded into Python's."""
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+from conftest import GOLDEN_TOP_K, assert_golden_top_k
+from onnx import TensorProto, helper
+
+from lfm import graph
+from lfm import weights as weights_module
+from lfm.checkpoint import read_checkpoint
+
+LIBRARY = Path(__file__).resolve().parents[2] / "target/release/liblfm_ops.so"
+K = 16
+
+
+def session(model: bytes) -> onnxruntime.InferenceSession:
+    if not LIBRARY.is_file():
+        pytest.skip(f"{LIBRARY} is absent: make ops builds it")
+    options = onnxruntime.SessionOptions()
+    options.register_custom_ops_library(str(LIBRARY))
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def pooling(k: int = K) -> onnxruntime.InferenceSession:
+    node = helper.make_node("TopKPooling", ["x"], ["values", "indices"], domain="lfm", k=k)
+    tensor = helper.make_tensor_value_info
+    body = helper.make_graph(
+        [node],
+        "pooling",
+        [tensor("x", TensorProto.FLOAT, ["n", "c", "h", "w"])],
+        [
+            tensor("values", TensorProto.FLOAT, ["n", "c", k]),
+            tensor("indices", TensorProto.INT64, ["n", "c", k]),
+        ],
+    )
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("lfm", 1)]
+    return session(helper.make_model(body, opset_imports=opsets, ir_version=8).SerializeToString())
+
+
+def by_stable_sort(rows: np.ndarray, k: int) -> np.ndarray:
+    """Indices, descending; NaN first, ties and both zeros by place."""
+    return np.lexsort((-rows, ~np.isnan(rows)), axis=-1)[..., :k]
+
+
+def maps(kind: str) -> np.ndarray:
+    rng = np.random.default_rng(3)
+    shape = (2, 64, 30, 30)
+    match kind:
+        case "random":
+            return rng.normal(size=shape).astype(np.float32)
+        case "ties":
+            return rng.integers(0, 5, shape).astype(np.float32)
+        case "zeros of both signs":
+            return rng.choice(np.float32([0.0, -0.0, -1.0]), shape)
+        case "any bits":
+            return rng.integers(0, 1 << 32, shape, np.uint32).view(np.float32)
+    raise ValueError(kind)
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")
+@pytest.mark.parametrize("kind", ["random", "ties", "zeros of both signs", "any bits"])
+def test_it_is_a_stable_sort_to_the_last_bit(kind):
+    x = maps(kind)
+    values, indices = pooling().run(None, {"x": x})
+    rows = x.reshape(2, 64, 900)
+    expected = by_stable_sort(rows, K)
+    assert np.array_equal(indices, expected)
+    taken = np.take_along_axis(rows, expected, -1)
+    assert np.array_equal(values.view(np.int32), taken.view(np.int32))
+
+
+def test_sessions_come_and_go():
+    x = maps("random")
+    first, second = pooling(), pooling(3)
+    del first
+    assert second.run(None, {"x": x})[0].shape == (2, 64, 3)
+    assert pooling().run(None, {"x": x[:0]})[1].shape == (0, 64, K)
+
+
+def test_errors_are_pythons():
+    with pytest.raises(Exception, match="k is 0, must be at least 1"):
+        pooling(0)
+    with pytest.raises(Exception, match="k is 16, must be from 1 to the 15 values of a row"):
+        pooling().run(None, {"x": np.zeros((1, 64, 3, 5), np.float32)})
+
+
+def test_both_graphs_give_the_same(weights, images):
+    """What TensorRT runs is what the operator was checked on."""
+    ours, standard = (session(graph.build(weights, standard=s)) for s in (False, True))
+    for batch in (images[:1], images[:7], images[7:]):
+        one, other = (run.run(None, {"pixels": batch}) for run in (ours, standard))
+        assert np.abs(one[0] - other[0]).max() <= 1e-5
+        assert np.array_equal(one[1], other[1]) and np.array_equal(one[2], other[2])
+
+
+@pytest.mark.parametrize("name", GOLDEN_TOP_K)
+def test_golden_top_k(shared, name):
+    state, _ = read_checkpoint(shared / "reference/weights/lfm_bmvc2025.pth")
+    run = session(graph.build(weights_module.canonical(state), standard=False))
+    assert_golden_top_k(shared, run, name)

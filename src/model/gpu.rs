@@ -1,0 +1,135 @@
+//! How a session asks ONNX Runtime for a GPU: the options of its CUDA and TensorRT providers.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use libloading::Library;
+use ort::ep::{self, ArenaExtendStrategy, ExecutionProviderDispatch, cuda::ConvAlgorithmSearch};
+
+use super::{Manifest, runtime};
+use crate::{
+    config::{ModelConfig, Precision},
+    cuda::{Device, Driver},
+    image::SIDE,
+};
+
+/// CUDA, as our graph wants it.
+pub(super) fn cuda(config: &ModelConfig) -> ExecutionProviderDispatch {
+    let cuda = ep::CUDA::default()
+        .with_device_id(0)
+        // The heuristic, which has no clock in it: a search that times the algorithms takes another one today than
+        // yesterday, and with it another logit in the last bit; and it halts at every batch size met first.
+        .with_conv_algorithm_search(ConvAlgorithmSearch::Heuristic)
+        // Its 10 bits of mantissa are fewer than the residues below one grey level need.
+        .with_tf32(false)
+        // The network's sizes are few and known: an arena that doubles only holds memory back.
+        .with_arena_extend_strategy(ArenaExtendStrategy::SameAsRequested);
+    let limited = match config.gpu_memory_limit {
+        Some(limit) => cuda.with_memory_limit(bytes(limit)),
+        None => cuda,
+    };
+    limited.build().error_on_failure()
+}
+
+/// TensorRT for batches of 1 to `largest`. Its engines come from `cache`, where they have been built before.
+pub(super) fn tensorrt(
+    config: &ModelConfig,
+    precision: Precision,
+    largest: usize,
+    cache: Option<&Path>,
+) -> ExecutionProviderDispatch {
+    let shape = |images: usize| format!("pixels:{images}x{SIDE}x{SIDE}x3");
+    let mut tensorrt = ep::TensorRT::default()
+        .with_device_id(0)
+        .with_fp16(precision == Precision::Fp16)
+        // One engine for all batch sizes, built once: without a profile every larger batch met builds it anew.
+        .with_profile_min_shapes(shape(1))
+        .with_profile_opt_shapes(shape(largest))
+        .with_profile_max_shapes(shape(largest));
+    if let Some(limit) = config.gpu_memory_limit {
+        tensorrt = tensorrt.with_max_workspace_size(bytes(limit));
+    }
+    if let Some(cache) = cache {
+        tensorrt = tensorrt
+            .with_engine_cache(true)
+            .with_engine_cache_path(cache.display())
+            .with_timing_cache(true)
+            .with_timing_cache_path(cache.display());
+    }
+    tensorrt.build().error_on_failure()
+}
+
+fn bytes(size: bytesize::ByteSize) -> usize {
+    usize::try_from(size.as_u64()).unwrap_or(usize::MAX)
+}
+
+/// The folder below `--engine-cache-dir` for one model on one GPU with one set of versions, made where it is
+/// missing: an engine is of no use anywhere else.
+///
+/// # Errors
+/// One line for the operator: no GPU, or the folder cannot be made.
+pub(super) fn engine_cache(
+    dir: &Path,
+    manifest: &Manifest,
+    precision: Precision,
+    largest: usize,
+) -> Result<PathBuf, anyhow::Error> {
+    let device = Driver::get().and_then(Driver::first_device)?;
+    let folder = dir.join(engine_key(&device, &manifest.digest, tensorrt_version(), precision, largest));
+    fs::create_dir_all(&folder)
+        .map_err(|error| anyhow::anyhow!("cannot make {} in --engine-cache-dir: {error}", folder.display()))?;
+    Ok(folder)
+}
+
+fn engine_key(device: &Device, digest: &str, tensorrt: i32, precision: Precision, largest: usize) -> String {
+    let model: String = digest.trim_start_matches("sha256:").chars().take(16).collect();
+    let gpu: String = device.name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    let (major, minor) = device.capability;
+    let (driver, precision) = (device.driver_version, precision.name());
+    let runtime = runtime::VERSION;
+    format!("{model}_{gpu}_sm{major}{minor}_driver{driver}_trt{tensorrt}_ort{runtime}_{precision}_batch{largest}")
+}
+
+/// TensorRT's version as its library gives it, e.g. 101303 for 10.13.3; 0 where there is none.
+#[allow(unsafe_code, reason = "a foreign library is asked for its version")]
+fn tensorrt_version() -> i32 {
+    // SAFETY: the provider that is about to be registered loads the same library.
+    let Ok(library) = (unsafe { Library::new("libnvinfer.so.10") }) else { return 0 };
+    // SAFETY: the signature is that of NvInferRuntimeBase.h; the function only returns a constant.
+    let version =
+        unsafe { library.get::<unsafe extern "C" fn() -> i32>(b"getInferLibVersion").map(|version| version()) };
+    version.unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_engine_is_found_again_by_the_same_model_gpu_and_versions_alone() {
+        let device = Device { name: "NVIDIA RTX A6000".into(), capability: (8, 6), driver_version: 13000 };
+        let key = |device: &Device, digest, tensorrt, precision, largest| {
+            engine_key(device, digest, tensorrt, precision, largest)
+        };
+        let one = key(&device, "sha256:0123456789abcdef0123", 101_303, Precision::Fp16, 32);
+        assert_eq!(
+            one,
+            format!(
+                "0123456789abcdef_NVIDIA-RTX-A6000_sm86_driver13000_trt101303_ort{}_fp16_batch32",
+                runtime::VERSION
+            )
+        );
+        let newer = Device { driver_version: 13010, ..device.clone() };
+        for other in [
+            key(&newer, "sha256:0123456789abcdef0123", 101_303, Precision::Fp16, 32),
+            key(&device, "sha256:1123456789abcdef0123", 101_303, Precision::Fp16, 32),
+            key(&device, "sha256:0123456789abcdef0123", 101_401, Precision::Fp16, 32),
+            key(&device, "sha256:0123456789abcdef0123", 101_303, Precision::Fp32, 32),
+            key(&device, "sha256:0123456789abcdef0123", 101_303, Precision::Fp16, 16),
+        ] {
+            assert_ne!(other, one);
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! `--provider` where there is no GPU: with the build of ONNX Runtime for the CPU always, with the one for CUDA and
+//! TensorRT where `make vendor-gpu` has fetched it.
+
+use std::io::{Read, Write};
+
+use serde_json::Value;
+
+use crate::{
+    cli::assert_one_line,
+    harness::{Server, picture, root, run},
+};
+
+const CPU_BUILD: &str = "vendor/onnxruntime/libonnxruntime.so";
+const GPU_BUILD: &str = "vendor/onnxruntime-gpu/libonnxruntime.so";
+
+/// What each build says of a provider that cannot run here: the reason, and what to install.
+type Reasons = &'static [&'static str];
+
+const NOT_BUILT_IN: Reasons = &["this ONNX Runtime is built without it", "make vendor-gpu"];
+const NO_CUDA: Reasons =
+    &["cannot load libcuda.so.1 (NVIDIA's driver", "libcublasLt.so.13", "apt-get install cuda-libraries-13-0"];
+const NO_TENSORRT: Reasons = &["cannot load libcuda.so.1", "libnvinfer.so.10", "apt-get install libnvinfer10"];
+
+/// The builds that are here, with what they say of cuda and of tensorrt.
+fn builds(test: &str) -> Vec<(&'static str, Reasons, Reasons)> {
+    let mut builds = vec![(CPU_BUILD, NOT_BUILT_IN, NOT_BUILT_IN)];
+    let skip = |why: &str| {
+        // Not `eprintln!`: of a test that passes its output is swallowed.
+        let _ = writeln!(std::io::stderr(), "SKIPPED {test} with the GPU build of ONNX Runtime: {why}");
+    };
+    if std::path::Path::new("/proc/driver/nvidia").exists() {
+        skip("this machine has a GPU");
+    } else if root().join(GPU_BUILD).is_file() {
+        builds.push((GPU_BUILD, NO_CUDA, NO_TENSORRT));
+    } else {
+        skip("run make vendor-gpu to fetch it");
+    }
+    builds
+}
+
+#[test]
+fn a_provider_that_is_named_and_cannot_run_is_one_line() {
+    for (library, cuda, tensorrt) in builds("a named provider") {
+        for (provider, reasons) in [("cuda", cuda), ("tensorrt", tensorrt)] {
+            let flags = ["--listen", "127.0.0.1:0", "--provider", provider, "--ort-library", library];
+            let ended = run(&[&["serve", "--log-level", "error"], &flags[..]].concat());
+            assert_one_line(&ended, &[&format!("--provider {provider} cannot run")]);
+            assert_one_line(&ended, reasons);
+            let picture = "tests/golden/images/x_coffee_64.png";
+            assert_one_line(&run(&["score", "--provider", provider, "--ort-library", library, picture]), reasons);
+        }
+    }
+}
+
+#[test]
+fn half_precision_is_refused_where_tensorrt_cannot_run() {
+    let picture = "tests/golden/images/x_coffee_64.png";
+    let ended = run(&["score", "--precision", "fp16", "--ort-library", CPU_BUILD, picture]);
+    assert_one_line(&ended, &["no provider can run", "cpu: --precision fp16 runs on tensorrt only"]);
+}
+
+#[test]
+fn auto_serves_on_the_cpu_and_says_why() {
+    for (library, cuda, tensorrt) in builds("auto") {
+        let mut server = Server::start(&[
+            "--sessions",
+            "1",
+            "--max-batch-size",
+            "1",
+            "--log-level",
+            "info",
+            "--log-format",
+            "json",
+            "--ort-library",
+            library,
+        ]);
+        let mut log = server.log();
+        let client = reqwest::blocking::Client::new();
+        let scored = client.post(format!("{}/v1/score", server.url)).body(picture()).send().expect("an answer");
+        assert_eq!(scored.status(), 200);
+        let metrics = client.get(format!("{}/metrics", server.url)).send().and_then(|answer| answer.text());
+        let metrics = metrics.expect("metrics");
+        assert!(metrics.contains(r#"lfm_model_info{digest="#) && metrics.contains(r#"execution_provider="cpu""#));
+        assert!(server.terminate().0.success());
+
+        let mut text = String::new();
+        log.read_to_string(&mut text).expect("a log");
+        let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        let fields = |message: &str, provider: &str| {
+            let found = lines.iter().find(|line| {
+                line["message"].as_str().is_some_and(|it| it.contains(message)) && line["provider"] == provider
+            });
+            found.unwrap_or_else(|| panic!("{message:?} of {provider} is not in {text}"))
+        };
+        for (provider, reasons) in [("cuda", cuda), ("tensorrt", tensorrt)] {
+            let reason = fields("cannot run", provider)["reason"].as_str().expect("a reason");
+            reasons.iter().for_each(|part| assert!(reason.contains(part), "{part:?} is not in {reason:?}"));
+        }
+        let placement = fields("ready", "cpu")["placement"].as_str().expect("a placement").to_owned();
+        assert!(placement.starts_with("CPUExecutionProvider: "), "{placement}");
+        assert!(placement.contains("1 lfm:TopKPooling") && !placement.contains(';'), "{placement}");
+    }
+}
+
+#[test]
+fn doctor_shows_every_provider_and_fails_for_one_that_was_named() {
+    for (library, cuda, tensorrt) in builds("doctor") {
+        let doctor = |provider: &str| {
+            let (code, out, _) = run(&["doctor", "--json", "--ort-library", library, "--provider", provider]);
+            let report: Value = serde_json::from_str(&out).expect("JSON");
+            let checks = report["checks"].as_array().expect("checks").clone();
+            let status = |name: &str| {
+                let check = checks.iter().find(|check| check["name"] == name).expect("a check");
+                (check["status"].as_str().expect("a status").to_owned(), check["detail"].to_string())
+            };
+            (code, status("providers"), status("placement"))
+        };
+        let (code, (status, detail), (_, placement)) = doctor("auto");
+        assert_eq!((code, &*status), (Some(0), "ok"), "{detail}");
+        assert!(detail.contains("cpu: usable") && detail.contains("serve runs on cpu, fp32"), "{detail}");
+        assert!(placement.contains("CPUExecutionProvider: "), "{placement}");
+        for part in cuda.iter().chain(tensorrt) {
+            assert!(detail.contains(part), "{part:?} is not in {detail}");
+        }
+        let (code, (status, detail), (placement, _)) = doctor("cuda");
+        assert_eq!((code, &*status, &*placement), (Some(1), "fail", "skip"), "{detail}");
+        assert!(detail.contains("--provider cuda cannot run"), "{detail}");
+    }
+}
