@@ -126,8 +126,8 @@ pub fn read_model(config: &ModelConfig, max_batch_size: Auto<usize>) -> Result<S
 /// One line for the operator: the first session that could not start.
 pub fn start_sessions(options: &SessionOptions, config: &ModelConfig) -> Result<Vec<OnnxModel>, anyhow::Error> {
     // ONNX Runtime itself first and alone: its error is the one worth reading.
-    runtime::environment(config.ort_library.as_deref())?;
-    let sessions = config.sessions.or_else(|| options.execution().provider.sessions(cpus()));
+    runtime::environment(config.runtime.ort_library.as_deref())?;
+    let sessions = config.runtime.sessions.or_else(|| options.execution().provider.sessions(cpus()));
     thread::scope(|scope| {
         let starting: Vec<_> = (0..sessions).map(|_| scope.spawn(|| OnnxModel::start(options))).collect();
         starting

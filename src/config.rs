@@ -6,7 +6,7 @@ use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
 
-/// Where the model and ONNX Runtime are found, and how the model runs.
+/// Which model runs, and how.
 #[derive(Debug, Clone, Args)]
 pub struct ModelConfig {
     /// Model folder (manifest.json and its graphs). Default: beside the executable
@@ -14,6 +14,14 @@ pub struct ModelConfig {
     #[arg(long, env = "LFM_MODEL", value_name = "DIR")]
     pub model: Option<PathBuf>,
 
+    /// What runs it, and how.
+    #[command(flatten)]
+    pub runtime: RuntimeConfig,
+}
+
+/// Where ONNX Runtime is found, and how it runs a model.
+#[derive(Debug, Clone, Args)]
+pub struct RuntimeConfig {
     /// ONNX Runtime's shared library (1.31). Default: ORT_DYLIB_PATH, then beside the executable
     /// (../lib), then the checkout's vendor/onnxruntime-gpu, then its vendor/onnxruntime.
     #[arg(long, env = "LFM_ORT_LIBRARY", value_name = "FILE")]

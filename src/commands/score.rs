@@ -97,7 +97,7 @@ pub(super) async fn run(args: ScoreArgs) -> Result<ExitCode, anyhow::Error> {
     }
 
     let mut failed = 0;
-    let mut results = pin!(scorer.score_all(&files));
+    let mut results = pin!(scorer.score_all(&files, None));
     while let Some((path, result)) = results.next().await {
         failed += usize::from(result.is_err());
         let row = row(path, &result);

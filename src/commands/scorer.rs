@@ -16,6 +16,7 @@ use crate::{
     config::{Auto, LimitsConfig, ModelConfig},
     error::{Code, Error},
     http::wire::AttributionInfo,
+    image,
     metrics::{Identity, Metrics},
     model::{Manifest, runtime},
     pipeline::{ImageFacts, Job, Pipeline, PipelineConfig, Scored, Timings, Upload},
@@ -30,6 +31,7 @@ pub(super) struct Scorer {
     pipeline: Pipeline,
     manifest: Arc<Manifest>,
     max_file_bytes: u64,
+    limits: image::Limits,
     side_by_side: usize,
     explains: bool,
 }
@@ -71,7 +73,14 @@ impl Scorer {
             hash_pixels: true,
         };
         let pipeline = Pipeline::start(config, sessions, app::rebuild(options), metrics);
-        Ok(Self { pipeline, manifest, max_file_bytes: limits.max_body_bytes.as_u64(), side_by_side, explains: false })
+        Ok(Self {
+            pipeline,
+            manifest,
+            max_file_bytes: limits.max_body_bytes.as_u64(),
+            limits: limits.image(),
+            side_by_side,
+            explains: false,
+        })
     }
 
     /// The same, explaining each file.
@@ -84,19 +93,25 @@ impl Scorer {
         &self.manifest
     }
 
-    /// Scores files, several at a time, in their order.
+    /// Scores files, several at a time, in their order; with `jpeg`, what is left of each after a JPEG of that
+    /// quality.
     pub(super) fn score_all<'a>(
         &'a self,
         files: &'a [PathBuf],
+        jpeg: Option<u8>,
     ) -> impl Stream<Item = (&'a Path, Result<FileScore, Error>)> + 'a {
         stream::iter(files)
-            .map(move |file| async move { (file.as_path(), self.score(file).await) })
+            .map(move |file| async move { (file.as_path(), self.score(file, jpeg).await) })
             .buffered(self.side_by_side)
     }
 
-    async fn score(&self, file: &Path) -> Result<FileScore, Error> {
-        let (path, limit) = (file.to_path_buf(), self.max_file_bytes);
-        let bytes = spawn_blocking(move || read(&path, limit)).await.map_err(|_| Error::inference_failed())??;
+    async fn score(&self, file: &Path, jpeg: Option<u8>) -> Result<FileScore, Error> {
+        let (path, limit, limits) = (file.to_path_buf(), self.max_file_bytes, self.limits);
+        let load = move || {
+            let bytes = read(&path, limit)?;
+            jpeg.map_or(Ok(bytes.clone()), |quality| recompress(&bytes, &limits, quality))
+        };
+        let bytes = spawn_blocking(load).await.map_err(|_| Error::inference_failed())??;
         let share = self.pipeline.admit_image()?;
         let held = Arc::new(self.pipeline.admit_bytes(bytes.len() as u64)?);
         let deadline = Instant::now() + NO_DEADLINE;
@@ -124,4 +139,22 @@ fn read(path: &Path, limit: u64) -> Result<Bytes, Error> {
         return Err(Error::new(Code::BodyTooLarge, detail));
     }
     std::fs::read(path).map(Bytes::from).map_err(unreadable)
+}
+
+/// Saves a picture as a baseline JPEG with halved chroma, as Pillow does: a file that was passed on.
+fn recompress(bytes: &[u8], limits: &image::Limits, quality: u8) -> Result<Bytes, Error> {
+    let header = image::inspect(bytes, limits)?;
+    let rgb = image::decode(bytes, &header)?;
+    let (width, height) = (rgb.width as usize, rgb.height as usize);
+    let view = turbojpeg::Image {
+        pixels: rgb.data.as_slice(),
+        width,
+        height,
+        pitch: 3 * width,
+        format: turbojpeg::PixelFormat::RGB,
+    };
+    // JPEG ends at 65,535 pixels a side; other formats do not.
+    turbojpeg::compress(view, i32::from(quality), turbojpeg::Subsamp::Sub2x2)
+        .map(|jpeg| Bytes::copy_from_slice(&jpeg))
+        .map_err(|error| Error::new(Code::UnsupportedFormat, format!("it cannot be saved as JPEG: {error}")))
 }

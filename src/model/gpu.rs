@@ -26,7 +26,7 @@ pub(super) fn cuda(config: &ModelConfig) -> ExecutionProviderDispatch {
         .with_tf32(false)
         // The network's sizes are few and known: an arena that doubles only holds memory back.
         .with_arena_extend_strategy(ArenaExtendStrategy::SameAsRequested);
-    let limited = match config.gpu_memory_limit {
+    let limited = match config.runtime.gpu_memory_limit {
         Some(limit) => cuda.with_memory_limit(bytes(limit)),
         None => cuda,
     };
@@ -48,7 +48,7 @@ pub(super) fn tensorrt(
         .with_profile_min_shapes(shape(1))
         .with_profile_opt_shapes(shape(largest))
         .with_profile_max_shapes(shape(largest));
-    if let Some(limit) = config.gpu_memory_limit {
+    if let Some(limit) = config.runtime.gpu_memory_limit {
         tensorrt = tensorrt.with_max_workspace_size(bytes(limit));
     }
     if let Some(cache) = cache {

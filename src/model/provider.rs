@@ -93,7 +93,7 @@ pub struct Availability {
 /// # Errors
 /// If there is no ONNX Runtime.
 pub fn availability(config: &ModelConfig) -> Result<Vec<Availability>, anyhow::Error> {
-    let environment = runtime::environment(config.ort_library.as_deref())?;
+    let environment = runtime::environment(config.runtime.ort_library.as_deref())?;
     let tried = Provider::ALL.map(|provider| Availability { provider, refusal: refusal(provider, environment) });
     Ok(tried.into())
 }
@@ -118,7 +118,7 @@ impl Execution {
     /// # Errors
     /// One line for the operator: no ONNX Runtime, or what was asked for cannot run here.
     pub fn choose(config: &ModelConfig) -> Result<Self, anyhow::Error> {
-        let environment = runtime::environment(config.ort_library.as_deref())?;
+        let environment = runtime::environment(config.runtime.ort_library.as_deref())?;
         Self::pick(config, |provider| refusal(provider, environment))
     }
 
@@ -131,8 +131,8 @@ impl Execution {
     }
 
     fn pick(config: &ModelConfig, refusal: impl Fn(Provider) -> Option<String>) -> Result<Self, anyhow::Error> {
-        let precision = config.precision;
-        let named = match config.provider {
+        let precision = config.runtime.precision;
+        let named = match config.runtime.provider {
             ProviderChoice::Auto => None,
             ProviderChoice::Cpu => Some(Provider::Cpu),
             ProviderChoice::Cuda => Some(Provider::Cuda),

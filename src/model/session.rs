@@ -77,7 +77,7 @@ impl SessionOptions {
         let manifest = Arc::new(Manifest::read(&folder)?);
         let graph = manifest.read_file(&folder, graph_name)?.into();
         let largest = max_batch_size.or_else(|| execution.provider.largest_tried());
-        let engine_cache = match &config.engine_cache_dir {
+        let engine_cache = match &config.runtime.engine_cache_dir {
             Some(dir) if execution.provider == Provider::TensorRt => {
                 Some(gpu::engine_cache(dir, &manifest, execution.precision, largest)?)
             }
@@ -199,7 +199,7 @@ pub(super) struct Runner {
 
 impl Runner {
     pub(super) fn new(options: &SessionOptions) -> Result<Self, anyhow::Error> {
-        let environment = runtime::environment(options.config.ort_library.as_deref())?;
+        let environment = runtime::environment(options.config.runtime.ort_library.as_deref())?;
         let session = build(environment, options).map_err(|error| {
             anyhow::anyhow!(
                 "ONNX Runtime cannot load the model's {}: {}",
@@ -326,7 +326,7 @@ impl Runner {
 fn build(environment: &ort::environment::Environment, options: &SessionOptions) -> ort::Result<Session> {
     let builder = Session::builder(environment)?
         .with_optimization_level(GraphOptimizationLevel::All)?
-        .with_intra_threads(options.config.intra_threads.or_else(|| 1))?
+        .with_intra_threads(options.config.runtime.intra_threads.or_else(|| 1))?
         .with_inter_threads(1)?
         // A pattern is one block for every batch size met: a third more memory, and no image a second.
         .with_memory_pattern(false)?

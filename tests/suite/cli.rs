@@ -161,6 +161,47 @@ fn evaluate_counts_per_source_and_their_mean() {
 }
 
 #[test]
+fn evaluate_sweeps_jpeg_qualities_compares_models_and_draws() {
+    let set = tempfile::tempdir().expect("a folder");
+    let folder = set.path().join("one");
+    for (class, file) in [("0_real", "images/coffee_rgb.png"), ("1_fake", "images/chelsea_exif6.jpg")] {
+        fs::create_dir_all(folder.join(class)).expect("a folder");
+        fs::write(folder.join(class).join("a"), []).expect("no image by its name");
+        fs::write(folder.join(class).join(file.replace('/', "_")), golden(file)).expect("written");
+    }
+    let (other, drawn) = (model_copy(), set.path().join("plot.svg"));
+    let (set_path, other, plot) =
+        (set.path().to_string_lossy(), other.path().to_string_lossy(), drawn.to_string_lossy());
+
+    let (code, out, log) = run(&["evaluate", &set_path, "--jpeg-quality", "90,30"]);
+    assert_eq!((code, &*log), (Some(0), ""));
+    let alone: Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(alone["sources"]["one"]["n"], 2);
+    assert_eq!(alone["jpeg"]["90"]["sources"]["one"]["n"], 2);
+    assert!(alone["jpeg"]["30"]["mean"]["average_precision"].is_number());
+
+    let models = ["--model", "models", "--model", &other];
+    let (code, out, log) = run(&[&["evaluate", &*set_path, "--jpeg-quality", "90,30", "--plot", &plot], &models[..]].concat());
+    assert_eq!((code, &*log), (Some(0), ""));
+    let both: Value = serde_json::from_str(&out).expect("JSON");
+    for (model, folder) in both["models"].as_array().expect("a list").iter().zip(["models", &other]) {
+        assert_eq!(model["model"]["folder"], folder);
+        for part in ["sources", "mean", "jpeg", "failed"] {
+            assert_eq!(model[part], alone[part], "equal models have equal figures");
+        }
+    }
+    let svg = fs::read_to_string(&drawn).expect("a plot");
+    assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
+    for word in ["real", "generated", "JPEG 30", "as stored", "JPEG quality"] {
+        assert!(svg.contains(word), "{word} is not drawn");
+    }
+
+    assert_one_line(&run(&["evaluate", &set_path, "--plot", "/nowhere/plot.svg"]), &["/nowhere/plot.svg"]);
+    let (code, _, log) = run(&["evaluate", &set_path, "--jpeg-quality", "0"]);
+    assert!(code == Some(2) && log.contains("1..=100"), "{log}");
+}
+
+#[test]
 fn openapi_prints_what_the_server_serves() {
     let (code, out, _) = run(&["openapi"]);
     assert_eq!(code, Some(0));

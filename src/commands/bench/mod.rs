@@ -156,7 +156,7 @@ fn measure(args: &BenchArgs) -> Result<Report, anyhow::Error> {
     let rounds = |count: u32| Rounds { count: args.rounds.unwrap_or(count) as usize, progress: progress.clone() };
     let mut report = Report { machine: Machine::look(), op: None, images: None, sessions: None };
     if wanted(Section::Op) {
-        report.op = Some(op::measure(args.model.ort_library.as_deref(), &rounds(100))?);
+        report.op = Some(op::measure(args.model.runtime.ort_library.as_deref(), &rounds(100))?);
     }
     let tasks = [(Section::Decode, Task::Decode), (Section::Resize, Task::Resize), (Section::Prepare, Task::Prepare)];
     let tasks: Vec<_> = tasks.into_iter().filter_map(|(section, task)| wanted(section).then_some(task)).collect();

@@ -52,8 +52,9 @@ impl Layout {
     /// One session with all CPUs, one session a CPU, and what the settings ask for.
     fn all(config: &ModelConfig) -> Vec<Self> {
         let cpus = app::cpus();
+        let runtime = &config.runtime;
         let asked =
-            Self { sessions: config.sessions.or_else(|| cpus), intra_threads: config.intra_threads.or_else(|| 1) };
+            Self { sessions: runtime.sessions.or_else(|| cpus), intra_threads: runtime.intra_threads.or_else(|| 1) };
         let mut layouts = vec![Self { sessions: 1, intra_threads: cpus }];
         for layout in [Self { sessions: cpus, intra_threads: 1 }, asked] {
             if !layouts.contains(&layout) {
@@ -65,11 +66,9 @@ impl Layout {
 
     /// Sessions as the server builds them.
     fn start(self, config: &ModelConfig, max_batch_size: usize) -> Result<Vec<OnnxModel>, anyhow::Error> {
-        let config = ModelConfig {
-            sessions: Auto::Fixed(self.sessions),
-            intra_threads: Auto::Fixed(self.intra_threads),
-            ..config.clone()
-        };
+        let mut config = config.clone();
+        config.runtime.sessions = Auto::Fixed(self.sessions);
+        config.runtime.intra_threads = Auto::Fixed(self.intra_threads);
         app::start_sessions(&app::read_model(&config, Auto::Fixed(max_batch_size))?, &config)
     }
 }

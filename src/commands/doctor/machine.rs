@@ -55,7 +55,7 @@ pub(super) fn limits(limits: &Limits, config: &ServeConfig) -> Finding {
         .as_ref()
         .map_or("memory unknown".into(), |(bytes, source)| format!("{} of memory ({source})", ByteSize(*bytes)));
     let detail = format!("{quota}; {memory}");
-    let (sessions, threads) = (sessions(config), config.model.intra_threads.or_else(|| 1));
+    let (sessions, threads) = (sessions(config), config.model.runtime.intra_threads.or_else(|| 1));
     if sessions.saturating_mul(threads) > app::cpus() {
         let cpus = app::cpus();
         return Finding::warn(format!("{detail}; {sessions} sessions of {threads} threads share {cpus} CPUs"));
@@ -108,5 +108,5 @@ impl Need {
 }
 
 fn sessions(config: &ServeConfig) -> usize {
-    config.model.sessions.or_else(app::cpus)
+    config.model.runtime.sessions.or_else(app::cpus)
 }

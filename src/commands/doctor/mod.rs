@@ -79,8 +79,8 @@ fn after(needed: &[(&str, bool)], check: impl FnOnce() -> Result<Finding, anyhow
 
 /// ONNX Runtime: loaded, and of the one version that the tests ran on.
 fn library(config: &ModelConfig) -> Result<Finding, anyhow::Error> {
-    runtime::environment(config.ort_library.as_deref())?;
-    let path = runtime::find_library(config.ort_library.as_deref())?;
+    runtime::environment(config.runtime.ort_library.as_deref())?;
+    let path = runtime::find_library(config.runtime.ort_library.as_deref())?;
     let path = path.canonicalize().unwrap_or(path);
     Ok(Finding::ok(format!("ONNX Runtime {}, {}", runtime::VERSION, path.display())))
 }
