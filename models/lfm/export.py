@@ -2,9 +2,9 @@
 
     python -m lfm.export CHECKPOINT MODEL --val DIR [--final]
 
-The calibration is fitted on the "fit" half of the validation pairs. The manifest's figures come
-from that half too, and so flatter, unless `--final` opens the "report" half, which nothing else
-reads: once, for the checkpoint that is released.
+The calibration and the uncertain band are fitted on the "fit" half of the validation pairs. The
+manifest's figures come from that half too, and so flatter, unless `--final` opens the "report"
+half, which nothing else reads: once, for the checkpoint that is released.
 """
 
 import argparse
@@ -93,9 +93,11 @@ def measure(
     # and make fakes of real photographs.
     scorer = evaluate.make_scorer(graph.build(weights, standard=True))
     meta.calibration = platt(evaluate.score(fit, scorer, meta.preprocessing))
+    before = evaluate.calibration_error(evaluate.score(told, scorer, meta.preprocessing))
 
     weights = calibrate(weights, **meta.calibration)
     scorer = evaluate.make_scorer(graph.build(weights, standard=True))
+    meta.band = uncertain(evaluate.score(fit, scorer, meta.preprocessing))
     scored = {
         name: evaluate.score(told, scorer, meta.preprocessing, jpeg)
         for name, jpeg in (("as_stored", None), (f"jpeg_{JPEG}", JPEG))
@@ -106,6 +108,8 @@ def measure(
             **evaluate.report(images),
             "mean_average_precision_95": evaluate.interval(images),
         }
+    after = evaluate.calibration_error(scored["as_stored"])
+    meta.metrics["expected_calibration_error"] = {"before": round(before, 4), "after": round(after, 4)}
     meta.val_score_histogram = histogram(scored["as_stored"])
 
 
@@ -120,6 +124,19 @@ def platt(scored: evaluate.Scored) -> dict[str, float]:
     if a <= 0:
         raise ValueError("the checkpoint ranks the validation images no better than chance")
     return {"a": round(a, 6), "b": round(b, 6)}
+
+
+def uncertain(scored: evaluate.Scored, right: float = 0.95) -> list[float] | None:
+    """The narrowest band of scores, symmetric in the logit, outside of which of the real verdicts
+    and of the fake ones at least the share `right` is true; None if all of them are that good."""
+    logits, labels = (np.concatenate(part) for part in zip(*scored.values(), strict=True))
+    distances = np.sort(np.abs(np.float64(logits)))
+    for reach in [0.0, *(distances[:-1] + distances[1:]) / 2]:
+        verdicts = labels[logits < -reach] == 0, labels[logits > reach] == 1
+        if all(len(true) and true.mean() >= right for true in verdicts):
+            high = round(float(1 / (1 + np.exp(-reach))), 4)
+            return [round(1 - high, 4), high] if reach else None
+    raise ValueError("no band of scores leaves verdicts that can be trusted")
 
 
 def histogram(scored: evaluate.Scored, bins: int = 20) -> dict:

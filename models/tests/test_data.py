@@ -5,6 +5,8 @@ import random
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.model_selection import StratifiedKFold, cross_val_score
+from sklearn.tree import DecisionTreeClassifier
 
 from lfm import data, evaluate
 
@@ -46,6 +48,54 @@ def test_both_classes_are_recompressed_alike(sources, monkeypatch):
     assert real == fake and 60 < len(real) < 140
     assert {r[0] for r in real} == {"JPEG", "WEBP"} and {r[2] for r in real} == {"4:2:0", "4:4:4"}
     assert 80 <= min(r[1] for r in real) and max(r[1] for r in real) <= 100
+
+
+def test_the_label_follows_from_no_parameter_of_the_augmentation(sources, monkeypatch):
+    """A decision tree on what was done to a crop guesses its class no better than chance."""
+    seen = []
+    monkeypatch.setattr(data, "recompress", lambda pixels, *how: seen[-1].extend(how) or pixels)
+    cut = data._crop
+
+    def record(pixels, side, lossy, rng):
+        seen.append([int(pixels[0, 0, 2]) // 100, *pixels.shape[:2], lossy is not None])
+        return cut(pixels, side, lossy, rng)
+
+    monkeypatch.setattr(data, "_crop", record)
+    how = data.Augmentation(crop=64, lossy=0.6, quality=70)
+    data.batch(sources, 1000, how, random.Random(0))
+    rows = [[height, width, lossy, *(how or [None, 0, None])] for _, height, width, lossy, *how in seen]
+    assert guessed(rows, [row[0] for row in seen]) < 0.55
+
+
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_the_label_follows_from_no_property_of_the_shared_files(shared, part):
+    """Neither from format, size, mode, quantisation tables nor chroma."""
+    rows, labels = [], []
+    for path in sorted((shared / "data" / part).glob("*/*/*")):
+        with Image.open(path) as image:
+            tables = getattr(image, "quantization", {})
+            chroma = [c[1:3] for c in getattr(image, "layer", [])]
+            rows.append([image.width, image.height, image.format, image.mode, tables, chroma])
+        labels.append(data.LABELS[path.parent.name])
+    assert len(labels) > 200 and guessed(rows, labels) < 0.55
+
+
+def guessed(rows: list[list], labels: list[int]) -> float:
+    """The share of labels that a decision tree gets right of rows it has not seen."""
+    columns = [[str(value) for value in column] for column in zip(*rows, strict=True)]
+    features = np.transpose([np.unique(column, return_inverse=True)[1] for column in columns])
+    folds = StratifiedKFold(5, shuffle=True, random_state=0)
+    return cross_val_score(DecisionTreeClassifier(random_state=0), features, labels, cv=folds).mean()
+
+
+def test_a_share_is_within_a_larger_one():
+    images = tuple([np.full((1, 1, 3), 10 * c + i, np.uint8) for i in range(8)] for c in (0, 1))
+    source = data.Source("s", images)
+    few, more = (
+        {int(i[0, 0, 0]) for i in source.share(share).images[0]} for share in (0.25, 0.5)
+    )
+    assert len(few) == 2 and len(more) == 4 and few < more
+    assert all(len(i) == 1 for i in source.share(0.01).images)
 
 
 def test_halves_are_disjoint_pairs_and_whole():

@@ -8,7 +8,7 @@ from PIL import Image
 
 torch = pytest.importorskip("torch")
 
-from lfm import export, train
+from lfm import evaluate, export, train
 from lfm.checkpoint import read_checkpoint
 
 
@@ -102,3 +102,20 @@ def test_platt_recovers_a_scale():
     assert abs(fitted["a"] - 0.5) < 0.05
     with pytest.raises(ValueError, match="chance"):
         export.platt({"s": (-logits, labels)})
+
+
+def test_the_band_is_the_narrowest_that_leaves_good_verdicts():
+    logits = np.array([-4, -3, -2, -1, 1, 2, 3, 4.0])
+    labels = np.array([0, 0, 1, 0, 1, 1, 1, 1])
+    low, high = export.uncertain({"s": (logits, labels)})
+    assert low == pytest.approx(1 - high) and high == pytest.approx(1 / (1 + np.exp(-2.5)), abs=1e-4)
+    assert export.uncertain({"s": (logits, (logits > 0) * 1)}) is None
+    assert export.uncertain({"s": (logits, labels)}, right=0.75) is None
+    with pytest.raises(ValueError, match="band"):
+        export.uncertain({"s": (-logits, (logits > 0) * 1)})
+
+
+def test_calibration_error_is_the_weighted_gap():
+    logits = np.log(np.array([0.25, 0.25, 0.25, 0.75]) / np.array([0.75, 0.75, 0.75, 0.25]))
+    error = evaluate.calibration_error({"s": (logits, np.array([0, 0, 1, 1]))})
+    assert error == pytest.approx((abs(3 * 0.25 - 1) + abs(0.75 - 1)) / 4)

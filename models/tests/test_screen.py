@@ -1,0 +1,39 @@
+"""Screening: every row differs in what it says, and a stop loses nothing."""
+
+import json
+
+from lfm import screen
+
+
+def test_trials_differ_in_what_they_say():
+    made = screen.trials(["gan"])
+    settings = {t.name: t.settings("d", "v", "o", 0, 1000) for t in made}
+    assert len(settings) == len(made) and all(s.steps == 32 for s in settings.values())
+    plain = settings.pop("no regulariser")
+    assert (plain.drop_most, plain.rks_weight, plain.pooling) == ("none", 0, "topk")
+    assert all(s != plain for s in settings.values())
+    assert settings["without gan"].leave_out == "gan"
+
+
+def test_a_stopped_screening_goes_on(monkeypatch, tmp_path, capsys, sources_folder):
+    ran = []
+
+    def run(settings):
+        ran.append((settings.leave_out, settings.seed))
+        if len(ran) == 3:
+            raise KeyboardInterrupt
+        figures = {"average_precision": 0.5 + settings.seed / 10}
+        return {f"val_fit_{q}": figures for q in screen.QUALITIES}
+
+    monkeypatch.setattr(screen, "run", run)
+    arguments = ["--data", str(sources_folder), "--val", "none", "--out", str(tmp_path)]
+    try:
+        screen.main(arguments)
+    except KeyboardInterrupt:
+        pass
+    assert len((tmp_path / "results.jsonl").read_text().splitlines()) == 2
+    assert screen.main(arguments) == 0
+    results = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    expected = [(t.name, seed) for t in screen.trials(["gan"]) for seed in t.seeds]
+    assert [(r["trial"], r["seed"]) for r in results] == expected
+    assert "| no regulariser | 3 | 0.600 (0.500-0.700) |" in capsys.readouterr().out
