@@ -11,7 +11,7 @@ use ort::{
 use super::{manifest, runtime};
 use crate::{
     config::{ModelConfig, Precision, ProviderChoice},
-    cuda::{self, Driver},
+    cuda::Driver,
 };
 
 /// An execution provider of ONNX Runtime.
@@ -185,8 +185,8 @@ fn refusal(provider: Provider, environment: &Environment) -> Option<String> {
     if !missing.is_empty() {
         return Some(format!("cannot load {}", missing.join(", ")));
     }
-    if let Err(error) = usable_device() {
-        return Some(error);
+    if let Err(error) = Driver::get().and_then(Driver::first_device) {
+        return Some(error.to_string());
     }
     try_out(provider, environment).err().map(|error| runtime::one_line(&error))
 }
@@ -230,18 +230,6 @@ impl Need {
         let missing: Vec<_> = self.libraries.iter().filter(cannot_load).copied().collect();
         (!missing.is_empty()).then(|| format!("{} ({})", missing.join(", "), self.install))
     }
-}
-
-fn usable_device() -> Result<(), String> {
-    let device = Driver::get().and_then(Driver::first_device).map_err(|error| error.to_string())?;
-    if device.capability < cuda::LEAST_CAPABILITY {
-        let ((major, minor), (least, least_minor)) = (device.capability, cuda::LEAST_CAPABILITY);
-        return Err(format!(
-            "the GPU, {}, has compute capability {major}.{minor}; {least}.{least_minor} or newer is needed",
-            device.name
-        ));
-    }
-    Ok(())
 }
 
 /// One convolution, which needs of a provider what the network needs (made by trial.py).
