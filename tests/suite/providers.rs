@@ -3,11 +3,16 @@
 
 use std::io::{Read, Write};
 
+use lfm_serve::{
+    config::ModelConfig,
+    image::{Limits, inspect, prepare},
+    model::{GRAPH, GraphProbe, STANDARD_GRAPH},
+};
 use serde_json::Value;
 
 use crate::{
     cli::assert_one_line,
-    harness::{Server, picture, root, run},
+    harness::{Server, config, golden, picture, published_model, root, run, shared},
 };
 
 const CPU_BUILD: &str = "vendor/onnxruntime/libonnxruntime.so";
@@ -125,5 +130,33 @@ fn doctor_shows_every_provider_and_fails_for_one_that_was_named() {
         let (code, (status, detail), (placement, _)) = doctor("cuda");
         assert_eq!((code, &*status, &*placement), (Some(1), "fail", "skip"), "{detail}");
         assert!(detail.contains("--provider cuda cannot run"), "{detail}");
+    }
+}
+
+/// What TensorRT runs is what the operator was checked on: both graphs give the same on the CPU, for every golden image.
+#[test]
+fn both_graphs_give_the_same_logits() {
+    let mut models = vec![config(&[]).model];
+    if let Some(shared) = shared("both graphs of the published model") {
+        models.push(ModelConfig { model: Some(published_model(&shared).into()), ..config(&[]).model });
+    }
+    let names = std::fs::read_dir(root().join("tests/golden/images")).expect("the golden images");
+    let images: Vec<_> = names
+        .filter_map(|entry| {
+            let bytes = golden(&format!("images/{}", entry.ok()?.file_name().to_str()?));
+            let header = inspect(&bytes, &Limits::default()).ok()?;
+            prepare(&bytes, &header, Default::default(), &mut Default::default()).ok()
+        })
+        .collect();
+    // All but the one that is refused, 16-bit grey.
+    assert_eq!(images.len(), 37);
+    for model in &models {
+        let [mut ours, mut standard] =
+            [GRAPH, STANDARD_GRAPH].map(|graph| GraphProbe::start(model, graph).expect("a session"));
+        for pixels in &images {
+            let (ours, standard) = (ours.run(pixels).expect("a run"), standard.run(pixels).expect("a run"));
+            assert!((ours.logit - standard.logit).abs() <= 1e-5, "{} and {}", ours.logit, standard.logit);
+            assert_eq!(ours.topk_indices, standard.topk_indices);
+        }
     }
 }
