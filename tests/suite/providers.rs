@@ -1,7 +1,10 @@
 //! `--provider` where there is no GPU: with the build of ONNX Runtime for the CPU always, with the one for CUDA and
 //! TensorRT where `make vendor-gpu` has fetched it.
 
-use std::io::{Read, Write};
+use std::{
+    io::{Read, Write},
+    process::Command,
+};
 
 use lfm_serve::{
     config::ModelConfig,
@@ -12,7 +15,7 @@ use serde_json::Value;
 
 use crate::{
     cli::assert_one_line,
-    harness::{Server, config, golden, picture, published_model, root, run, shared},
+    harness::{Server, config, golden, picture, program, published_model, root, run, shared},
 };
 
 const CPU_BUILD: &str = "vendor/onnxruntime/libonnxruntime.so";
@@ -130,6 +133,37 @@ fn doctor_shows_every_provider_and_fails_for_one_that_was_named() {
         let (code, (status, detail), (placement, _)) = doctor("cuda");
         assert_eq!((code, &*status, &*placement), (Some(1), "fail", "skip"), "{detail}");
         assert!(detail.contains("--provider cuda cannot run"), "{detail}");
+    }
+}
+
+/// With the GPU build and libraries that only pretend: a machine whose driver has no GPU, or one that is too old.
+#[test]
+fn a_gpu_that_is_not_there_or_too_old_is_one_line() {
+    if builds("a GPU that is not there").len() < 2 {
+        return;
+    }
+    let emulation = root().join("src/cuda/emulation.c");
+    for (define, reason) in [
+        ("-DDEVICES=0", "--provider cuda cannot run: the NVIDIA driver sees no GPU"),
+        ("-DCAPABILITY_MAJOR=6", "has compute capability 6.0; 7.5 or newer is needed"),
+    ] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let compile = |name: &str, arguments: &[&str]| {
+            let mut compiler = Command::new("cc");
+            compiler.args(["-shared", "-fPIC", "-o"]).arg(folder.path().join(name)).args(arguments);
+            assert!(compiler.status().expect("a C compiler, which the build needs too").success());
+        };
+        compile("libcuda.so.1", &[define, emulation.to_str().expect("UTF-8")]);
+        for name in ["libcudart.so.13", "libcublasLt.so.13", "libcublas.so.13", "libcurand.so.10"] {
+            compile(name, &["-x", "c", "/dev/null"]);
+        }
+        let output = program()
+            .args(["score", "--provider", "cuda", "--ort-library", GPU_BUILD, "tests/golden/images/x_coffee_64.png"])
+            .env("LD_LIBRARY_PATH", folder.path())
+            .output()
+            .expect("it runs");
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+        assert_one_line(&(output.status.code(), text(output.stdout), text(output.stderr)), &[reason]);
     }
 }
 
