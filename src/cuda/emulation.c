@@ -101,7 +101,8 @@ static void run_warp(unsigned warp) {
 
 /* ---- the driver ---- */
 
-static int context, module, pushed;
+static int context, module;
+static _Thread_local int pushed; /* contexts on the thread's stack */
 static const char *image;
 
 int cuInit(unsigned flags) { return flags != 0; }

@@ -5,10 +5,8 @@
 
 mod driver;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod topk;
 
 pub use driver::{CudaError, Device, Driver, Stream};
-#[cfg(test)]
-pub(crate) use tests::emulated_top_k;
 pub use topk::{Rows, TopK};

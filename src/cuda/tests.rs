@@ -4,7 +4,7 @@ use std::{
     path::Path,
     process::Command,
     ptr,
-    sync::{Mutex, OnceLock, PoisonError},
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use super::{CudaError, Driver, Rows, Stream, TopK};
@@ -25,13 +25,19 @@ fn emulated(name: &str, defines: &[&str]) -> Result<Driver, CudaError> {
     Driver::open(&library)
 }
 
-fn driver() -> &'static Driver {
+pub(crate) fn driver() -> &'static Driver {
     static DRIVER: OnceLock<Driver> = OnceLock::new();
     DRIVER.get_or_init(|| emulated("gpu", &[]).expect("an emulated driver"))
 }
 
+/// The emulation has one warp: whoever launches holds this.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    static ONE_WARP: Mutex<()> = Mutex::new(());
+    ONE_WARP.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// The emulation's streams are any numbers but 0; 2 is one of another GPU.
-fn stream(number: usize) -> Stream {
+pub(crate) fn stream(number: usize) -> Stream {
     ptr::without_provenance_mut(number)
 }
 
@@ -43,10 +49,8 @@ pub(crate) fn emulated_top_k(
     values: &mut [f32],
     indices: &mut [i64],
 ) -> Result<(), TopKError> {
-    // One warp at a time: the emulation has one.
-    static KERNEL: OnceLock<Mutex<TopK>> = OnceLock::new();
-    let kernel = KERNEL.get_or_init(|| Mutex::new(TopK::load(driver(), stream(1)).expect("the kernel loads")));
-    let kernel = kernel.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = alone();
+    let kernel = TopK::load(driver(), stream(1)).expect("the kernel loads");
     check(k, row_len)?;
     let rows = input.len() / row_len;
     assert_eq!((input.len(), values.len(), indices.len()), (rows * row_len, rows * k, rows * k));

@@ -3,7 +3,7 @@
 use proptest::{collection::vec, prelude::*};
 
 use super::{Kernel, TopKError, by_stable_sort as reference, portable};
-use crate::cuda::emulated_top_k;
+use crate::cuda::tests::emulated_top_k;
 
 /// Kernels of this machine: without AVX2 only the portable one is tested.
 fn kernels() -> impl Iterator<Item = Kernel> {

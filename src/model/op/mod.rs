@@ -41,11 +41,19 @@ pub fn operator_domain() -> ort::Result<OperatorDomain> {
 /// # Errors
 /// Those of ONNX Runtime.
 pub fn commit(builder: SessionBuilder, graph: &[u8]) -> ort::Result<Session> {
+    commit_with(operator_domain, builder, graph)
+}
+
+fn commit_with(
+    domain: impl FnOnce() -> ort::Result<OperatorDomain>,
+    builder: SessionBuilder,
+    graph: &[u8],
+) -> ort::Result<Session> {
     // ONNX Runtime keeps one table of domains a process, and two sessions that are built at the same time both
     // find `lfm` missing and both add it: one fails with "the domain is already exist". Seen on 1.31.1.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    builder.with_operators(operator_domain()?)?.commit_from_memory(graph)
+    builder.with_operators(domain()?)?.commit_from_memory(graph)
 }
 
 struct TopKPooling;
