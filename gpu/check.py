@@ -8,11 +8,14 @@ their share of the roofline, a load test. Exit status: 0 when every provider ran
 """
 
 import argparse
+import base64
 import json
 import os
 import subprocess
 import sys
 import tempfile
+import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 
 import roofline
@@ -78,7 +81,8 @@ def golden(settings: dict[str, str], cpu: dict, published: Path | None) -> tuple
     found = logits(settings)
     worst = max(abs(found[name][0] - cpu[name][0]) for name in cpu)
     other = sorted(name for name in cpu if found[name][1] != cpu[name][1])
-    report = [f"- {len(found)} golden images: logits at most {worst:.2e} from the CPU's; other verdicts: {other or 'none'}"]
+    verdicts = f"other verdicts: {other or 'none'}"
+    report = [f"- {len(found)} golden images: logits at most {worst:.2e} from the CPU's; {verdicts}"]
     if published:
         expected = json.loads((GOLDEN / "golden/golden.json").read_text())["images"]
         expected = {entry["file"]: entry["resize"]["logit_fp64"] for entry in expected}
@@ -87,6 +91,39 @@ def golden(settings: dict[str, str], cpu: dict, published: Path | None) -> tuple
         held = "within" if worst <= REFERENCE_TOLERANCE else "NOT within"
         report.append(f"- the published model: at most {worst:.2e} from float64, {held} {REFERENCE_TOLERANCE:.0e}")
     return not other, report
+
+
+@contextmanager
+def server(settings: dict[str, str]):
+    """Its URL, once it is ready."""
+    environment = {**os.environ, **settings, "LFM_LISTEN": "127.0.0.1:0", "LFM_DRAIN_DELAY": "0s", "LFM_LOG_LEVEL": "warn"}
+    command = [BINARY, "serve", "--sessions", "1"]
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            first = process.stdout.readline().strip()
+            if not first.startswith("listening on "):
+                raise Failed(f"serve ended with {process.wait()} before it was ready")
+            yield first.removeprefix("listening on ")
+        finally:
+            process.terminate()
+
+
+def batches(settings: dict[str, str]) -> str:
+    """How far an image's logit moves with the batch that it comes in: on the CPU not at all."""
+    images = sorted(IMAGES.iterdir())
+    with server({**settings, "LFM_MAX_BATCH_SIZE": "16", "LFM_REQUEST_TIMEOUT": "120s"}) as url:
+
+        def post(route: str, body: bytes, kind: str) -> dict:
+            request = urllib.request.Request(url + route, body, {"Content-Type": kind})
+            with urllib.request.urlopen(request, timeout=120) as answer:
+                return json.load(answer)
+
+        encoded = [{"id": file.name, "image": base64.b64encode(file.read_bytes()).decode()} for file in images]
+        results = post("/v1/score/batch", json.dumps({"images": encoded}).encode(), "application/json")["results"]
+        together = {one["id"]: one["result"]["logit"] for one in results if "result" in one}
+        apart = {name: post("/v1/score", (IMAGES / name).read_bytes(), "image/*")["logit"] for name in together}
+    worst = max(abs(together[name] - apart[name]) for name in together)
+    return f"- {len(together)} images in one request and one by one: logits at most {worst:.2e} apart"
 
 
 def operator(provider: str) -> tuple[bool, str]:
@@ -132,12 +169,12 @@ def examine(provider: str, precision: str, context: dict) -> tuple[bool, list[st
     try:
         context.setdefault("cpu", logits({**settings, "LFM_PROVIDER": "cpu", "LFM_PRECISION": "fp32"}))
         same, lines = golden(settings, context["cpu"], context["published"])
-        report += lines
+        report += [*lines, batches(settings)]
         held, line = (True, "") if context["quick"] else operator(provider)
         report += [line, "", throughput(settings, context["gpu"], context["quick"])]
         if not context["quick"]:
             report.append(load(settings))
-    except Failed as error:
+    except (Failed, OSError) as error:
         return False, [*report, f"- FAILED: {error}"]
     return same and held, report
 

@@ -6,6 +6,7 @@ memory once: Relu is part of its convolution, and the NPR residue, whose seven n
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 SIDE, MAPS, PLACES, K = 256, 64, 900, 16
 CHANNELS = [3, 64, 128, 256, 512]
@@ -56,7 +57,7 @@ def operators() -> list[Operator]:
     pixels = 3 * SIDE * SIDE
     found.append(Operator("NPR residue", 2 * pixels, pixels, fixed_bytes=pixels))
     read = pixels
-    for layer, (inputs, outputs) in enumerate(zip(CHANNELS, CHANNELS[1:], strict=False), start=1):
+    for layer, (inputs, outputs) in enumerate(pairwise(CHANNELS), start=1):
         side -= 1
         weights = outputs * inputs * 4
         written = outputs * side * side

@@ -20,6 +20,7 @@ def test_the_cpu_is_held_to_itself(tmp_path):
     status, report = check(tmp_path / "report.md", "cpu")
     assert status == 0, report
     assert "37 golden images: logits at most 0.00e+00 from the CPU's; other verdicts: none" in report
+    assert "37 images in one request and one by one: logits at most 0.00e+00 apart" in report
     assert "CPUExecutionProvider: " in report and "| images/s |" in report
 
 
@@ -29,3 +30,9 @@ def test_what_cannot_run_fails_with_its_reason(tmp_path):
     assert status == 1
     assert "## cuda, fp32" in report and "Cannot run: --provider cuda cannot run" in report
     assert "## tensorrt, fp16" in report and "Cannot run: --provider tensorrt cannot run" in report
+
+
+def test_the_tables_of_the_documentation_are_those_of_the_roofline():
+    tables = subprocess.run([sys.executable, ROOT / "gpu/roofline.py"], check=True, capture_output=True, text=True)
+    documented = (ROOT / "docs/gpu.md").read_text().splitlines()
+    assert [line for line in tables.stdout.splitlines() if line not in documented] == []
