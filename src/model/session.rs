@@ -219,8 +219,10 @@ impl Runner {
             provider.name(),
             options.graph_name
         );
-        let pinned = (provider != Provider::Cpu).then(|| pinned(&session)).transpose();
-        let pinned = pinned.map_err(|error| anyhow::anyhow!("no pinned memory: {}", runtime::one_line(&error)))?;
+        let pinned = (provider != Provider::Cpu).then(|| pinned(&session)).transpose().unwrap_or_else(|error| {
+            tracing::warn!(error = runtime::one_line(&error), "no pinned memory: images reach the GPU by a detour");
+            None
+        });
         let placement = placement::summary(&nodes);
         Ok(Self { session, linear: Arc::new(linear), k, input: Vec::new(), pinned, placement })
     }
@@ -231,7 +233,8 @@ impl Runner {
         let input: SessionInputValue<'_> = match &self.pinned {
             Some(memory) => {
                 let mut tensor = Tensor::<u8>::new(memory, shape).map_err(failed)?;
-                for (place, pixels) in tensor.extract_tensor_mut().1.chunks_exact_mut(Pixels::LEN).zip(batch) {
+                let (_, places) = tensor.try_extract_tensor_mut::<u8>().map_err(failed)?;
+                for (place, pixels) in places.chunks_exact_mut(Pixels::LEN).zip(batch) {
                     place.copy_from_slice(pixels.as_bytes());
                 }
                 tensor.into()
