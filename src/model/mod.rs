@@ -9,6 +9,7 @@ mod probe;
 pub mod provider;
 pub mod runtime;
 mod session;
+mod warmup;
 
 use std::{future::Future, sync::Arc, time::Duration};
 

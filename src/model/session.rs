@@ -22,7 +22,7 @@ use tokio::sync::oneshot;
 use super::{
     Execution, Linear, Manifest, Model, Output, Provider, RunError, gpu, manifest, op,
     placement::{self, assigned_nodes},
-    runtime,
+    runtime, warmup,
 };
 use crate::{
     config::{Auto, ModelConfig},
@@ -43,10 +43,10 @@ pub struct SessionOptions {
     graph: Arc<[u8]>,
     manifest: Arc<Manifest>,
     config: ModelConfig,
-    max_batch_size: Auto<usize>,
+    pub(super) max_batch_size: Auto<usize>,
     execution: Arc<Execution>,
     /// Where TensorRT keeps its engines.
-    engine_cache: Option<PathBuf>,
+    pub(super) engine_cache: Option<PathBuf>,
 }
 
 impl SessionOptions {
@@ -93,7 +93,7 @@ impl SessionOptions {
     }
 
     /// The largest batch that a session is to take, or to try.
-    fn largest(&self) -> usize {
+    pub(super) fn largest(&self) -> usize {
         self.max_batch_size.or_else(|| self.execution.provider.largest_tried())
     }
 
@@ -141,7 +141,7 @@ impl OnnxModel {
         let options = options.clone();
         thread::Builder::new().name("session".into()).spawn(move || {
             // The session is built on the thread that runs it: an operator domain is not `Send`.
-            let warm = Runner::warm(&options);
+            let warm = warmup::warm(&options);
             match warm {
                 Ok((mut runner, costs)) => {
                     let _ = ready.send(Ok((costs, runner.placement.clone())));
@@ -219,63 +219,12 @@ impl Runner {
             provider.name(),
             options.graph_name
         );
-        let pinned = (provider != Provider::Cpu).then(|| pinned(&session)).transpose();
-        let pinned = pinned.map_err(|error| anyhow::anyhow!("no pinned memory: {}", runtime::one_line(&error)))?;
+        let pinned = (provider != Provider::Cpu).then(|| pinned(&session)).transpose().unwrap_or_else(|error| {
+            tracing::warn!(error = runtime::one_line(&error), "no pinned memory: images reach the GPU by a detour");
+            None
+        });
         let placement = placement::summary(&nodes);
         Ok(Self { session, linear: Arc::new(linear), k, input: Vec::new(), pinned, placement })
-    }
-
-    /// A session that has run what it will run, with its cost curve.
-    fn warm(options: &SessionOptions) -> Result<(Self, Vec<Duration>), anyhow::Error> {
-        let on_cpu = options.execution.provider == Provider::Cpu;
-        if options.execution.provider == Provider::TensorRt {
-            let cache =
-                options.engine_cache.as_deref().map_or("none, give --engine-cache-dir".into(), Path::to_string_lossy);
-            tracing::info!(%cache, "TensorRT builds its engine where the cache has none, which takes minutes");
-        }
-        let mut runner = Self::new(options)?;
-        let costs = runner.warm_up(options)?;
-        if on_cpu && options.max_batch_size == Auto::Auto && costs.len() < options.largest() {
-            // A session never gives back what its largest run took, some 50 MB an image.
-            runner = Self::new(options)?;
-            runner.measure(costs.len())?;
-        }
-        Ok((runner, costs))
-    }
-
-    /// Measures the cost curve, so that the first request finds a warm session and a graph that does not fit
-    /// fails at start-up. Its length is the largest batch: as given, or the smallest within 5 % of the most
-    /// images a second.
-    fn warm_up(&mut self, options: &SessionOptions) -> Result<Vec<Duration>, anyhow::Error> {
-        let largest = options.largest();
-        // Powers of two, and the largest itself; between them the curve is taken as straight.
-        let powers = std::iter::successors(Some(1), |size| Some(size * 2)).take_while(|&size| size < largest);
-        let mut measured = vec![(0, Duration::ZERO)];
-        let mut sizes: Vec<usize> = powers.chain([largest]).collect();
-        // The largest first: the arena that it needs holds the others too, while growing step by step keeps the steps.
-        while let Some(size) = sizes.pop() {
-            let took = self.measure(size)?;
-            measured.insert(1, (size, took));
-            tracing::debug!(images = size, took_ms = took.as_secs_f64() * 1e3, "warmed up for a batch size");
-        }
-        let per_image = |&(size, cost): &(usize, Duration)| cost.as_secs_f64() / size.max(1) as f64;
-        let best = measured.iter().skip(1).map(per_image).fold(f64::INFINITY, f64::min);
-        let good_enough = measured.iter().skip(1).find(|point| per_image(point) <= 1.05 * best);
-        let chosen = options.max_batch_size.or_else(|| good_enough.map_or(1, |&(size, _)| size));
-        Ok((1..=chosen).map(|size| interpolate(&measured, size)).collect())
-    }
-
-    /// The better of two runs of black images, after one that pays for what a first run pays for.
-    fn measure(&mut self, size: usize) -> Result<Duration, anyhow::Error> {
-        let black = Pixels::new(vec![0; Pixels::LEN]).ok_or_else(|| anyhow::anyhow!("an input has another size"))?;
-        let batch = vec![black; size];
-        let mut best = Duration::MAX;
-        for _ in 0..3 {
-            let began = Instant::now();
-            self.run(&batch).map_err(|error| anyhow::anyhow!("the model does not run: {error}"))?;
-            best = best.min(began.elapsed());
-        }
-        Ok(best)
     }
 
     pub(super) fn run(&mut self, batch: &[Pixels]) -> Result<Vec<Output>, RunError> {
@@ -284,7 +233,8 @@ impl Runner {
         let input: SessionInputValue<'_> = match &self.pinned {
             Some(memory) => {
                 let mut tensor = Tensor::<u8>::new(memory, shape).map_err(failed)?;
-                for (place, pixels) in tensor.extract_tensor_mut().1.chunks_exact_mut(Pixels::LEN).zip(batch) {
+                let (_, places) = tensor.try_extract_tensor_mut::<u8>().map_err(failed)?;
+                for (place, pixels) in places.chunks_exact_mut(Pixels::LEN).zip(batch) {
                     place.copy_from_slice(pixels.as_bytes());
                 }
                 tensor.into()
@@ -369,29 +319,4 @@ fn read_linear(session: &Session, k: usize) -> Result<Linear, String> {
     };
     let bias = read("lfm.linear.bias", 1)?.first().copied().unwrap_or_default();
     Ok(Linear { weight: read("lfm.linear.weight", MAPS * k)?, bias })
-}
-
-/// The cost of a batch of `size` on the straight line between its measured neighbours.
-fn interpolate(measured: &[(usize, Duration)], size: usize) -> Duration {
-    let between = measured.windows(2).find_map(|pair| match pair {
-        &[(low, cheap), (high, dear)] if (low..=high).contains(&size) && low < high => {
-            let share = (size - low) as f64 / (high - low) as f64;
-            Some(cheap.as_secs_f64() + share * (dear.as_secs_f64() - cheap.as_secs_f64()))
-        }
-        _ => None,
-    });
-    Duration::from_secs_f64(between.unwrap_or(0.0).max(0.0))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_cost_curve_is_straight_between_what_was_measured() {
-        let measured = [(0, 0), (1, 10), (2, 16), (8, 40)].map(|(size, ms)| (size, Duration::from_millis(ms)));
-        for (size, ms) in [(1, 10), (2, 16), (5, 28), (8, 40)] {
-            assert_eq!(interpolate(&measured, size), Duration::from_millis(ms), "{size}");
-        }
-    }
 }

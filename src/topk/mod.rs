@@ -52,6 +52,20 @@ pub enum TopKError {
     },
 }
 
+/// Holds `k` and a row's length to what every kernel, the one for GPUs too, can do.
+///
+/// # Errors
+/// If `k` is 0 or above `row_len`, or a row is longer than `i32::MAX`.
+pub fn check(k: usize, row_len: usize) -> Result<(), TopKError> {
+    if k == 0 || k > row_len {
+        return Err(TopKError::K { k, row_len });
+    }
+    match i32::try_from(row_len) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(TopKError::RowTooLong { row_len }),
+    }
+}
+
 /// An implementation of Top-K that this machine can run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kernel(Variant);
@@ -106,12 +120,7 @@ impl Kernel {
         values: &mut [f32],
         indices: &mut [i64],
     ) -> Result<(), TopKError> {
-        if k == 0 || k > row_len {
-            return Err(TopKError::K { k, row_len });
-        }
-        if i32::try_from(row_len).is_err() {
-            return Err(TopKError::RowTooLong { row_len });
-        }
+        check(k, row_len)?;
         let rows = input.len() / row_len;
         let whole = input.len() == rows * row_len;
         // `k <= row_len` and `rows * row_len` is the length of a slice: no overflow.

@@ -1,18 +1,33 @@
-//! Both kernels against a stable sort, and the shapes that are refused.
+//! Every kernel against a stable sort, the one for GPUs on an emulated one, and the shapes that are refused.
 
 use proptest::{collection::vec, prelude::*};
 
 use super::{Kernel, TopKError, by_stable_sort as reference, portable};
+use crate::cuda::tests::emulated_top_k;
 
 /// Kernels of this machine: without AVX2 only the portable one is tested.
 fn kernels() -> impl Iterator<Item = Kernel> {
     [Some(Kernel::PORTABLE), Kernel::avx2()].into_iter().flatten()
 }
 
-fn top_k(kernel: Kernel, row: &[f32], k: usize) -> (Vec<u32>, Vec<i64>) {
+/// `Kernel::top_k` without the kernel.
+type Run = Box<dyn Fn(usize, usize, &[f32], &mut [f32], &mut [i64]) -> Result<(), TopKError>>;
+
+/// Whoever says to do Top-K, by name.
+fn contenders() -> impl Iterator<Item = (&'static str, Run)> {
+    let on_this_cpu = kernels().map(|kernel| -> (_, Run) {
+        let run = move |k, row_len, input: &[f32], values: &mut [f32], indices: &mut [i64]| {
+            kernel.top_k(k, row_len, input, values, indices)
+        };
+        (kernel.name(), Box::new(run))
+    });
+    on_this_cpu.chain([("cuda, emulated", Box::new(emulated_top_k) as Run)])
+}
+
+fn top_k(run: &Run, row: &[f32], k: usize) -> (Vec<u32>, Vec<i64>) {
     let mut values = vec![f32::NAN; k];
     let mut indices = vec![-1; k];
-    let done = kernel.top_k(k, row.len(), row, &mut values, &mut indices);
+    let done = run(k, row.len(), row, &mut values, &mut indices);
     assert_eq!(done, Ok(()));
     (values.iter().map(|x| x.to_bits()).collect(), indices)
 }
@@ -20,9 +35,9 @@ fn top_k(kernel: Kernel, row: &[f32], k: usize) -> (Vec<u32>, Vec<i64>) {
 #[track_caller]
 fn assert_agree(row: &[f32], k: usize) {
     let expected = reference(row, k);
-    for kernel in kernels() {
-        let got = top_k(kernel, row, k);
-        assert_eq!(got, expected, "{} k={k} n={}", kernel.name(), row.len());
+    for (name, run) in contenders() {
+        let got = top_k(&run, row, k);
+        assert_eq!(got, expected, "{name} k={k} n={}", row.len());
     }
 }
 
@@ -117,9 +132,9 @@ proptest! {
     #[test]
     fn kernels_agree_with_a_stable_sort((row, k) in row_and_k()) {
         let expected = reference(&row, k);
-        for kernel in kernels() {
-            let got = top_k(kernel, &row, k);
-            prop_assert_eq!(&got, &expected, "{} k={} n={}", kernel.name(), k, row.len());
+        for (name, run) in contenders() {
+            let got = top_k(&run, &row, k);
+            prop_assert_eq!(&got, &expected, "{} k={} n={}", name, k, row.len());
         }
     }
 
@@ -130,10 +145,10 @@ proptest! {
         seed in vec(-1.0_f32..1.0, 70 * 5),
     ) {
         let input = &seed[..rows * row_len];
-        for kernel in kernels() {
+        for (_, run) in contenders() {
             let mut values = vec![0.0; rows * 16];
             let mut indices = vec![0; rows * 16];
-            let done = kernel.top_k(16, row_len, input, &mut values, &mut indices);
+            let done = run(16, row_len, input, &mut values, &mut indices);
             prop_assert_eq!(done, Ok(()));
             let outputs = values.chunks(16).zip(indices.chunks(16));
             for (row, (values, indices)) in input.chunks(row_len).zip(outputs) {
@@ -218,9 +233,9 @@ fn bits_survive_and_ties_keep_their_order() {
     let expected_values = [payload, -f32::NAN, f32::INFINITY, -0.0, 0.0, -0.0, -1.0, -1.0];
     let expected_values = expected_values.map(f32::to_bits).to_vec();
     let expected_indices = vec![70, 80, 90, 40, 50, 60, 0, 1];
-    for kernel in kernels() {
-        let got = top_k(kernel, &row, 8);
-        assert_eq!(got, (expected_values.clone(), expected_indices.clone()), "{}", kernel.name());
+    for (name, run) in contenders() {
+        let got = top_k(&run, &row, 8);
+        assert_eq!(got, (expected_values.clone(), expected_indices.clone()), "{name}");
     }
 }
 
@@ -251,7 +266,7 @@ fn wrong_shapes_are_refused_and_nothing_is_written() {
 
 #[test]
 fn no_rows_is_no_work() {
-    for kernel in kernels() {
-        assert_eq!(kernel.top_k(16, 900, &[], &mut [], &mut []), Ok(()));
+    for (_, run) in contenders() {
+        assert_eq!(run(16, 900, &[], &mut [], &mut []), Ok(()));
     }
 }

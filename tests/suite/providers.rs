@@ -1,13 +1,21 @@
 //! `--provider` where there is no GPU: with the build of ONNX Runtime for the CPU always, with the one for CUDA and
 //! TensorRT where `make vendor-gpu` has fetched it.
 
-use std::io::{Read, Write};
+use std::{
+    io::{Read, Write},
+    process::Command,
+};
 
+use lfm_serve::{
+    config::ModelConfig,
+    image::{Limits, inspect, prepare},
+    model::{GRAPH, GraphProbe, STANDARD_GRAPH},
+};
 use serde_json::Value;
 
 use crate::{
     cli::assert_one_line,
-    harness::{Server, picture, root, run},
+    harness::{Server, config, golden, picture, program, published_model, root, run, shared},
 };
 
 const CPU_BUILD: &str = "vendor/onnxruntime/libonnxruntime.so";
@@ -125,5 +133,64 @@ fn doctor_shows_every_provider_and_fails_for_one_that_was_named() {
         let (code, (status, detail), (placement, _)) = doctor("cuda");
         assert_eq!((code, &*status, &*placement), (Some(1), "fail", "skip"), "{detail}");
         assert!(detail.contains("--provider cuda cannot run"), "{detail}");
+    }
+}
+
+/// With the GPU build and libraries that only pretend: a machine whose driver has no GPU, or one that is too old.
+#[test]
+fn a_gpu_that_is_not_there_or_too_old_is_one_line() {
+    if builds("a GPU that is not there").len() < 2 {
+        return;
+    }
+    let emulation = root().join("src/cuda/emulation.c");
+    for (define, reason) in [
+        ("-DDEVICES=0", "--provider cuda cannot run: the NVIDIA driver sees no GPU"),
+        ("-DCAPABILITY_MAJOR=6", "has compute capability 6.0; 7.5 or newer is needed"),
+    ] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let compile = |name: &str, arguments: &[&str]| {
+            let mut compiler = Command::new("cc");
+            compiler.args(["-shared", "-fPIC", "-o"]).arg(folder.path().join(name)).args(arguments);
+            assert!(compiler.status().expect("a C compiler, which the build needs too").success());
+        };
+        compile("libcuda.so.1", &[define, emulation.to_str().expect("UTF-8")]);
+        for name in ["libcudart.so.13", "libcublasLt.so.13", "libcublas.so.13", "libcurand.so.10"] {
+            compile(name, &["-x", "c", "/dev/null"]);
+        }
+        let output = program()
+            .args(["score", "--provider", "cuda", "--ort-library", GPU_BUILD, "tests/golden/images/x_coffee_64.png"])
+            .env("LD_LIBRARY_PATH", folder.path())
+            .output()
+            .expect("it runs");
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+        assert_one_line(&(output.status.code(), text(output.stdout), text(output.stderr)), &[reason]);
+    }
+}
+
+/// What TensorRT runs is what the operator was checked on: both graphs give the same on the CPU, for every golden image.
+#[test]
+fn both_graphs_give_the_same_logits() {
+    let mut models = vec![config(&[]).model];
+    if let Some(shared) = shared("both graphs of the published model") {
+        models.push(ModelConfig { model: Some(published_model(&shared).into()), ..config(&[]).model });
+    }
+    let names = std::fs::read_dir(root().join("tests/golden/images")).expect("the golden images");
+    let images: Vec<_> = names
+        .filter_map(|entry| {
+            let bytes = golden(&format!("images/{}", entry.ok()?.file_name().to_str()?));
+            let header = inspect(&bytes, &Limits::default()).ok()?;
+            prepare(&bytes, &header, Default::default(), &mut Default::default()).ok()
+        })
+        .collect();
+    // All but the one that is refused, 16-bit grey.
+    assert_eq!(images.len(), 37);
+    for model in &models {
+        let [mut ours, mut standard] =
+            [GRAPH, STANDARD_GRAPH].map(|graph| GraphProbe::start(model, graph).expect("a session"));
+        for pixels in &images {
+            let (ours, standard) = (ours.run(pixels).expect("a run"), standard.run(pixels).expect("a run"));
+            assert!((ours.logit - standard.logit).abs() <= 1e-5, "{} and {}", ours.logit, standard.logit);
+            assert_eq!(ours.topk_indices, standard.topk_indices);
+        }
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     app,
     config::{Auto, ModelConfig},
     image::Pixels,
-    model::{Model, OnnxModel, RunError},
+    model::{Model, OnnxModel, Provider, RunError},
 };
 
 /// Memory that a session holds for each image of its largest batch: three sessions that ran batches of 32
@@ -24,6 +24,8 @@ const BYTES_PER_IMAGE: u64 = 60_000_000;
 /// All that was measured on sessions.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
+    /// Execution provider of the sessions.
+    provider: &'static str,
     rows: Vec<Row>,
     /// Batch sizes that the memory does not allow.
     left_out: Vec<usize>,
@@ -49,14 +51,19 @@ struct Layout {
 }
 
 impl Layout {
-    /// One session with all CPUs, one session a CPU, and what the settings ask for.
-    fn all(config: &ModelConfig) -> Vec<Self> {
-        let cpus = app::cpus();
+    /// On the CPU one session with all CPUs and one session a CPU, on a GPU one session; and what the settings ask for.
+    fn all(config: &ModelConfig, provider: Provider) -> Vec<Self> {
+        let (cpus, sessions) = (app::cpus(), provider.sessions(app::cpus()));
         let runtime = &config.runtime;
-        let asked =
-            Self { sessions: runtime.sessions.or_else(|| cpus), intra_threads: runtime.intra_threads.or_else(|| 1) };
-        let mut layouts = vec![Self { sessions: 1, intra_threads: cpus }];
-        for layout in [Self { sessions: cpus, intra_threads: 1 }, asked] {
+        let asked = Self {
+            sessions: runtime.sessions.or_else(|| sessions),
+            intra_threads: runtime.intra_threads.or_else(|| 1),
+        };
+        let mut layouts = vec![match provider {
+            Provider::Cpu => Self { sessions: 1, intra_threads: cpus },
+            _ => Self { sessions: 1, intra_threads: 1 },
+        }];
+        for layout in [Self { sessions, intra_threads: 1 }, asked] {
             if !layouts.contains(&layout) {
                 layouts.push(layout);
             }
@@ -75,7 +82,8 @@ impl Layout {
 
 /// Measures every layout at every batch size.
 pub(super) fn measure(config: &ModelConfig, batch_sizes: &[usize], rounds: &Rounds) -> Result<Report, anyhow::Error> {
-    let layouts = Layout::all(config);
+    let provider = app::read_model(config, Auto::Fixed(1))?.execution().provider;
+    let layouts = Layout::all(config, provider);
     let all_sessions: usize = layouts.iter().map(|layout| layout.sessions).sum();
     let memory = available_memory();
     let fits = |batch_size: usize| ((all_sessions * batch_size) as u64).saturating_mul(BYTES_PER_IMAGE) <= memory;
@@ -107,7 +115,7 @@ pub(super) fn measure(config: &ModelConfig, batch_sizes: &[usize], rounds: &Roun
         let (images_per_second, of_best) = (samples.spread(1.0), samples.over(best?));
         Some(Row { sessions, intra_threads, batch_size, images_per_second, of_best })
     });
-    Ok(Report { rows: rows.collect(), left_out })
+    Ok(Report { provider: provider.name(), rows: rows.collect(), left_out })
 }
 
 /// Bytes that may still be had: of the machine, and of the cgroup, which ends a process that takes more.

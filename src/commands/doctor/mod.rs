@@ -88,6 +88,7 @@ fn library(config: &ModelConfig) -> Result<Finding, anyhow::Error> {
 /// The execution providers: which can be used, why not the others, and which one `serve` would take.
 fn providers(config: &ModelConfig, execution: &mut Option<Execution>) -> Result<Finding, anyhow::Error> {
     let tried = provider::availability(config)?;
+    let chosen = Execution::choose_from(config, &tried)?;
     let mut shown: Vec<_> = tried
         .iter()
         .map(|one| match &one.refusal {
@@ -95,10 +96,6 @@ fn providers(config: &ModelConfig, execution: &mut Option<Execution>) -> Result<
             Some(reason) => format!("{}: not usable, {reason}", one.provider.name()),
         })
         .collect();
-    let chosen = match Execution::choose_from(config, &tried) {
-        Ok(chosen) => chosen,
-        Err(error) => return Ok(Finding::fail(format!("{error}; {}", shown.join("; ")))),
-    };
     shown.push(format!("serve runs on {}, {}", chosen.provider.name(), chosen.precision.name()));
     *execution = Some(chosen);
     Ok(Finding::ok(shown.join("; ")))

@@ -4,8 +4,12 @@
 //! (N, C, k) and `indices` int64 (N, C, k), each index into the flattened H*W map, in the order
 //! that [`crate::topk`] documents. N may be 0.
 //!
+//! There is one for the CPU and one for CUDA ([`cuda`]), which do the same.
+//!
 //! Rows are not spread over ONNX Runtime's threads: all of them cost about a thousandth of the
 //! network's run, and a session mostly has one thread.
+
+mod cuda;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -29,7 +33,7 @@ use crate::topk;
 /// # Errors
 /// Those of ONNX Runtime.
 pub fn operator_domain() -> ort::Result<OperatorDomain> {
-    OperatorDomain::new("lfm")?.add(TopKPooling)
+    OperatorDomain::new("lfm")?.add(TopKPooling)?.add(cuda::TopKPooling)
 }
 
 /// Builds a session on `graph`, with the domain `lfm`.
@@ -37,11 +41,19 @@ pub fn operator_domain() -> ort::Result<OperatorDomain> {
 /// # Errors
 /// Those of ONNX Runtime.
 pub fn commit(builder: SessionBuilder, graph: &[u8]) -> ort::Result<Session> {
+    commit_with(operator_domain, builder, graph)
+}
+
+fn commit_with(
+    domain: impl FnOnce() -> ort::Result<OperatorDomain>,
+    builder: SessionBuilder,
+    graph: &[u8],
+) -> ort::Result<Session> {
     // ONNX Runtime keeps one table of domains a process, and two sessions that are built at the same time both
     // find `lfm` missing and both add it: one fails with "the domain is already exist". Seen on 1.31.1.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    builder.with_operators(operator_domain()?)?.commit_from_memory(graph)
+    builder.with_operators(domain()?)?.commit_from_memory(graph)
 }
 
 struct TopKPooling;
@@ -54,15 +66,15 @@ impl Operator for TopKPooling {
     }
 
     fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
-        [OperatorInput::required(TensorElementType::Float32)]
+        inputs()
     }
 
     fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
-        [OperatorOutput::required(TensorElementType::Float32), OperatorOutput::required(TensorElementType::Int64)]
+        outputs()
     }
 
     fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<Pooling> {
-        without_unwinding(|| Pooling::new(context))
+        without_unwinding(|| Ok(Pooling { node: Node::new(context)?, top_k: topk::Kernel::fastest() }))
     }
 
     fn infer_shape(&self, context: &mut ShapeInferenceContext) -> ort::Result<()> {
@@ -70,34 +82,59 @@ impl Operator for TopKPooling {
     }
 }
 
-/// The operator at one node of a graph.
+fn inputs() -> [OperatorInput; 1] {
+    [OperatorInput::required(TensorElementType::Float32)]
+}
+
+fn outputs() -> [OperatorOutput; 2] {
+    [OperatorOutput::required(TensorElementType::Float32), OperatorOutput::required(TensorElementType::Int64)]
+}
+
+/// The operator at one node of a graph, on the CPU.
 struct Pooling {
-    /// For errors: a graph may pool in several places.
-    node: String,
-    k: usize,
+    node: Node,
     top_k: topk::Kernel,
 }
 
 impl Kernel for Pooling {
     fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
-        without_unwinding(|| self.pool(context)).map_err(|error| at_node(&self.node, &error))
+        without_unwinding(|| self.pool(context)).map_err(|error| at_node(&self.node.name, &error))
     }
 }
 
 impl Pooling {
-    fn new(context: &KernelContext<'_>) -> ort::Result<Self> {
-        let node = context.node_name()?;
-        let k: Option<i64> = context.get("k");
-        let k = k.ok_or_else(|| at_node(&node, &"the integer attribute k is missing"))?;
-        match usize::try_from(k) {
-            Ok(k) if k > 0 => Ok(Self { node, k, top_k: topk::Kernel::fastest() }),
-            _ => Err(at_node(&node, &format!("k is {k}, must be at least 1"))),
-        }
-    }
-
     fn pool(&self, context: &ComputeContext) -> ort::Result<()> {
         let input = required(context.input(0)?)?;
         let (shape, maps) = input.try_extract_tensor::<f32>()?;
+        let (map_len, pooled) = self.node.pooled(shape)?;
+        let mut values = required(context.output(0, pooled)?)?;
+        let mut indices = required(context.output(1, pooled)?)?;
+        let (_, values) = values.try_extract_tensor_mut::<f32>()?;
+        let (_, indices) = indices.try_extract_tensor_mut::<i64>()?;
+        self.top_k.top_k(self.node.k, map_len, maps, values, indices).map_err(ort::Error::wrap)
+    }
+}
+
+/// What a graph says of the operator at one of its nodes.
+struct Node {
+    /// For errors: a graph may pool in several places.
+    name: String,
+    k: usize,
+}
+
+impl Node {
+    fn new(context: &KernelContext<'_>) -> ort::Result<Self> {
+        let name = context.node_name()?;
+        let k: Option<i64> = context.get("k");
+        let k = k.ok_or_else(|| at_node(&name, &"the integer attribute k is missing"))?;
+        match usize::try_from(k) {
+            Ok(k) if k > 0 => Ok(Self { name, k }),
+            _ => Err(at_node(&name, &format!("k is {k}, must be at least 1"))),
+        }
+    }
+
+    /// The values in a map, and the shape of the outputs, for an input of this shape.
+    fn pooled(&self, shape: &Shape) -> ort::Result<(usize, [i64; 3])> {
         let &[n, c, h, w] = &**shape else {
             let message = format!("the input has the shape {shape}, must be (N, C, H, W)");
             return Err(ort::Error::new(message));
@@ -105,17 +142,9 @@ impl Pooling {
         // An empty batch may come with sides whose product overflows.
         let map_len = h.checked_mul(w).and_then(|len| usize::try_from(len).ok());
         let map_len = map_len.ok_or_else(|| ort::Error::new("H*W is out of range"))?;
-        if self.k > map_len {
-            // Before the outputs are allocated: a wrong k may be large.
-            let (k, row_len) = (self.k, map_len);
-            return Err(ort::Error::wrap(topk::TopKError::K { k, row_len }));
-        }
-        let pooled = [n, c, self.k as i64];
-        let mut values = required(context.output(0, pooled)?)?;
-        let mut indices = required(context.output(1, pooled)?)?;
-        let (_, values) = values.try_extract_tensor_mut::<f32>()?;
-        let (_, indices) = indices.try_extract_tensor_mut::<i64>()?;
-        self.top_k.top_k(self.k, map_len, maps, values, indices).map_err(ort::Error::wrap)
+        // Before the outputs are allocated: a wrong k may be large.
+        topk::check(self.k, map_len).map_err(ort::Error::wrap)?;
+        Ok((map_len, [n, c, self.k as i64]))
     }
 }
 
