@@ -82,9 +82,17 @@ impl App {
         self.pipeline.get().ok_or_else(|| Error::new(Code::NotReady, "the model is still being loaded"))
     }
 
-    /// Whether liveness should fail: some session hangs.
-    pub fn is_stuck(&self) -> bool {
-        self.pipeline.get().is_some_and(|pipeline| pipeline.is_stuck(http::probes::WATCHDOG))
+    /// Whether the process is alive.
+    ///
+    /// # Errors
+    /// `not_ready` when some session hangs.
+    pub fn liveness(&self) -> Result<(), Error> {
+        match self.pipeline.get() {
+            Some(pipeline) if pipeline.is_stuck(http::probes::WATCHDOG) => {
+                Err(Error::new(Code::NotReady, "a session has been busy with one batch for over a minute"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether load should come here.

@@ -4,7 +4,11 @@
 //! A `Metrics` owns its registry, so several apps can live in one process. Every series whose labels are
 //! known beforehand exists from the start: a dashboard never meets a hole.
 
-use std::time::Duration;
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+    time::{Duration, SystemTime},
+};
 
 use prometheus::{
     Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
@@ -151,6 +155,16 @@ pub struct Metrics {
     /// Sessions that can run a batch.
     pub sessions: IntGauge,
     session_busy_seconds: prometheus::Counter,
+    runs: Mutex<Runs>,
+}
+
+/// The batches that ran, as exactly as the Open Inference Protocol's statistics want them: no histogram keeps that.
+#[derive(Debug, Clone, Default)]
+pub struct Runs {
+    /// By number of images: how many batches, and how long they ran in all.
+    pub by_size: BTreeMap<usize, (u64, Duration)>,
+    /// When the last one ended.
+    pub last: Option<SystemTime>,
 }
 
 /// What `lfm_build_info` and `lfm_model_info` say.
@@ -237,6 +251,7 @@ impl Metrics {
                 "lfm_session_busy_seconds_total",
                 "Seconds that sessions spent running batches, summed over sessions.",
             )?)?,
+            runs: Mutex::default(),
             registry: registry.clone(),
         };
         metrics.fill(routes);
@@ -286,6 +301,27 @@ impl Metrics {
         self.batches.with_label_values(&[reason.as_str()]).inc();
         self.batch_size.observe(size as f64);
         self.session_busy_seconds.inc_by(busy.as_secs_f64());
+        let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        let (count, spent) = runs.by_size.entry(size).or_default();
+        *count += 1;
+        *spent += busy;
+        runs.last = Some(SystemTime::now());
+    }
+
+    /// The batches that ran.
+    pub fn runs(&self) -> Runs {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How many images have been through a stage, and their seconds in it.
+    pub fn stage_sum(&self, stage: Stage) -> (u64, f64) {
+        let stage = self.stage_duration.with_label_values(&[stage.as_str()]);
+        (stage.get_sample_count(), stage.get_sample_sum())
+    }
+
+    /// Images whose stay ended so.
+    pub fn images(&self, outcome: Outcome) -> u64 {
+        self.images.with_label_values(&[outcome.as_str()]).get()
     }
 
     /// One judgement was given.

@@ -11,7 +11,7 @@ use axum::{
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{problem, routes::UNMATCHED};
+use super::{dialect::Dialect, routes::UNMATCHED};
 use crate::{app::App, error::Error, keys::Key, shutdown::Phase};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -36,6 +36,7 @@ pub(super) async fn layer(State(app): State<Arc<App>>, mut request: Request, nex
     let method = method_label(request.method());
     let old_http = request.version() < Version::HTTP_2;
     let route = request.extensions().get::<MatchedPath>().cloned();
+    let dialect = Dialect::of(request.uri().path());
     request.extensions_mut().insert(context.clone());
 
     let mut response = next.run(request).await;
@@ -44,7 +45,7 @@ pub(super) async fn layer(State(app): State<Arc<App>>, mut request: Request, nex
     if let Some(error) = response.extensions_mut().remove::<Error>() {
         app.metrics.errors.with_label_values(&[error.code.as_str()]).inc();
         code = Some(error.code.as_str());
-        response = problem::render(&error, &context.id, std::mem::take(response.headers_mut()));
+        response = dialect.render(&error, &context.id, std::mem::take(response.headers_mut()));
     }
     if let Ok(id) = HeaderValue::from_str(&context.id) {
         response.headers_mut().insert(REQUEST_ID, id);

@@ -9,8 +9,11 @@ mod access;
 mod auth;
 mod body;
 mod deadline;
+mod dialect;
 mod early;
 mod explain;
+mod infer;
+mod oip;
 pub mod openapi;
 pub mod probes;
 mod problem;
@@ -46,8 +49,9 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/score", post(score::score))
         .route("/v1/score/batch", post(score::score_batch))
         .route("/v1/explain", post(explain::explain))
+        .merge(oip::behind_keys())
         .route_layer(middleware::from_fn_with_state(Arc::clone(&app), auth::layer));
-    layered(behind_keys.merge(open()).route("/openapi.json", get(openapi_json)), app)
+    layered(behind_keys.merge(open()).merge(oip::open()).route("/openapi.json", get(openapi_json)), app)
 }
 
 /// What `--admin-listen` serves: probes and metrics, nothing that takes work.

@@ -1,6 +1,7 @@
 //! The routes that exist, with what each can answer: the metrics' series come from here, and the OpenAPI
 //! document is held against it.
 
+use super::dialect::Dialect;
 use crate::error::Code::{self, *};
 
 /// A route.
@@ -18,6 +19,15 @@ impl Route {
     /// Codes that it can answer with, beside 200.
     pub fn codes(&self) -> impl Iterator<Item = Code> + use<> {
         self.codes.iter().copied().flatten().copied()
+    }
+
+    /// Statuses that it can answer with, each once.
+    pub fn statuses(&self) -> Vec<u16> {
+        let dialect = Dialect::of(self.path);
+        let mut statuses: Vec<u16> = self.codes().map(|code| dialect.status(code)).chain([200]).collect();
+        statuses.sort_unstable();
+        statuses.dedup();
+        statuses
     }
 }
 
@@ -42,6 +52,12 @@ const BODY: &[Code] = &[
 /// What can be wrong with one image. In a batch it stands in the image's own result.
 const IMAGE: &[Code] = &[ImageTooLarge, UnsupportedFormat, UndecodableImage, ImageTooSmall];
 
+/// What a question about a model can answer.
+const MODEL: &[&[Code]] = &[&[Unauthorized, NotFound]];
+
+/// What an inference request can answer.
+const INFER: &[&[Code]] = &[BODY, IMAGE, &[NotFound, TooManyImages]];
+
 /// All routes.
 pub const ROUTES: &[Route] = &[
     Route { path: "/v1/score", method: "POST", codes: &[BODY, IMAGE] },
@@ -52,15 +68,28 @@ pub const ROUTES: &[Route] = &[
     Route { path: "/startupz", method: "GET", codes: &[&[NotReady]] },
     Route { path: "/metrics", method: "GET", codes: &[&[InferenceFailed]] },
     Route { path: "/openapi.json", method: "GET", codes: &[] },
+    Route { path: "/v2", method: "GET", codes: &[&[Unauthorized]] },
+    Route { path: "/v2/health/live", method: "GET", codes: &[&[NotReady]] },
+    Route { path: "/v2/health/ready", method: "GET", codes: &[&[Draining, NotReady]] },
+    Route { path: "/v2/models/stats", method: "GET", codes: &[&[Unauthorized]] },
+    Route { path: "/v2/models/{name}", method: "GET", codes: MODEL },
+    Route { path: "/v2/models/{name}/versions/{version}", method: "GET", codes: MODEL },
+    Route { path: "/v2/models/{name}/ready", method: "GET", codes: &[&[NotFound, Draining, NotReady]] },
+    Route {
+        path: "/v2/models/{name}/versions/{version}/ready",
+        method: "GET",
+        codes: &[&[NotFound, Draining, NotReady]],
+    },
+    Route { path: "/v2/models/{name}/config", method: "GET", codes: MODEL },
+    Route { path: "/v2/models/{name}/versions/{version}/config", method: "GET", codes: MODEL },
+    Route { path: "/v2/models/{name}/stats", method: "GET", codes: MODEL },
+    Route { path: "/v2/models/{name}/versions/{version}/stats", method: "GET", codes: MODEL },
+    Route { path: "/v2/models/{name}/infer", method: "POST", codes: INFER },
+    Route { path: "/v2/models/{name}/versions/{version}/infer", method: "POST", codes: INFER },
 ];
 
 /// (route, method, statuses) of every series that can exist with a known method.
 pub fn series() -> impl Iterator<Item = (&'static str, &'static str, Vec<u16>)> {
-    let matched = ROUTES.iter().map(|route| {
-        let mut statuses: Vec<u16> = route.codes().map(Code::status).chain([200]).collect();
-        statuses.sort_unstable();
-        statuses.dedup();
-        (route.path, route.method, statuses)
-    });
+    let matched = ROUTES.iter().map(|route| (route.path, route.method, route.statuses()));
     matched.chain([(UNMATCHED, "GET", vec![NotFound.status()])])
 }

@@ -15,7 +15,7 @@ pub use node::{TopK, TopKNode};
 pub use placement::AssignedNode;
 pub use probe::{GraphProbe, gpu_providers};
 pub(crate) use session::find_folder;
-pub use session::{LARGEST_TRIED, OnnxModel, SessionOptions};
+pub use session::{LARGEST_TRIED, MAPS, OnnxModel, SessionOptions};
 
 use crate::image::Pixels;
 

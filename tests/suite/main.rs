@@ -13,6 +13,8 @@ mod golden;
 mod harness;
 mod hostile;
 mod keys;
+mod oip;
+mod oip_refusals;
 mod op;
 mod pipeline;
 mod probes;

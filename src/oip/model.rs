@@ -1,0 +1,186 @@
+//! What the server and the model say of themselves.
+
+use serde::Serialize;
+
+use super::tensor::{Output, Spec, inputs};
+use crate::{
+    error::{Code, Error},
+    model::Manifest,
+};
+
+/// Whether this is the model that is served. No version, or an empty one, means whichever there is.
+///
+/// # Errors
+/// `not_found`.
+pub fn check_model(manifest: &Manifest, name: &str, version: Option<&str>) -> Result<(), Error> {
+    let known_version = version.is_none_or(|version| version.is_empty() || version == manifest.version);
+    if name == manifest.name && known_version {
+        return Ok(());
+    }
+    let version = version.filter(|version| !version.is_empty()).map_or(String::new(), |v| format!(" version {v:?}"));
+    Err(Error::new(Code::NotFound, format!("Request for unknown model: {name:?}{version} is not found")))
+}
+
+/// The answer to server metadata.
+#[derive(Debug, Serialize)]
+pub struct ServerMetadata {
+    /// The server.
+    pub name: &'static str,
+    /// Its version.
+    pub version: &'static str,
+    /// Extensions of the protocol that it has.
+    pub extensions: &'static [&'static str],
+}
+
+impl ServerMetadata {
+    /// This server's.
+    pub const OURS: Self = Self {
+        name: env!("CARGO_PKG_NAME"),
+        version: env!("CARGO_PKG_VERSION"),
+        extensions: &["binary_tensor_data", "model_configuration", "parameters", "statistics"],
+    };
+}
+
+/// The answer to model metadata.
+#[derive(Debug, Serialize)]
+pub struct ModelMetadata {
+    /// The model.
+    pub name: String,
+    /// Its versions: one.
+    pub versions: Vec<String>,
+    /// What runs it.
+    pub platform: &'static str,
+    /// What it takes.
+    pub inputs: Vec<TensorMetadata>,
+    /// What it gives.
+    pub outputs: Vec<TensorMetadata>,
+}
+
+/// A tensor in model metadata.
+#[derive(Debug, Serialize)]
+pub struct TensorMetadata {
+    /// Its name.
+    pub name: &'static str,
+    /// Its elements' type.
+    pub datatype: &'static str,
+    /// Its shape; -1 is the number of images.
+    pub shape: Vec<i64>,
+}
+
+/// Triton's name for ONNX graphs.
+const PLATFORM: &str = "onnxruntime_onnx";
+
+fn outputs(manifest: &Manifest) -> impl Iterator<Item = Spec> {
+    Output::ALL.into_iter().map(|output| output.spec(manifest))
+}
+
+impl ModelMetadata {
+    /// This model's.
+    pub fn of(manifest: &Manifest) -> Self {
+        let tensor =
+            |spec: Spec| TensorMetadata { name: spec.name, datatype: spec.datatype.as_str(), shape: spec.shape(-1) };
+        Self {
+            name: manifest.name.clone(),
+            versions: vec![manifest.version.clone()],
+            platform: PLATFORM,
+            inputs: inputs().map(tensor).into(),
+            outputs: outputs(manifest).map(tensor).collect(),
+        }
+    }
+}
+
+/// The answer to model configuration: those of Triton's settings that say something here.
+#[derive(Debug, Serialize)]
+pub struct ModelConfig {
+    /// The model.
+    pub name: String,
+    /// What runs it.
+    pub platform: &'static str,
+    /// What runs it.
+    pub backend: &'static str,
+    /// Which versions are served.
+    pub version_policy: VersionPolicy,
+    /// The most images in a request.
+    pub max_batch_size: i32,
+    /// What it takes: exactly one of these.
+    pub input: Vec<ConfigInput>,
+    /// What it gives.
+    pub output: Vec<ConfigOutput>,
+    /// Requests are run together.
+    pub dynamic_batching: DynamicBatching,
+}
+
+/// Versions that are served.
+#[derive(Debug, Serialize)]
+pub struct VersionPolicy {
+    /// The one.
+    pub specific: SpecificVersions,
+}
+
+/// Versions by number.
+#[derive(Debug, Serialize)]
+pub struct SpecificVersions {
+    /// Which, where they are numbers.
+    pub versions: Vec<i64>,
+}
+
+/// An input in the configuration.
+#[derive(Debug, Serialize)]
+pub struct ConfigInput {
+    /// Its name.
+    pub name: &'static str,
+    /// Its elements' type.
+    pub data_type: &'static str,
+    /// Its dimensions for one image.
+    pub dims: Vec<i64>,
+    /// Either may be left out, the other must be there then.
+    pub optional: bool,
+}
+
+/// An output in the configuration.
+#[derive(Debug, Serialize)]
+pub struct ConfigOutput {
+    /// Its name.
+    pub name: &'static str,
+    /// Its elements' type.
+    pub data_type: &'static str,
+    /// Its dimensions for one image.
+    pub dims: Vec<i64>,
+}
+
+/// How requests are run together.
+#[derive(Debug, Serialize)]
+pub struct DynamicBatching {
+    /// How long a free session may wait for images on their way.
+    pub max_queue_delay_microseconds: u64,
+    /// Whether answers come in the order of requests.
+    pub preserve_ordering: bool,
+}
+
+impl ModelConfig {
+    /// This model's, with at most `max_images` images in a request.
+    pub fn of(manifest: &Manifest, max_images: usize, max_queue_delay: std::time::Duration) -> Self {
+        let input = |Spec { name, datatype, dims }| ConfigInput {
+            name,
+            data_type: datatype.config_name(),
+            dims,
+            optional: true,
+        };
+        let output = |Spec { name, datatype, dims }| ConfigOutput { name, data_type: datatype.config_name(), dims };
+        Self {
+            name: manifest.name.clone(),
+            platform: PLATFORM,
+            backend: "onnxruntime",
+            version_policy: VersionPolicy {
+                specific: SpecificVersions { versions: manifest.version.parse().into_iter().collect() },
+            },
+            max_batch_size: i32::try_from(max_images).unwrap_or(i32::MAX),
+            input: inputs().map(input).into(),
+            output: outputs(manifest).map(output).collect(),
+            dynamic_batching: DynamicBatching {
+                max_queue_delay_microseconds: u64::try_from(max_queue_delay.as_micros()).unwrap_or(u64::MAX),
+                preserve_ordering: false,
+            },
+        }
+    }
+}
