@@ -43,7 +43,9 @@ impl App {
     /// One line for the operator: an API keys file that cannot be used.
     pub fn new(config: ServeConfig, manifest: Arc<Manifest>) -> Result<Arc<Self>, anyhow::Error> {
         let identity = Identity { manifest: &manifest, provider: "cpu", ort_version: runtime::VERSION };
-        let metrics = Arc::new(Metrics::new(&identity, http::routes::series())?);
+        let calls = config.grpc_listen.map_or(&[][..], |_| http::routes::GRPC_ROUTES);
+        let series = http::routes::series().chain(http::routes::series_of(calls));
+        let metrics = Arc::new(Metrics::new(&identity, series)?);
         let keys = config.api_keys_file.as_deref().map(KeysFile::open).transpose()?;
         Ok(Arc::new(Self {
             config,

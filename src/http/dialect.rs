@@ -1,4 +1,5 @@
-//! How an error looks to a caller: problem+json, or what clients of the Open Inference Protocol expect.
+//! How an error looks to a caller: problem+json, or what clients of the Open Inference Protocol expect, over HTTP or
+//! gRPC.
 
 use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
@@ -6,7 +7,7 @@ use axum::{
 };
 use serde_json::json;
 
-use super::problem;
+use super::{grpc, problem};
 use crate::error::{Code, Error};
 
 /// The ways in which errors are told.
@@ -16,11 +17,16 @@ pub(super) enum Dialect {
     Problem,
     /// `{"error": ...}`, with Triton's statuses.
     Triton,
+    /// A gRPC status. The HTTP status is then 200; metrics and log have the one that Triton's dialect would give.
+    Grpc,
 }
 
 impl Dialect {
     /// The dialect of a path or a path template.
     pub(super) fn of(path: &str) -> Self {
+        if path.starts_with("/inference.") || path.starts_with("/grpc.") {
+            return Self::Grpc;
+        }
         match path.strip_prefix("/v2") {
             Some(rest) if rest.is_empty() || rest.starts_with('/') => Self::Triton,
             _ => Self::Problem,
@@ -32,8 +38,9 @@ impl Dialect {
         use Code::*;
         match (self, code) {
             // To Triton all that is wrong with an input is an invalid argument, and a full server is unavailable.
-            (Self::Triton, ImageTooLarge | TooManyImages | UnsupportedFormat | UndecodableImage | ImageTooSmall) => 400,
-            (Self::Triton, Overloaded) => 503,
+            (Self::Problem, _) => code.status(),
+            (_, ImageTooLarge | TooManyImages | UnsupportedFormat | UndecodableImage | ImageTooSmall) => 400,
+            (_, Overloaded) => 503,
             _ => code.status(),
         }
     }
@@ -48,6 +55,7 @@ impl Dialect {
         let (content_type, body) = match self {
             Self::Problem => ("application/problem+json", problem::body(error, request_id)),
             Self::Triton => ("application/json", json!({ "error": error.detail }).to_string()),
+            Self::Grpc => return grpc::render(error, headers),
         };
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         let status = StatusCode::from_u16(self.status(error.code)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

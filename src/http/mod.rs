@@ -12,6 +12,7 @@ mod deadline;
 mod dialect;
 mod early;
 mod explain;
+pub mod grpc;
 mod infer;
 mod oip;
 pub mod openapi;

@@ -58,6 +58,12 @@ const MODEL: &[&[Code]] = &[&[Unauthorized, NotFound]];
 /// What an inference request can answer.
 const INFER: &[&[Code]] = &[BODY, IMAGE, &[NotFound, TooManyImages]];
 
+/// What a call can answer that takes no more than a message which may be malformed.
+const SMALL: &[&[Code]] = &[&[BadRequest]];
+
+/// What a call about a model can answer.
+const CALL: &[&[Code]] = &[&[BadRequest, Unauthorized, NotFound]];
+
 /// All routes.
 pub const ROUTES: &[Route] = &[
     Route { path: "/v1/score", method: "POST", codes: &[BODY, IMAGE] },
@@ -88,8 +94,28 @@ pub const ROUTES: &[Route] = &[
     Route { path: "/v2/models/{name}/versions/{version}/infer", method: "POST", codes: INFER },
 ];
 
+/// The calls that `--grpc-listen` adds.
+pub const GRPC_ROUTES: &[Route] = &[
+    Route { path: "/inference.GRPCInferenceService/ServerLive", method: "POST", codes: SMALL },
+    Route { path: "/inference.GRPCInferenceService/ServerReady", method: "POST", codes: SMALL },
+    Route { path: "/inference.GRPCInferenceService/ModelReady", method: "POST", codes: &[&[BadRequest, NotFound]] },
+    Route { path: "/inference.GRPCInferenceService/ServerMetadata", method: "POST", codes: CALL },
+    Route { path: "/inference.GRPCInferenceService/ModelMetadata", method: "POST", codes: CALL },
+    Route { path: "/inference.GRPCInferenceService/ModelConfig", method: "POST", codes: CALL },
+    Route { path: "/inference.GRPCInferenceService/ModelStatistics", method: "POST", codes: CALL },
+    Route { path: "/inference.GRPCInferenceService/ModelInfer", method: "POST", codes: INFER },
+    Route { path: "/grpc.health.v1.Health/Check", method: "POST", codes: &[&[BadRequest, NotFound]] },
+    Route { path: "/grpc.health.v1.Health/Watch", method: "POST", codes: SMALL },
+    Route { path: "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", method: "POST", codes: SMALL },
+    Route { path: "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", method: "POST", codes: SMALL },
+];
+
 /// (route, method, statuses) of every series that can exist with a known method.
 pub fn series() -> impl Iterator<Item = (&'static str, &'static str, Vec<u16>)> {
-    let matched = ROUTES.iter().map(|route| (route.path, route.method, route.statuses()));
-    matched.chain([(UNMATCHED, "GET", vec![NotFound.status()])])
+    series_of(ROUTES).chain([(UNMATCHED, "GET", vec![NotFound.status()])])
+}
+
+/// The same of these routes alone.
+pub fn series_of(routes: &'static [Route]) -> impl Iterator<Item = (&'static str, &'static str, Vec<u16>)> {
+    routes.iter().map(|route| (route.path, route.method, route.statuses()))
 }

@@ -1,8 +1,8 @@
 //! What the server and the model say of themselves.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
-use super::tensor::{Output, Spec, inputs};
+use super::tensor::{DataType, Output, Spec, inputs};
 use crate::{
     error::{Code, Error},
     model::Manifest,
@@ -130,7 +130,8 @@ pub struct ConfigInput {
     /// Its name.
     pub name: &'static str,
     /// Its elements' type.
-    pub data_type: &'static str,
+    #[serde(serialize_with = "config_name")]
+    pub data_type: DataType,
     /// Its dimensions for one image.
     pub dims: Vec<i64>,
     /// Either may be left out, the other must be there then.
@@ -143,9 +144,14 @@ pub struct ConfigOutput {
     /// Its name.
     pub name: &'static str,
     /// Its elements' type.
-    pub data_type: &'static str,
+    #[serde(serialize_with = "config_name")]
+    pub data_type: DataType,
     /// Its dimensions for one image.
     pub dims: Vec<i64>,
+}
+
+fn config_name<S: Serializer>(datatype: &DataType, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(datatype.config_name())
 }
 
 /// How requests are run together.
@@ -160,13 +166,8 @@ pub struct DynamicBatching {
 impl ModelConfig {
     /// This model's, with at most `max_images` images in a request.
     pub fn of(manifest: &Manifest, max_images: usize, max_queue_delay: std::time::Duration) -> Self {
-        let input = |Spec { name, datatype, dims }| ConfigInput {
-            name,
-            data_type: datatype.config_name(),
-            dims,
-            optional: true,
-        };
-        let output = |Spec { name, datatype, dims }| ConfigOutput { name, data_type: datatype.config_name(), dims };
+        let input = |Spec { name, datatype, dims }| ConfigInput { name, data_type: datatype, dims, optional: true };
+        let output = |Spec { name, datatype, dims }| ConfigOutput { name, data_type: datatype, dims };
         Self {
             name: manifest.name.clone(),
             platform: PLATFORM,

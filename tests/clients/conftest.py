@@ -19,11 +19,11 @@ GOLDEN = ROOT / "tests/golden/images"
 @pytest.fixture(scope="session")
 def triton():
     """A server with both transports: `http` and `grpc` are addresses."""
-    command = [ROOT / "target/release/lfm-serve", "serve", "--listen", "127.0.0.1:0",
+    command = [ROOT / "target/release/lfm-serve", "serve", "--listen", "127.0.0.1:0", "--grpc-listen", "127.0.0.1:0",
                "--sessions", "1", "--max-body-bytes", "8MiB", "--drain-delay", "0s", "--log-level", "warn"]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     http = process.stdout.readline().removeprefix("listening on http://").strip()
-    grpc = "x"
+    grpc = process.stdout.readline().removeprefix("listening for gRPC on ").strip()
     assert http and grpc
     yield types.SimpleNamespace(http=http, grpc=grpc, score=lambda path: score(http, path))
     process.terminate()
@@ -68,7 +68,7 @@ class Client:
         return getattr(self, name)(*args, **({} if self.is_http else {"as_json": True}))
 
 
-@pytest.fixture(params=["http", "http-aio"])
+@pytest.fixture(params=["http", "http-aio", "grpc", "grpc-aio"])
 def client(request, triton):
     client = Client(request.param, triton)
     yield client
