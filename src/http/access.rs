@@ -46,11 +46,9 @@ pub(super) async fn layer(State(app): State<Arc<App>>, mut request: Request, nex
 
     let mut response = next.run(request).await;
 
-    let mut error = response.extensions_mut().remove::<Error>();
+    let error = response.extensions_mut().remove::<Error>().or_else(|| grpc::error_in(&response));
     if let Some(error) = &error {
         response = dialect.render(error, &context.id, std::mem::take(response.headers_mut()));
-    } else if dialect == Dialect::Grpc {
-        error = grpc::error_in(&response);
     }
     let code = error.as_ref().map(|error| error.code);
     if let Some(code) = code {

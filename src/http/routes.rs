@@ -58,11 +58,11 @@ const MODEL: &[&[Code]] = &[&[Unauthorized, NotFound]];
 /// What an inference request can answer.
 const INFER: &[&[Code]] = &[BODY, IMAGE, &[NotFound, TooManyImages]];
 
-/// What a call can answer that takes no more than a message which may be malformed.
-const SMALL: &[&[Code]] = &[&[BadRequest]];
+/// What can be wrong with a call's message, whatever it is.
+const MESSAGE: &[Code] = &[BadRequest, BodyTooLarge, UnsupportedMediaType];
 
 /// What a call about a model can answer.
-const CALL: &[&[Code]] = &[&[BadRequest, Unauthorized, NotFound]];
+const CALL: &[&[Code]] = &[MESSAGE, &[Unauthorized, NotFound]];
 
 /// All routes.
 pub const ROUTES: &[Route] = &[
@@ -96,18 +96,18 @@ pub const ROUTES: &[Route] = &[
 
 /// The calls that `--grpc-listen` adds.
 pub const GRPC_ROUTES: &[Route] = &[
-    Route { path: "/inference.GRPCInferenceService/ServerLive", method: "POST", codes: SMALL },
-    Route { path: "/inference.GRPCInferenceService/ServerReady", method: "POST", codes: SMALL },
-    Route { path: "/inference.GRPCInferenceService/ModelReady", method: "POST", codes: &[&[BadRequest, NotFound]] },
+    Route { path: "/inference.GRPCInferenceService/ServerLive", method: "POST", codes: &[MESSAGE] },
+    Route { path: "/inference.GRPCInferenceService/ServerReady", method: "POST", codes: &[MESSAGE] },
+    Route { path: "/inference.GRPCInferenceService/ModelReady", method: "POST", codes: &[MESSAGE, &[NotFound]] },
     Route { path: "/inference.GRPCInferenceService/ServerMetadata", method: "POST", codes: CALL },
     Route { path: "/inference.GRPCInferenceService/ModelMetadata", method: "POST", codes: CALL },
     Route { path: "/inference.GRPCInferenceService/ModelConfig", method: "POST", codes: CALL },
     Route { path: "/inference.GRPCInferenceService/ModelStatistics", method: "POST", codes: CALL },
     Route { path: "/inference.GRPCInferenceService/ModelInfer", method: "POST", codes: INFER },
-    Route { path: "/grpc.health.v1.Health/Check", method: "POST", codes: &[&[BadRequest, NotFound]] },
-    Route { path: "/grpc.health.v1.Health/Watch", method: "POST", codes: SMALL },
-    Route { path: "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", method: "POST", codes: SMALL },
-    Route { path: "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", method: "POST", codes: SMALL },
+    Route { path: "/grpc.health.v1.Health/Check", method: "POST", codes: &[MESSAGE, &[NotFound]] },
+    Route { path: "/grpc.health.v1.Health/Watch", method: "POST", codes: &[MESSAGE] },
+    Route { path: "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", method: "POST", codes: &[MESSAGE] },
+    Route { path: "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", method: "POST", codes: &[MESSAGE] },
 ];
 
 /// (route, method, statuses) of every series that can exist with a known method.

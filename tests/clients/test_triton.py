@@ -2,6 +2,7 @@
 
 import base64
 import gzip
+import queue
 import struct
 import zlib
 
@@ -201,3 +202,21 @@ def test_a_packed_message_over_the_limit(triton):
         f"http://{triton.http}/v2/models/lfm/infer", data=packed, headers={"Content-Encoding": "gzip"}, timeout=60
     )
     assert answer.status_code == 413 and "limit" in answer.json()["error"]
+
+
+def test_async_infer(client, triton):
+    """The sync clients' own way of many calls at once."""
+    if client.loop:
+        pytest.skip("the asyncio clients await")
+    expected = np.float32(triton.score(JPEGS[0])["logit"])
+    given = [files(client, JPEGS[:1])]
+    if client.is_http:
+        results = [pending.get_result() for pending in [client.async_infer("lfm", given) for _ in range(4)]]
+    else:
+        done = queue.Queue()
+        for _ in range(4):
+            client.async_infer("lfm", given, callback=lambda result, error: done.put((result, error)))
+        answers = [done.get(timeout=60) for _ in range(4)]
+        assert all(error is None for _, error in answers)
+        results = [result for result, _ in answers]
+    assert all(result.as_numpy("logit")[0] == expected for result in results)

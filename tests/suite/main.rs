@@ -10,6 +10,7 @@ mod drain;
 mod explain;
 mod fake;
 mod golden;
+mod grpc;
 mod harness;
 mod hostile;
 mod keys;

@@ -45,15 +45,22 @@ impl From<Error> for Status {
 /// The error as a gRPC answer. `headers` are those that the error's response had.
 pub(in crate::http) fn render(error: &Error, mut headers: HeaderMap) -> Response {
     let mut response: Response<Body> = Status::from(error.clone()).into_http();
-    headers.remove(header::CONTENT_LENGTH);
-    headers.remove(header::CONTENT_TYPE);
+    for ours in [header::CONTENT_LENGTH, header::CONTENT_TYPE, Status::GRPC_STATUS, Status::GRPC_MESSAGE] {
+        headers.remove(ours);
+    }
     response.headers_mut().extend(headers);
     response
 }
 
-/// The error that a gRPC answer tells of. What tonic itself refuses is a message that it cannot read.
+/// The error that a gRPC answer tells of. What tonic itself refuses is a message that it cannot read, which it takes
+/// for a failure of its own.
 pub(in crate::http) fn error_in(response: &Response) -> Option<Error> {
     let status = response.extensions().get::<Status>()?;
     let ours = status.source().and_then(|source| source.downcast_ref::<Error>()).cloned();
-    Some(ours.unwrap_or_else(|| Error::new(Code::BadRequest, status.message())))
+    let code = match status.code() {
+        tonic::Code::OutOfRange => Code::BodyTooLarge,
+        tonic::Code::Unimplemented => Code::UnsupportedMediaType,
+        _ => Code::BadRequest,
+    };
+    Some(ours.unwrap_or_else(|| Error::new(code, "the message cannot be read")))
 }
