@@ -15,7 +15,7 @@ use prometheus::{
     core::Collector,
 };
 
-use crate::{error::Code, model::Manifest};
+use crate::{error::Code, model::Manifest, pipeline::Timings};
 
 /// Bucket bounds in seconds for a service whose answers take 1 ms to 10 s.
 const SECONDS: &[f64] = &[
@@ -158,9 +158,16 @@ pub struct Metrics {
     runs: Mutex<Runs>,
 }
 
-/// The batches that ran, as exactly as the Open Inference Protocol's statistics want them: no histogram keeps that.
+/// What the Open Inference Protocol's statistics want more exactly than histograms keep it: batches by their size, and
+/// of the images judged the times of all stages together, so that their counts agree at any moment.
 #[derive(Debug, Clone, Default)]
 pub struct Runs {
+    /// Images judged.
+    pub images: u64,
+    /// Their time in the stages.
+    pub stages: Timings,
+    /// Their time from the request's head to the answer.
+    pub total: Duration,
     /// By number of images: how many batches, and how long they ran in all.
     pub by_size: BTreeMap<usize, (u64, Duration)>,
     /// When the last one ended.
@@ -308,15 +315,20 @@ impl Metrics {
         runs.last = Some(SystemTime::now());
     }
 
-    /// The batches that ran.
-    pub fn runs(&self) -> Runs {
-        self.runs.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// One image was judged, `total` after its request's head.
+    pub fn answered(&self, stages: &Timings, total: Duration) {
+        self.stage(Stage::Total, total);
+        let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        runs.images += 1;
+        runs.stages.decode += stages.decode;
+        runs.stages.queue += stages.queue;
+        runs.stages.inference += stages.inference;
+        runs.total += total;
     }
 
-    /// How many images have been through a stage, and their seconds in it.
-    pub fn stage_sum(&self, stage: Stage) -> (u64, f64) {
-        let stage = self.stage_duration.with_label_values(&[stage.as_str()]);
-        (stage.get_sample_count(), stage.get_sample_sum())
+    /// What ran so far.
+    pub fn runs(&self) -> Runs {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Images whose stay ended so.

@@ -11,7 +11,6 @@ use crate::{
     app::App,
     error::Error,
     image,
-    metrics::Stage,
     oip::{Image, Judged, Request, Tensor, Wanted},
     pipeline::{Job, Pipeline, Share, Timings, Upload},
     verdict::{self, Warning},
@@ -91,20 +90,20 @@ async fn judge_one(
     deadline: Instant,
 ) -> Result<(Judged, Share), Error> {
     let timings = Timings::default();
-    let (warnings, output, share) = match image {
+    let (warnings, output, share, timings) = match image {
         Image::File(bytes) => {
             let scored = pipeline.score(Job { payload: Upload { bytes, held }, deadline, share, timings }).await?;
-            (verdict::warnings(&app.manifest, &scored.image), scored.output, scored.share)
+            (verdict::warnings(&app.manifest, &scored.image), scored.output, scored.share, scored.timings)
         }
         Image::Pixels(pixels) => {
             // How the picture was stored, and how large, is not known here.
             let warnings = if image::no_signal(&pixels) { vec![Warning::NoSignal] } else { Vec::new() };
             let job = pipeline.score_pixels(Job { payload: pixels, deadline, share, timings }).await?;
-            (warnings, job.payload, job.share)
+            (warnings, job.payload, job.share, job.timings)
         }
     };
     let judgement = verdict::judge(&app.manifest, output.logit, warnings, None);
     app.metrics.judged(&judgement);
-    app.metrics.stage(Stage::Total, context.started.elapsed());
+    app.metrics.answered(&timings, context.started.elapsed());
     Ok((Judged { judgement, output }, share))
 }

@@ -97,7 +97,7 @@ async fn metadata(_: OurModel, State(app): State<Arc<App>>) -> Json<ModelMetadat
 }
 
 async fn config(_: OurModel, State(app): State<Arc<App>>) -> Json<ModelConfig> {
-    Json(ModelConfig::of(&app.manifest, app.config.max_batch_images, app.config.max_queue_delay))
+    Json(ModelConfig::of(&app.manifest))
 }
 
 #[derive(Serialize)]

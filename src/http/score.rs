@@ -20,7 +20,7 @@ use super::{
 use crate::{
     app::App,
     error::{Code, Error},
-    metrics::{Metrics, Outcome, Stage},
+    metrics::{Metrics, Outcome},
     pipeline::{Job, Pipeline, Scored, Share, Timings, Upload},
     verdict,
 };
@@ -150,7 +150,7 @@ pub(super) async fn judge(
     let judgement = verdict::judge(&app.manifest, scored.output.logit, warnings, query.threshold);
     app.metrics.judged(&judgement);
     let total = context.started.elapsed();
-    app.metrics.stage(Stage::Total, total);
+    app.metrics.answered(&scored.timings, total);
     let timings = TimingsMs::new(&scored.timings, total);
     let id = Arc::clone(&context.id);
     let external_id = query.external_id.clone();

@@ -100,14 +100,13 @@ pub struct ModelConfig {
     pub backend: &'static str,
     /// Which versions are served.
     pub version_policy: VersionPolicy,
-    /// The most images in a request.
+    /// 0, which says that the shapes show the number of images as their first dimension: Triton's tools leave it out of
+    /// them otherwise, and can do nothing with what is left of `image`'s.
     pub max_batch_size: i32,
     /// What it takes: exactly one of these.
     pub input: Vec<ConfigInput>,
     /// What it gives.
     pub output: Vec<ConfigOutput>,
-    /// Requests are run together.
-    pub dynamic_batching: DynamicBatching,
 }
 
 /// Versions that are served.
@@ -132,7 +131,7 @@ pub struct ConfigInput {
     /// Its elements' type.
     #[serde(serialize_with = "config_name")]
     pub data_type: DataType,
-    /// Its dimensions for one image.
+    /// Its shape; -1 is the number of images.
     pub dims: Vec<i64>,
     /// Either may be left out, the other must be there then.
     pub optional: bool,
@@ -146,7 +145,7 @@ pub struct ConfigOutput {
     /// Its elements' type.
     #[serde(serialize_with = "config_name")]
     pub data_type: DataType,
-    /// Its dimensions for one image.
+    /// Its shape; -1 is the number of images.
     pub dims: Vec<i64>,
 }
 
@@ -154,20 +153,16 @@ fn config_name<S: Serializer>(datatype: &DataType, serializer: S) -> Result<S::O
     serializer.serialize_str(datatype.config_name())
 }
 
-/// How requests are run together.
-#[derive(Debug, Serialize)]
-pub struct DynamicBatching {
-    /// How long a free session may wait for images on their way.
-    pub max_queue_delay_microseconds: u64,
-    /// Whether answers come in the order of requests.
-    pub preserve_ordering: bool,
-}
-
 impl ModelConfig {
-    /// This model's, with at most `max_images` images in a request.
-    pub fn of(manifest: &Manifest, max_images: usize, max_queue_delay: std::time::Duration) -> Self {
-        let input = |Spec { name, datatype, dims }| ConfigInput { name, data_type: datatype, dims, optional: true };
-        let output = |Spec { name, datatype, dims }| ConfigOutput { name, data_type: datatype, dims };
+    /// This model's.
+    pub fn of(manifest: &Manifest) -> Self {
+        let input = |spec: Spec| ConfigInput {
+            name: spec.name,
+            data_type: spec.datatype,
+            dims: spec.shape(-1),
+            optional: true,
+        };
+        let output = |spec: Spec| ConfigOutput { name: spec.name, data_type: spec.datatype, dims: spec.shape(-1) };
         Self {
             name: manifest.name.clone(),
             platform: PLATFORM,
@@ -175,13 +170,9 @@ impl ModelConfig {
             version_policy: VersionPolicy {
                 specific: SpecificVersions { versions: manifest.version.parse().into_iter().collect() },
             },
-            max_batch_size: i32::try_from(max_images).unwrap_or(i32::MAX),
+            max_batch_size: 0,
             input: inputs().map(input).into(),
             output: outputs(manifest).map(output).collect(),
-            dynamic_batching: DynamicBatching {
-                max_queue_delay_microseconds: u64::try_from(max_queue_delay.as_micros()).unwrap_or(u64::MAX),
-                preserve_ordering: false,
-            },
         }
     }
 }

@@ -1,12 +1,12 @@
 //! What Triton's statistics extension tells of a model, from the metrics that all routes share. An image counts as
 //! one inference, however many come in a request.
 
-use std::time::UNIX_EPOCH;
+use std::time::{self, UNIX_EPOCH};
 
 use serde::Serialize;
 
 use crate::{
-    metrics::{Metrics, Outcome, Stage},
+    metrics::{Metrics, Outcome},
     model::Manifest,
 };
 
@@ -76,16 +76,13 @@ impl ModelStatistics {
     /// The statistics now.
     pub fn of(manifest: &Manifest, metrics: &Metrics) -> Self {
         let runs = metrics.runs();
-        let stage = |stage| {
-            let (count, seconds) = metrics.stage_sum(stage);
-            Duration { count, ns: (seconds * 1e9) as u64 }
-        };
+        let count = runs.images;
+        let stage = |spent: time::Duration| Duration { count, ns: nanos(spent) };
         let failed = Outcome::ALL.into_iter().filter(|&outcome| outcome != Outcome::Scored);
-        let scored = metrics.images(Outcome::Scored);
         let batch_stats = runs.by_size.iter().map(|(&size, &(count, spent))| BatchStatistics {
             batch_size: size as u64,
             compute_input: Duration { count, ns: 0 },
-            compute_infer: Duration { count, ns: u64::try_from(spent.as_nanos()).unwrap_or(u64::MAX) },
+            compute_infer: Duration { count, ns: nanos(spent) },
             compute_output: Duration { count, ns: 0 },
         });
         let last = runs.last.and_then(|last| last.duration_since(UNIX_EPOCH).ok());
@@ -93,19 +90,23 @@ impl ModelStatistics {
             name: manifest.name.clone(),
             version: manifest.version.clone(),
             last_inference: last.map_or(0, |last| u64::try_from(last.as_millis()).unwrap_or(u64::MAX)),
-            inference_count: scored,
+            inference_count: count,
             execution_count: runs.by_size.values().map(|(count, _)| count).sum(),
             inference_stats: InferStatistics {
-                success: stage(Stage::Total),
+                success: stage(runs.total),
                 fail: Duration { count: failed.map(|outcome| metrics.images(outcome)).sum(), ns: 0 },
-                queue: stage(Stage::Queue),
-                compute_input: stage(Stage::Decode),
-                compute_infer: stage(Stage::Inference),
-                compute_output: Duration { count: scored, ns: 0 },
+                queue: stage(runs.stages.queue),
+                compute_input: stage(runs.stages.decode),
+                compute_infer: stage(runs.stages.inference),
+                compute_output: Duration { count, ns: 0 },
                 cache_hit: Duration::default(),
                 cache_miss: Duration::default(),
             },
             batch_stats: batch_stats.collect(),
         }
     }
+}
+
+fn nanos(time: time::Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -139,13 +139,16 @@ async fn configuration_and_statistics_are_as_tritons() {
     let app = app().await;
     let config = json_of(app.get("/v2/models/lfm/config").await).await;
     assert_eq!(config["name"], "lfm");
-    assert_eq!(config["max_batch_size"], 64);
-    assert_eq!(config["input"][0], json!({"name": "image", "data_type": "TYPE_STRING", "dims": [], "optional": true}));
+    assert_eq!(config["max_batch_size"], 0);
+    assert_eq!(
+        config["input"][0],
+        json!({"name": "image", "data_type": "TYPE_STRING", "dims": [-1], "optional": true})
+    );
     assert_eq!(
         config["input"][1],
-        json!({"name": "pixels", "data_type": "TYPE_UINT8", "dims": [256, 256, 3], "optional": true})
+        json!({"name": "pixels", "data_type": "TYPE_UINT8", "dims": [-1, 256, 256, 3], "optional": true})
     );
-    assert_eq!(config["output"][4], json!({"name": "topk_values", "data_type": "TYPE_FP32", "dims": [64, 16]}));
+    assert_eq!(config["output"][4], json!({"name": "topk_values", "data_type": "TYPE_FP32", "dims": [-1, 64, 16]}));
 
     app.score(picture()).await;
     app.score("no image").await;

@@ -144,10 +144,6 @@ impl From<oip::ModelConfig> for proto::ModelConfig {
             max_batch_size: ours.max_batch_size,
             input: ours.input.into_iter().map(input).collect(),
             output: ours.output.into_iter().map(output).collect(),
-            dynamic_batching: Some(proto::ModelDynamicBatching {
-                max_queue_delay_microseconds: ours.dynamic_batching.max_queue_delay_microseconds,
-                preserve_ordering: ours.dynamic_batching.preserve_ordering,
-            }),
             backend: ours.backend.into(),
         }
     }

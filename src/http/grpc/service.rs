@@ -107,8 +107,7 @@ impl GrpcInferenceService for Service {
     ) -> Answer<proto::ModelConfigResponse> {
         let proto::ModelConfigRequest { name, version } = request.get_ref();
         self.check_model(name, version)?;
-        let app = &self.0;
-        let config = oip::ModelConfig::of(&app.manifest, app.config.max_batch_images, app.config.max_queue_delay);
+        let config = oip::ModelConfig::of(&self.0.manifest);
         Ok(Response::new(proto::ModelConfigResponse { config: Some(config.into()) }))
     }
 
