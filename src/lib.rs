@@ -10,7 +10,7 @@
 //!
 //! The modules in reading order: what is judged ([`image`], [`topk`], [`cuda`], [`model`],
 //! [`verdict`], [`explain`]), how it flows
-//! ([`pipeline`]), who asks ([`app`], [`http`], [`commands`]), and what all of them share ([`config`],
+//! ([`pipeline`]), who asks ([`app`], [`http`], [`oip`], [`commands`]), and what all of them share ([`config`],
 //! [`error`], [`keys`], [`metrics`], [`telemetry`]).
 
 #![deny(unsafe_code)]
@@ -24,6 +24,8 @@ pub mod model;
 pub mod verdict;
 
 pub mod pipeline;
+
+pub mod oip;
 
 pub mod app;
 pub mod commands;

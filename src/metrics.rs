@@ -4,7 +4,11 @@
 //! A `Metrics` owns its registry, so several apps can live in one process. Every series whose labels are
 //! known beforehand exists from the start: a dashboard never meets a hole.
 
-use std::time::Duration;
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+    time::{Duration, SystemTime},
+};
 
 use prometheus::{
     Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
@@ -14,6 +18,7 @@ use prometheus::{
 use crate::{
     error::Code,
     model::{Execution, Manifest},
+    pipeline::Timings,
 };
 
 /// Bucket bounds in seconds for a service whose answers take 1 ms to 10 s.
@@ -154,6 +159,23 @@ pub struct Metrics {
     /// Sessions that can run a batch.
     pub sessions: IntGauge,
     session_busy_seconds: prometheus::Counter,
+    runs: Mutex<Runs>,
+}
+
+/// What the Open Inference Protocol's statistics want more exactly than histograms keep it: batches by their size, and
+/// of the images judged the times of all stages together, so that their counts agree at any moment.
+#[derive(Debug, Clone, Default)]
+pub struct Runs {
+    /// Images judged.
+    pub images: u64,
+    /// Their time in the stages.
+    pub stages: Timings,
+    /// Their time from the request's head to the answer.
+    pub total: Duration,
+    /// By number of images: how many batches, and how long they ran in all.
+    pub by_size: BTreeMap<usize, (u64, Duration)>,
+    /// When the last one ended.
+    pub last: Option<SystemTime>,
 }
 
 /// What `lfm_build_info` and `lfm_model_info` say.
@@ -240,6 +262,7 @@ impl Metrics {
                 "lfm_session_busy_seconds_total",
                 "Seconds that sessions spent running batches, summed over sessions.",
             )?)?,
+            runs: Mutex::default(),
             registry: registry.clone(),
         };
         metrics.fill(routes);
@@ -289,6 +312,32 @@ impl Metrics {
         self.batches.with_label_values(&[reason.as_str()]).inc();
         self.batch_size.observe(size as f64);
         self.session_busy_seconds.inc_by(busy.as_secs_f64());
+        let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        let (count, spent) = runs.by_size.entry(size).or_default();
+        *count += 1;
+        *spent += busy;
+        runs.last = Some(SystemTime::now());
+    }
+
+    /// One image was judged, `total` after its request's head.
+    pub fn answered(&self, stages: &Timings, total: Duration) {
+        self.stage(Stage::Total, total);
+        let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        runs.images += 1;
+        runs.stages.decode += stages.decode;
+        runs.stages.queue += stages.queue;
+        runs.stages.inference += stages.inference;
+        runs.total += total;
+    }
+
+    /// What ran so far.
+    pub fn runs(&self) -> Runs {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Images whose stay ended so.
+    pub fn images(&self, outcome: Outcome) -> u64 {
+        self.images.with_label_values(&[outcome.as_str()]).get()
     }
 
     /// One judgement was given.

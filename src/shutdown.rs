@@ -39,6 +39,11 @@ impl Lifecycle {
         *self.0.borrow()
     }
 
+    /// The phase now and every later one.
+    pub fn watch(&self) -> watch::Receiver<Phase> {
+        self.0.subscribe()
+    }
+
     /// Moves on; a move backwards is ignored.
     pub fn enter(&self, phase: Phase) {
         self.0.send_if_modified(|now| {

@@ -31,6 +31,11 @@ pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, anyhow::Error> 
         }
         None => None,
     };
+    let grpc = match config.grpc_listen {
+        Some(grpc) => Some(TcpListener::bind(grpc).await.with_context(|| format!("cannot listen on {grpc} for gRPC"))?),
+        None => None,
+    };
+    let grpc_address = grpc.as_ref().map(TcpListener::local_addr).transpose()?;
     let admin_address = admin.as_ref().map(|(address, _)| *address);
 
     // The probes answer while the sessions warm up.
@@ -45,6 +50,7 @@ pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, anyhow::Error> 
             app.start(sessions, app::rebuild(options));
             tracing::info!(
                 %address,
+                grpc_address = grpc_address.map(tracing::field::display),
                 admin_address = admin_address.map(tracing::field::display),
                 model = app.manifest.name,
                 digest = app.manifest.digest,
@@ -58,10 +64,15 @@ pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, anyhow::Error> 
             );
             // Scripts read this line and go on: by now the first request finds a warm model.
             super::print_line(&format!("listening on http://{address}"))?;
+            if let Some(address) = grpc_address {
+                super::print_line(&format!("listening for gRPC on {address}"))?;
+            }
             Ok::<_, anyhow::Error>(())
         }
     };
-    let mut serving = Box::pin(http::serve(listener, http::router(Arc::clone(&app)), app, stop));
+    let mut doors = vec![(listener, http::router(Arc::clone(&app)))];
+    doors.extend(grpc.map(|listener| (listener, http::grpc::router(Arc::clone(&app)))));
+    let mut serving = Box::pin(http::serve(doors, app, stop));
     tokio::select! {
         started = starting => started?,
         () = &mut serving => return Ok(ExitCode::SUCCESS),

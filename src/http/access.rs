@@ -11,8 +11,13 @@ use axum::{
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{problem, routes::UNMATCHED};
-use crate::{app::App, error::Error, keys::Key, shutdown::Phase};
+use super::{dialect::Dialect, grpc, routes::UNMATCHED};
+use crate::{
+    app::App,
+    error::{Code, Error},
+    keys::Key,
+    shutdown::Phase,
+};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -36,15 +41,18 @@ pub(super) async fn layer(State(app): State<Arc<App>>, mut request: Request, nex
     let method = method_label(request.method());
     let old_http = request.version() < Version::HTTP_2;
     let route = request.extensions().get::<MatchedPath>().cloned();
+    let dialect = Dialect::of(request.uri().path());
     request.extensions_mut().insert(context.clone());
 
     let mut response = next.run(request).await;
 
-    let mut code = None;
-    if let Some(error) = response.extensions_mut().remove::<Error>() {
-        app.metrics.errors.with_label_values(&[error.code.as_str()]).inc();
-        code = Some(error.code.as_str());
-        response = problem::render(&error, &context.id, std::mem::take(response.headers_mut()));
+    let error = response.extensions_mut().remove::<Error>().or_else(|| grpc::error_in(&response));
+    if let Some(error) = &error {
+        response = dialect.render(error, &context.id, std::mem::take(response.headers_mut()));
+    }
+    let code = error.as_ref().map(|error| error.code);
+    if let Some(code) = code {
+        app.metrics.errors.with_label_values(&[code.as_str()]).inc();
     }
     if let Ok(id) = HeaderValue::from_str(&context.id) {
         response.headers_mut().insert(REQUEST_ID, id);
@@ -55,7 +63,7 @@ pub(super) async fn layer(State(app): State<Arc<App>>, mut request: Request, nex
     }
 
     let route = route.as_ref().map_or(UNMATCHED, MatchedPath::as_str);
-    let status = response.status().as_u16();
+    let status = code.map_or(response.status().as_u16(), |code| dialect.status(code));
     let took = context.started.elapsed();
     app.metrics.http_requests.with_label_values(&[route, method, &status.to_string()]).inc();
     app.metrics.http_request_duration.with_label_values(&[route]).observe(took.as_secs_f64());
@@ -65,7 +73,7 @@ pub(super) async fn layer(State(app): State<Arc<App>>, mut request: Request, nex
         route,
         key = context.key.get().map(|key| key.name()),
         status,
-        code,
+        code = code.map(Code::as_str),
         duration_ms = took.as_secs_f64() * 1e3,
         "request"
     );

@@ -65,7 +65,7 @@ fn announced_length(headers: &HeaderMap, body: &Body) -> u64 {
     header.unwrap_or_else(|| body.size_hint().lower())
 }
 
-fn too_large(limit: u64) -> Error {
+pub(super) fn too_large(limit: u64) -> Error {
     Error::new(Code::BodyTooLarge, format!("the body is larger than the limit of {limit} bytes"))
 }
 

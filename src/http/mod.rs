@@ -9,8 +9,12 @@ mod access;
 mod auth;
 mod body;
 mod deadline;
+mod dialect;
 mod early;
 mod explain;
+pub mod grpc;
+mod infer;
+mod oip;
 pub mod openapi;
 pub mod probes;
 mod problem;
@@ -25,7 +29,7 @@ use std::sync::Arc;
 use axum::{
     Router,
     extract::State,
-    http::{HeaderValue, header},
+    http::{HeaderValue, Uri, header},
     middleware,
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -34,6 +38,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 pub use server::{serve, serve_admin};
 
+use self::dialect::Dialect;
 use crate::{
     app::App,
     error::{Code, Error},
@@ -46,8 +51,9 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/score", post(score::score))
         .route("/v1/score/batch", post(score::score_batch))
         .route("/v1/explain", post(explain::explain))
+        .merge(oip::behind_keys())
         .route_layer(middleware::from_fn_with_state(Arc::clone(&app), auth::layer));
-    layered(behind_keys.merge(open()).route("/openapi.json", get(openapi_json)), app)
+    layered(behind_keys.merge(open()).merge(oip::open()).route("/openapi.json", get(openapi_json)), app)
 }
 
 /// What `--admin-listen` serves: probes and metrics, nothing that takes work.
@@ -66,12 +72,20 @@ fn open() -> Router<Arc<App>> {
 
 fn layered(routes: Router<Arc<App>>, app: Arc<App>) -> Router {
     routes
-        .fallback(async || Error::new(Code::NotFound, "there is no such route"))
+        .fallback(no_such_route)
         .method_not_allowed_fallback(async || Error::new(Code::MethodNotAllowed, "the route does not take this method"))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), access::layer))
         .layer(middleware::from_fn(early::layer))
         .with_state(app)
+}
+
+async fn no_such_route(uri: Uri) -> Error {
+    match Dialect::of(uri.path()) {
+        // What gRPC's clients are to see is UNIMPLEMENTED.
+        Dialect::Grpc => Error::new(Code::MethodNotAllowed, "there is no such call"),
+        Dialect::Problem | Dialect::Triton => Error::new(Code::NotFound, "there is no such route"),
+    }
 }
 
 async fn metrics_text(State(app): State<Arc<App>>) -> Result<Response, Error> {

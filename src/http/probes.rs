@@ -38,10 +38,7 @@ impl Health {
     (status = 503, description = "`not_ready`: a session hangs", body = super::problem::Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn livez(State(app): State<Arc<App>>) -> Result<Json<Health>, Error> {
-    if app.is_stuck() {
-        return Err(Error::new(Code::NotReady, "a session has been busy with one batch for over a minute"));
-    }
-    Ok(Health::ok(&app))
+    app.liveness().map(|()| Health::ok(&app))
 }
 
 /// Should load come here? Shows the model's digest.

@@ -1,7 +1,7 @@
 //! Errors as `application/problem+json` (RFC 9457).
 
 use axum::{
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::StatusCode,
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
@@ -55,15 +55,8 @@ impl IntoResponse for Error {
     }
 }
 
-/// The error's final answer. `headers` are those that the error's response had, e.g. `Allow`.
-pub(super) fn render(error: &Error, request_id: &str, mut headers: HeaderMap) -> Response {
-    let problem = serde_json::to_vec(&Problem::new(error, request_id)).unwrap_or_default();
-    headers.remove(header::CONTENT_LENGTH);
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-    if let Some(wait) = error.retry_after {
-        // Whole seconds, rounded up: who comes back earlier comes in vain.
-        headers.insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs_f64().ceil().max(1.0) as u64));
-    }
-    let status = StatusCode::from_u16(error.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    (status, headers, problem).into_response()
+/// The error as JSON.
+pub(super) fn body(error: &Error, request_id: &str) -> String {
+    // Serialising strings and numbers cannot fail.
+    serde_json::to_string(&Problem::new(error, request_id)).unwrap_or_default()
 }

@@ -1,6 +1,7 @@
 //! The routes that exist, with what each can answer: the metrics' series come from here, and the OpenAPI
 //! document is held against it.
 
+use super::dialect::Dialect;
 use crate::error::Code::{self, *};
 
 /// A route.
@@ -18,6 +19,15 @@ impl Route {
     /// Codes that it can answer with, beside 200.
     pub fn codes(&self) -> impl Iterator<Item = Code> + use<> {
         self.codes.iter().copied().flatten().copied()
+    }
+
+    /// Statuses that it can answer with, each once.
+    pub fn statuses(&self) -> Vec<u16> {
+        let dialect = Dialect::of(self.path);
+        let mut statuses: Vec<u16> = self.codes().map(|code| dialect.status(code)).chain([200]).collect();
+        statuses.sort_unstable();
+        statuses.dedup();
+        statuses
     }
 }
 
@@ -42,6 +52,18 @@ const BODY: &[Code] = &[
 /// What can be wrong with one image. In a batch it stands in the image's own result.
 const IMAGE: &[Code] = &[ImageTooLarge, UnsupportedFormat, UndecodableImage, ImageTooSmall];
 
+/// What a question about a model can answer.
+const MODEL: &[&[Code]] = &[&[Unauthorized, NotFound]];
+
+/// What an inference request can answer.
+const INFER: &[&[Code]] = &[BODY, IMAGE, &[NotFound, TooManyImages]];
+
+/// What can be wrong with a call's message, whatever it is.
+const MESSAGE: &[Code] = &[BadRequest, BodyTooLarge, UnsupportedMediaType];
+
+/// What a call about a model can answer.
+const CALL: &[&[Code]] = &[MESSAGE, &[Unauthorized, NotFound]];
+
 /// All routes.
 pub const ROUTES: &[Route] = &[
     Route { path: "/v1/score", method: "POST", codes: &[BODY, IMAGE] },
@@ -52,15 +74,48 @@ pub const ROUTES: &[Route] = &[
     Route { path: "/startupz", method: "GET", codes: &[&[NotReady]] },
     Route { path: "/metrics", method: "GET", codes: &[&[InferenceFailed]] },
     Route { path: "/openapi.json", method: "GET", codes: &[] },
+    Route { path: "/v2", method: "GET", codes: &[&[Unauthorized]] },
+    Route { path: "/v2/health/live", method: "GET", codes: &[&[NotReady]] },
+    Route { path: "/v2/health/ready", method: "GET", codes: &[&[Draining, NotReady]] },
+    Route { path: "/v2/models/stats", method: "GET", codes: &[&[Unauthorized]] },
+    Route { path: "/v2/models/{name}", method: "GET", codes: MODEL },
+    Route { path: "/v2/models/{name}/versions/{version}", method: "GET", codes: MODEL },
+    Route { path: "/v2/models/{name}/ready", method: "GET", codes: &[&[NotFound, Draining, NotReady]] },
+    Route {
+        path: "/v2/models/{name}/versions/{version}/ready",
+        method: "GET",
+        codes: &[&[NotFound, Draining, NotReady]],
+    },
+    Route { path: "/v2/models/{name}/config", method: "GET", codes: MODEL },
+    Route { path: "/v2/models/{name}/versions/{version}/config", method: "GET", codes: MODEL },
+    Route { path: "/v2/models/{name}/stats", method: "GET", codes: MODEL },
+    Route { path: "/v2/models/{name}/versions/{version}/stats", method: "GET", codes: MODEL },
+    Route { path: "/v2/models/{name}/infer", method: "POST", codes: INFER },
+    Route { path: "/v2/models/{name}/versions/{version}/infer", method: "POST", codes: INFER },
+];
+
+/// The calls that `--grpc-listen` adds.
+pub const GRPC_ROUTES: &[Route] = &[
+    Route { path: "/inference.GRPCInferenceService/ServerLive", method: "POST", codes: &[MESSAGE] },
+    Route { path: "/inference.GRPCInferenceService/ServerReady", method: "POST", codes: &[MESSAGE] },
+    Route { path: "/inference.GRPCInferenceService/ModelReady", method: "POST", codes: &[MESSAGE, &[NotFound]] },
+    Route { path: "/inference.GRPCInferenceService/ServerMetadata", method: "POST", codes: CALL },
+    Route { path: "/inference.GRPCInferenceService/ModelMetadata", method: "POST", codes: CALL },
+    Route { path: "/inference.GRPCInferenceService/ModelConfig", method: "POST", codes: CALL },
+    Route { path: "/inference.GRPCInferenceService/ModelStatistics", method: "POST", codes: CALL },
+    Route { path: "/inference.GRPCInferenceService/ModelInfer", method: "POST", codes: INFER },
+    Route { path: "/grpc.health.v1.Health/Check", method: "POST", codes: &[MESSAGE, &[NotFound]] },
+    Route { path: "/grpc.health.v1.Health/Watch", method: "POST", codes: &[MESSAGE] },
+    Route { path: "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", method: "POST", codes: &[MESSAGE] },
+    Route { path: "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", method: "POST", codes: &[MESSAGE] },
 ];
 
 /// (route, method, statuses) of every series that can exist with a known method.
 pub fn series() -> impl Iterator<Item = (&'static str, &'static str, Vec<u16>)> {
-    let matched = ROUTES.iter().map(|route| {
-        let mut statuses: Vec<u16> = route.codes().map(Code::status).chain([200]).collect();
-        statuses.sort_unstable();
-        statuses.dedup();
-        (route.path, route.method, statuses)
-    });
-    matched.chain([(UNMATCHED, "GET", vec![NotFound.status()])])
+    series_of(ROUTES).chain([(UNMATCHED, "GET", vec![NotFound.status()])])
+}
+
+/// The same of these routes alone.
+pub fn series_of(routes: &'static [Route]) -> impl Iterator<Item = (&'static str, &'static str, Vec<u16>)> {
+    routes.iter().map(|route| (route.path, route.method, route.statuses()))
 }

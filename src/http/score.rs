@@ -20,7 +20,7 @@ use super::{
 use crate::{
     app::App,
     error::{Code, Error},
-    metrics::{Metrics, Outcome, Stage},
+    metrics::{Metrics, Outcome},
     pipeline::{Job, Pipeline, Scored, Share, Timings, Upload},
     verdict,
 };
@@ -150,7 +150,7 @@ pub(super) async fn judge(
     let judgement = verdict::judge(&app.manifest, scored.output.logit, warnings, query.threshold);
     app.metrics.judged(&judgement);
     let total = context.started.elapsed();
-    app.metrics.stage(Stage::Total, total);
+    app.metrics.answered(&scored.timings, total);
     let timings = TimingsMs::new(&scored.timings, total);
     let id = Arc::clone(&context.id);
     let external_id = query.external_id.clone();
@@ -178,22 +178,22 @@ pub(super) async fn counted<T>(metrics: &Metrics, way: impl Future<Output = Resu
 }
 
 /// An image's stay. Dropped without an end, its client has left.
-struct Stay<'a> {
+pub(super) struct Stay<'a> {
     metrics: &'a Metrics,
     outcome: Option<Outcome>,
 }
 
 impl<'a> Stay<'a> {
-    fn new(metrics: &'a Metrics) -> Self {
+    pub(super) fn new(metrics: &'a Metrics) -> Self {
         Self { metrics, outcome: Some(Outcome::Cancelled) }
     }
 
-    fn end(&mut self, outcome: Outcome) {
+    pub(super) fn end(&mut self, outcome: Outcome) {
         self.outcome = Some(outcome);
     }
 
     /// Counts nothing: the images are counted one by one.
-    fn forget(mut self) {
+    pub(super) fn forget(mut self) {
         self.outcome = None;
     }
 }

@@ -3,6 +3,7 @@
 use std::{future::Future, io, sync::Arc, time::Duration};
 
 use axum::Router;
+use futures_util::future::join_all;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulShutdown},
@@ -32,14 +33,14 @@ const LAST_WORDS: Duration = Duration::from_millis(100);
 /// How long answers that are being written at the very end may take.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
-/// Serves `router` on `listener` until `stop` resolves and the drain is over.
+/// Serves each router on its listener until `stop` resolves and the drain is over.
 ///
 /// From `stop` on readiness is off; for the time that it resolves to everything is still served; then new work is refused
 /// while what is in flight finishes, at the latest until the drain timeout, counted from `stop`.
-pub async fn serve(listener: TcpListener, router: Router, app: Arc<App>, stop: impl Future<Output = Duration>) {
-    let connections = Connections::new(router);
+pub async fn serve(doors: Vec<(TcpListener, Router)>, app: Arc<App>, stop: impl Future<Output = Duration>) {
+    let doors = Doors(doors.into_iter().map(|(listener, router)| (listener, Connections::new(router))).collect());
     let drain_delay = tokio::select! {
-        () = connections.accept(&listener) => Duration::ZERO,
+        () = doors.accept() => Duration::ZERO,
         drain_delay = stop => drain_delay,
     };
     let end = Instant::now() + app.config.drain_timeout;
@@ -50,14 +51,14 @@ pub async fn serve(listener: TcpListener, router: Router, app: Arc<App>, stop: i
         "draining"
     );
     tokio::select! {
-        () = connections.accept(&listener) => {}
+        () = doors.accept() => {}
         () = sleep_until(end.min(Instant::now() + drain_delay)) => {}
     }
     app.lifecycle.enter(Phase::Refusing);
     // Connections stay open and are accepted while requests are in flight: who comes now is told to go.
     app.requests.close();
     tokio::select! {
-        () = connections.accept(&listener) => {}
+        () = doors.accept() => {}
         done = timeout_at(end, app.requests.wait()) => {
             if done.is_err() {
                 tracing::warn!("the drain timed out; requests in flight are cut off");
@@ -66,16 +67,33 @@ pub async fn serve(listener: TcpListener, router: Router, app: Arc<App>, stop: i
     }
     // Requests on their way are still heard, on connections that are there or are just being made. New ones are
     // not made any more: those that wait unaccepted when a listener closes are reset, with what was sent on them.
-    if let Err(error) = ignore_new_connections(&listener) {
-        tracing::warn!(%error, "connections made at the very end may be reset");
+    for (listener, _) in &doors.0 {
+        if let Err(error) = ignore_new_connections(listener) {
+            tracing::warn!(%error, "connections made at the very end may be reset");
+        }
     }
     tokio::select! {
-        () = connections.accept(&listener) => {}
+        () = doors.accept() => {}
         () = sleep_until(end.min(Instant::now() + LAST_WORDS)) => {}
     }
-    drop(listener);
-    let _ = timeout_at(end.min(Instant::now() + LAST_ANSWERS), connections.graceful.shutdown()).await;
+    let _ = timeout_at(end.min(Instant::now() + LAST_ANSWERS), doors.shut()).await;
     let _ = timeout_at(end, app.stop()).await;
+}
+
+/// The listeners, each with the connections that came through it.
+struct Doors(Vec<(TcpListener, Connections)>);
+
+impl Doors {
+    /// Accepts connections for as long as it is polled.
+    async fn accept(&self) {
+        join_all(self.0.iter().map(|(listener, connections)| connections.accept(listener))).await;
+    }
+
+    /// Closes the listeners and waits for the connections.
+    async fn shut(self) {
+        let connections = self.0.into_iter().map(|(_, connections)| connections);
+        join_all(connections.map(|connections| connections.graceful.shutdown())).await;
+    }
 }
 
 /// Makes the kernel drop every SYN that comes to the listener, so that its backlog runs empty. Handshakes under

@@ -19,7 +19,7 @@ pub use placement::{AssignedNode, summary as placement_summary};
 pub use probe::GraphProbe;
 pub use provider::{Availability, Execution, Provider};
 pub(crate) use session::find_folder;
-pub use session::{OnnxModel, SessionOptions};
+pub use session::{MAPS, OnnxModel, SessionOptions};
 
 use crate::image::Pixels;
 

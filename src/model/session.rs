@@ -33,7 +33,8 @@ use crate::{
 const STILL_STARTING: Duration = Duration::from_secs(10);
 
 /// Maps that the network pools, each giving `k` values.
-const MAPS: usize = 64;
+/// Maps that the network pools.
+pub const MAPS: usize = 64;
 
 /// What a session is made from: read and checked once, shared by all sessions and their rebuilds.
 #[derive(Debug, Clone)]

@@ -27,10 +27,15 @@ pub use decode::ImageFacts;
 pub use job::{Job, Timings, Upload};
 pub use worker::Rebuild;
 
-use self::{budget::Budget, decode::DecodePool, queue::Queue, worker::Worker};
+use self::{
+    budget::Budget,
+    decode::DecodePool,
+    queue::{Announced, Queue},
+    worker::Worker,
+};
 use crate::{
     error::{Code, Error},
-    image::{Limits, Preprocessing},
+    image::{Limits, Pixels, Preprocessing},
     metrics::{Metrics, Stage},
     model::{Model, Output},
 };
@@ -147,12 +152,26 @@ impl Pipeline {
             let announced = self.queue.announce();
             let (image, job) = self.decode.prepare(job).await?;
             self.metrics.stage(Stage::Decode, job.timings.decode);
-            let job = self.queue.run(job, announced).await?;
-            self.metrics.stage(Stage::Queue, job.timings.queue);
-            self.metrics.stage(Stage::Inference, job.timings.inference);
+            let job = self.run(job, announced).await?;
             Ok(Scored { image, output: job.payload, timings: job.timings, share: job.share })
         };
         timeout_at(deadline, way).await.unwrap_or_else(|_| Err(Error::deadline_exceeded()))
+    }
+
+    /// Takes an image that needs no decoding through the rest of the way. Dropping the future withdraws it.
+    ///
+    /// # Errors
+    /// `deadline_exceeded`, at the job's deadline; `inference_failed`.
+    pub async fn score_pixels(&self, job: Job<Pixels>) -> Result<Job<Output>, Error> {
+        let way = timeout_at(job.deadline, self.run(job, self.queue.announce()));
+        way.await.unwrap_or_else(|_| Err(Error::deadline_exceeded()))
+    }
+
+    async fn run(&self, job: Job<Pixels>, announced: Announced) -> Result<Job<Output>, Error> {
+        let job = self.queue.run(job, announced).await?;
+        self.metrics.stage(Stage::Queue, job.timings.queue);
+        self.metrics.stage(Stage::Inference, job.timings.inference);
+        Ok(job)
     }
 
     /// Whether some session has been busy with one batch for longer than `limit`.

@@ -90,6 +90,8 @@ pub fn config(flags: &[&str]) -> ServeConfig {
 pub struct TestApp {
     pub app: Arc<App>,
     pub address: SocketAddr,
+    /// Where gRPC is served.
+    pub grpc: SocketAddr,
     pub client: Client,
     stop: Option<oneshot::Sender<()>>,
     serving: JoinHandle<()>,
@@ -113,13 +115,16 @@ impl TestApp {
         // A connection a request: none is met that the server is just closing.
         let client = Client::builder().pool_max_idle_per_host(0).build().expect("a client");
         let (stop, stopped) = oneshot::channel();
-        let router = http::router(Arc::clone(&app));
+        let grpc_listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let grpc = grpc_listener.local_addr().expect("an address");
+        let doors =
+            vec![(listener, http::router(Arc::clone(&app))), (grpc_listener, http::grpc::router(Arc::clone(&app)))];
         let drain_delay = app.config.drain_delay;
-        let serving = tokio::spawn(http::serve(listener, router, Arc::clone(&app), async move {
+        let serving = tokio::spawn(http::serve(doors, Arc::clone(&app), async move {
             let _ = stopped.await;
             drain_delay
         }));
-        Self { app, address, client, stop: Some(stop), serving }
+        Self { app, address, grpc, client, stop: Some(stop), serving }
     }
 
     pub fn url(&self, path: &str) -> String {

@@ -1,0 +1,109 @@
+//! An inference request of the Open Inference Protocol, from its parts to its tensors, over HTTP and gRPC alike. Its
+//! images go the way of all images, each for itself.
+
+use std::sync::Arc;
+
+use futures_util::future::try_join_all;
+use tokio::time::Instant;
+
+use super::{access::RequestContext, score::counted};
+use crate::{
+    app::App,
+    error::Error,
+    image,
+    oip::{Image, Judged, Request, Tensor, Wanted},
+    pipeline::{Job, Pipeline, Share, Timings, Upload},
+    verdict::{self, Warning},
+};
+
+/// A request that has been let in.
+pub(super) struct Inference<'a> {
+    pipeline: &'a Pipeline,
+    request: Request,
+    /// A place among those in flight for each image.
+    places: Vec<Share>,
+    /// The body's bytes.
+    held: Arc<Share>,
+    deadline: Instant,
+}
+
+/// What a request asked for.
+pub(super) struct Answer {
+    /// The caller's id.
+    pub(super) id: String,
+    /// In the order of the request.
+    pub(super) outputs: Vec<(Wanted, Tensor)>,
+}
+
+impl<'a> Inference<'a> {
+    /// Lets the images in that come with the `first`: each needs its place among those in flight, or none gets in.
+    ///
+    /// # Errors
+    /// `overloaded`.
+    pub(super) fn new(
+        context: &RequestContext,
+        pipeline: &'a Pipeline,
+        request: Request,
+        first: Share,
+        held: Share,
+        deadline: Instant,
+    ) -> Result<Self, Error> {
+        let deadline = request.timeout.map_or(deadline, |timeout| deadline.min(context.started + timeout));
+        let more = (1..request.images.len()).map(|_| context.admit_image(pipeline));
+        let places = std::iter::once(Ok(first)).chain(more).collect::<Result<_, _>>()?;
+        Ok(Self { pipeline, request, places, held: Arc::new(held), deadline })
+    }
+}
+
+/// Judges the images and makes the outputs that were asked for.
+///
+/// # Errors
+/// Of the images' errors the first that comes; the others are withdrawn then.
+pub(super) async fn judge(app: &App, context: &RequestContext, inference: Inference<'_>) -> Result<Answer, Error> {
+    let Inference { pipeline, request, places, held, deadline } = inference;
+    let several = request.images.len() > 1;
+    let images = request.images.into_iter().zip(places).enumerate().map(|(index, (image, share))| {
+        let held = Arc::clone(&held);
+        async move {
+            let one = judge_one(app, pipeline, context, image, held, share, deadline);
+            counted(&app.metrics, one).await.map_err(|mut error| {
+                if several {
+                    error.detail = format!("image {index}: {}", error.detail);
+                }
+                error
+            })
+        }
+    });
+    let (judged, _places): (Vec<_>, Vec<_>) = try_join_all(images).await?.into_iter().unzip();
+    let outputs = request.outputs.into_iter();
+    let outputs = outputs.map(|wanted| (wanted, wanted.output.tensor(&app.manifest, &judged))).collect();
+    Ok(Answer { id: request.id, outputs })
+}
+
+async fn judge_one(
+    app: &App,
+    pipeline: &Pipeline,
+    context: &RequestContext,
+    image: Image,
+    held: Arc<Share>,
+    share: Share,
+    deadline: Instant,
+) -> Result<(Judged, Share), Error> {
+    let timings = Timings::default();
+    let (warnings, output, share, timings) = match image {
+        Image::File(bytes) => {
+            let scored = pipeline.score(Job { payload: Upload { bytes, held }, deadline, share, timings }).await?;
+            (verdict::warnings(&app.manifest, &scored.image), scored.output, scored.share, scored.timings)
+        }
+        Image::Pixels(pixels) => {
+            // How the picture was stored, and how large, is not known here.
+            let warnings = if image::no_signal(&pixels) { vec![Warning::NoSignal] } else { Vec::new() };
+            let job = pipeline.score_pixels(Job { payload: pixels, deadline, share, timings }).await?;
+            (warnings, job.payload, job.share, job.timings)
+        }
+    };
+    let judgement = verdict::judge(&app.manifest, output.logit, warnings, None);
+    app.metrics.judged(&judgement);
+    app.metrics.answered(&timings, context.started.elapsed());
+    Ok((Judged { judgement, output }, share))
+}
