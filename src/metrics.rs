@@ -7,8 +7,8 @@
 use std::time::Duration;
 
 use prometheus::{
-    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
-    core::Collector,
+    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder, core::Collector,
 };
 
 use crate::{error::Code, model::Manifest};
@@ -18,6 +18,11 @@ const SECONDS: &[f64] = &[
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0,
     10.0,
 ];
+
+/// Bucket bounds of scores, as the manifest's histogram has them.
+fn scores() -> Vec<f64> {
+    (1..=20).map(|i| f64::from(i) / 20.0).collect()
+}
 
 /// Content type of [`Metrics::encode`].
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -150,6 +155,7 @@ pub struct Metrics {
     pub decode_pixels_in_flight: IntGauge,
     /// Sessions that can run a batch.
     pub sessions: IntGauge,
+    execution_provider_available: IntGaugeVec,
     session_busy_seconds: prometheus::Counter,
 }
 
@@ -199,6 +205,22 @@ impl Metrics {
             ],
         )?;
 
+        if let Some(reference) = &identity.manifest.val_score_histogram {
+            let scores = HistogramOpts::new(
+                "lfm_score_reference",
+                "Scores of the model's validation images, by their true class, counted at the middle of their bin; constant.",
+            )
+            .buckets(scores());
+            let histogram = add.register(HistogramVec::new(scores, &["class"])?)?;
+            for (class, counts) in [("real", &reference.real), ("fake", &reference.fake)] {
+                let series = histogram.with_label_values(&[class]);
+                for (bin, &count) in reference.edges.windows(2).zip(counts) {
+                    let middle = (bin[0] + bin[1]) / 2.0;
+                    (0..count).for_each(|_| series.observe(middle));
+                }
+            }
+        }
+
         let metrics = Self {
             http_requests: add.counters(
                 "lfm_http_requests_total",
@@ -215,8 +237,7 @@ impl Metrics {
             images: add.counters("lfm_images_total", "Images that came in, by how their stay ended.", &["outcome"])?,
             verdicts: add.counters("lfm_verdicts_total", "Verdicts given.", &["verdict"])?,
             score: add.register(Histogram::with_opts(
-                HistogramOpts::new("lfm_score", "Scores given (probability of fake), for drift.")
-                    .buckets((1..=20).map(|i| f64::from(i) / 20.0).collect()),
+                HistogramOpts::new("lfm_score", "Scores given (probability of fake), for drift.").buckets(scores()),
             )?)?,
             stage_duration: add.histograms(
                 "lfm_stage_duration_seconds",
@@ -233,6 +254,10 @@ impl Metrics {
             admitted_bytes: add.gauge("lfm_admitted_bytes", "Bytes of request bodies held.")?,
             decode_pixels_in_flight: add.gauge("lfm_decode_pixels_in_flight", "Pixels of images being decoded.")?,
             sessions: add.gauge("lfm_sessions", "Sessions that can run a batch.")?,
+            execution_provider_available: add.register(IntGaugeVec::new(
+                Opts::new("lfm_execution_provider_available", "Whether the execution provider can be loaded here."),
+                &["provider"],
+            )?)?,
             session_busy_seconds: add.register(prometheus::Counter::new(
                 "lfm_session_busy_seconds_total",
                 "Seconds that sessions spent running batches, summed over sessions.",
@@ -263,12 +288,20 @@ impl Metrics {
         for reason in Release::ALL {
             self.batches.with_label_values(&[reason.as_str()]);
         }
+        for provider in ["cpu", "cuda", "tensorrt"] {
+            self.provider(provider, false);
+        }
         for verdict in crate::verdict::Verdict::ALL {
             self.verdicts.with_label_values(&[verdict.as_str()]);
         }
         for warning in crate::verdict::Warning::ALL {
             self.warnings.with_label_values(&[warning.as_str()]);
         }
+    }
+
+    /// Whether an execution provider can be loaded.
+    pub fn provider(&self, name: &str, available: bool) {
+        self.execution_provider_available.with_label_values(&[name]).set(available.into());
     }
 
     /// One image's time in a stage.

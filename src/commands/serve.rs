@@ -10,7 +10,7 @@ use crate::{
     app::{self, App},
     config::ServeConfig,
     http,
-    model::Model,
+    model::{Model, gpu_providers},
     shutdown, telemetry,
 };
 
@@ -37,7 +37,16 @@ pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, anyhow::Error> 
         let (app, options, model) = (Arc::clone(&app), options.clone(), config.model.clone());
         async move {
             let build = options.clone();
-            let sessions = spawn_blocking(move || app::start_sessions(&build, &model)).await??;
+            let metrics = Arc::clone(&app.metrics);
+            let sessions = spawn_blocking(move || {
+                let sessions = app::start_sessions(&build, &model)?;
+                metrics.provider("cpu", true);
+                for (name, refusal) in gpu_providers(&model)? {
+                    metrics.provider(name, refusal.is_none());
+                }
+                Ok::<_, anyhow::Error>(sessions)
+            })
+            .await??;
             let (count, batch) = (sessions.len(), sessions.first().map_or(0, |session| session.costs().len()));
             app.start(sessions, app::rebuild(options));
             tracing::info!(
