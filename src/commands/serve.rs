@@ -15,7 +15,7 @@ use crate::{
 };
 
 pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, anyhow::Error> {
-    telemetry::start(&config.log)?;
+    telemetry::start(&config.log)?.toggle_on_signal()?;
     let stop = shutdown::stop_signal(config.drain_delay)?;
     let options = app::read_model(&config.model, config.max_batch_size)?;
     let app = App::new(config.clone(), Arc::clone(options.manifest()))?;

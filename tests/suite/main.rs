@@ -13,6 +13,7 @@ mod golden;
 mod harness;
 mod hostile;
 mod keys;
+mod log;
 mod metrics;
 mod op;
 mod pipeline;
