@@ -304,6 +304,12 @@ impl Metrics {
         self.execution_provider_available.with_label_values(&[name]).set(available.into());
     }
 
+    /// One request was answered.
+    pub fn request(&self, route: &str, method: &str, status: u16, took: Duration) {
+        self.http_requests.with_label_values(&[route, method, &status.to_string()]).inc();
+        self.http_request_duration.with_label_values(&[route]).observe(took.as_secs_f64());
+    }
+
     /// One image's time in a stage.
     pub fn stage(&self, stage: Stage, spent: Duration) {
         self.stage_duration.with_label_values(&[stage.as_str()]).observe(spent.as_secs_f64());

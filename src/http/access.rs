@@ -151,9 +151,7 @@ pub(super) async fn layer(State(app): State<Arc<App>>, mut request: Request, nex
     }
 
     let status = response.status().as_u16();
-    let took = context.started.elapsed();
-    app.metrics.http_requests.with_label_values(&[line.route(), method, &status.to_string()]).inc();
-    app.metrics.http_request_duration.with_label_values(&[line.route()]).observe(took.as_secs_f64());
+    app.metrics.request(line.route(), method, status, context.started.elapsed());
     line.answer = Some((status, code));
     response
 }
