@@ -58,7 +58,7 @@ bench-scheduler: build ## What the scheduler adds and keeps under load, in figur
 	$(PYTHON) loadtest/scheduler.py
 
 .PHONY: test-clients
-test-clients: build browser $(VENV_CLIENTS)/.installed ## The server against curl, Python's requests and a browser
+test-clients: build browser prometheus $(VENV_CLIENTS)/.installed ## The server against curl, Python's requests, a browser and Prometheus
 	$(VENV_CLIENTS)/bin/python -m pytest -q tests/clients
 
 .PHONY: ops
@@ -141,6 +141,11 @@ system: # cmake and nasm build libjpeg-turbo with its SIMD
 .PHONY: browser
 browser:
 	@deploy/apt.sh chromium:chromium chromedriver:chromium-driver curl:curl
+
+# The server of the package may start as a service: the tests run one of their own on a free port.
+.PHONY: prometheus
+prometheus:
+	@deploy/apt.sh promtool:prometheus
 
 # $(1) the folder, $(2) its lock file, $(3) what it is for
 define venv

@@ -11,13 +11,13 @@ use std::{
 };
 
 use prometheus::{
-    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
-    core::Collector,
+    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder, core::Collector,
 };
 
 use crate::{
     error::Code,
-    model::{Execution, Manifest},
+    model::{Execution, Manifest, Provider},
     pipeline::Timings,
 };
 
@@ -26,6 +26,11 @@ const SECONDS: &[f64] = &[
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0,
     10.0,
 ];
+
+/// Bucket bounds of scores, as the manifest's histogram has them.
+fn scores() -> Vec<f64> {
+    (1..=20).map(|i| f64::from(i) / 20.0).collect()
+}
 
 /// Content type of [`Metrics::encode`].
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -158,6 +163,7 @@ pub struct Metrics {
     pub decode_pixels_in_flight: IntGauge,
     /// Sessions that can run a batch.
     pub sessions: IntGauge,
+    execution_provider_available: IntGaugeVec,
     session_busy_seconds: prometheus::Counter,
     runs: Mutex<Runs>,
 }
@@ -224,6 +230,22 @@ impl Metrics {
             ],
         )?;
 
+        if let Some(reference) = &identity.manifest.val_score_histogram {
+            let scores = HistogramOpts::new(
+                "lfm_score_reference",
+                "Scores of the model's validation images, by their true class, counted at the middle of their bin; constant.",
+            )
+            .buckets(scores());
+            let histogram = add.register(HistogramVec::new(scores, &["class"])?)?;
+            for (class, counts) in [("real", &reference.real), ("fake", &reference.fake)] {
+                let series = histogram.with_label_values(&[class]);
+                for (bin, &count) in reference.edges.windows(2).zip(counts) {
+                    let middle = (bin[0] + bin[1]) / 2.0;
+                    (0..count).for_each(|_| series.observe(middle));
+                }
+            }
+        }
+
         let metrics = Self {
             http_requests: add.counters(
                 "lfm_http_requests_total",
@@ -240,8 +262,7 @@ impl Metrics {
             images: add.counters("lfm_images_total", "Images that came in, by how their stay ended.", &["outcome"])?,
             verdicts: add.counters("lfm_verdicts_total", "Verdicts given.", &["verdict"])?,
             score: add.register(Histogram::with_opts(
-                HistogramOpts::new("lfm_score", "Scores given (probability of fake), for drift.")
-                    .buckets((1..=20).map(|i| f64::from(i) / 20.0).collect()),
+                HistogramOpts::new("lfm_score", "Scores given (probability of fake), for drift.").buckets(scores()),
             )?)?,
             stage_duration: add.histograms(
                 "lfm_stage_duration_seconds",
@@ -258,6 +279,10 @@ impl Metrics {
             admitted_bytes: add.gauge("lfm_admitted_bytes", "Bytes of request bodies held.")?,
             decode_pixels_in_flight: add.gauge("lfm_decode_pixels_in_flight", "Pixels of images being decoded.")?,
             sessions: add.gauge("lfm_sessions", "Sessions that can run a batch.")?,
+            execution_provider_available: add.register(IntGaugeVec::new(
+                Opts::new("lfm_execution_provider_available", "Whether the execution provider can be loaded here."),
+                &["provider"],
+            )?)?,
             session_busy_seconds: add.register(prometheus::Counter::new(
                 "lfm_session_busy_seconds_total",
                 "Seconds that sessions spent running batches, summed over sessions.",
@@ -289,12 +314,26 @@ impl Metrics {
         for reason in Release::ALL {
             self.batches.with_label_values(&[reason.as_str()]);
         }
+        for provider in Provider::ALL {
+            self.provider(provider.name(), false);
+        }
         for verdict in crate::verdict::Verdict::ALL {
             self.verdicts.with_label_values(&[verdict.as_str()]);
         }
         for warning in crate::verdict::Warning::ALL {
             self.warnings.with_label_values(&[warning.as_str()]);
         }
+    }
+
+    /// Whether an execution provider can be loaded.
+    pub fn provider(&self, name: &str, available: bool) {
+        self.execution_provider_available.with_label_values(&[name]).set(available.into());
+    }
+
+    /// One request was answered.
+    pub fn request(&self, route: &str, method: &str, status: u16, took: Duration) {
+        self.http_requests.with_label_values(&[route, method, &status.to_string()]).inc();
+        self.http_request_duration.with_label_values(&[route]).observe(took.as_secs_f64());
     }
 
     /// One image's time in a stage.

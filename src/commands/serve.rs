@@ -10,12 +10,12 @@ use crate::{
     app::{self, App},
     config::ServeConfig,
     http,
-    model::Model,
+    model::{Model, provider},
     shutdown, telemetry,
 };
 
 pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, anyhow::Error> {
-    telemetry::start(&config.log)?;
+    telemetry::start(&config.log)?.toggle_on_signal()?;
     let stop = shutdown::stop_signal(config.drain_delay)?;
     let options = app::read_model(&config.model, config.max_batch_size)?;
     options.execution().log();
@@ -43,7 +43,15 @@ pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, anyhow::Error> 
         let (app, options, model) = (Arc::clone(&app), options.clone(), config.model.clone());
         async move {
             let build = options.clone();
-            let sessions = spawn_blocking(move || app::start_sessions(&build, &model)).await??;
+            let metrics = Arc::clone(&app.metrics);
+            let sessions = spawn_blocking(move || {
+                let sessions = app::start_sessions(&build, &model)?;
+                for tried in provider::availability(&model)? {
+                    metrics.provider(tried.provider.name(), tried.refusal.is_none());
+                }
+                Ok::<_, anyhow::Error>(sessions)
+            })
+            .await??;
             let (count, batch) = (sessions.len(), sessions.first().map_or(0, |session| session.costs().len()));
             let placement = sessions.first().map(|session| session.placement().to_owned());
             let execution = options.execution().clone();

@@ -1,6 +1,9 @@
 //! What every request gets: an id, a start, a count, a line in the log, and its error written out.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::Duration,
+};
 
 use axum::{
     extract::{MatchedPath, Request, State},
@@ -16,6 +19,8 @@ use crate::{
     app::App,
     error::{Code, Error},
     keys::Key,
+    metrics::Outcome,
+    pipeline::Timings,
     shutdown::Phase,
 };
 
@@ -33,15 +38,101 @@ pub(super) struct RequestContext {
     pub(super) started: Instant,
     /// The API key it came with, once that has been checked.
     pub(super) key: Arc<OnceLock<Arc<Key>>>,
+    /// The caller's trace (W3C Trace Context), if it has one.
+    trace_id: Option<Arc<str>>,
+    spent: Arc<Mutex<Spent>>,
+}
+
+/// Where a request's time went: of several images the longest in each stage.
+#[derive(Debug, Clone, Copy, Default)]
+struct Spent {
+    read: Option<Duration>,
+    judged: Option<Timings>,
+}
+
+impl RequestContext {
+    /// Times the reading of the body.
+    pub(super) async fn reading<T>(&self, read: impl Future<Output = T>) -> T {
+        let began = Instant::now();
+        let done = read.await;
+        self.spent().read = Some(began.elapsed());
+        done
+    }
+
+    /// An image was judged.
+    pub(super) fn judged(&self, timings: &Timings) {
+        let mut spent = self.spent();
+        let longest = spent.judged.get_or_insert_default();
+        longest.decode = longest.decode.max(timings.decode);
+        longest.queue = longest.queue.max(timings.queue);
+        longest.inference = longest.inference.max(timings.inference);
+    }
+
+    fn spent(&self) -> std::sync::MutexGuard<'_, Spent> {
+        // Plain numbers: nothing is left half changed.
+        self.spent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The one line of a request, written when it is dropped: also when its client leaves before the answer.
+struct AccessLine {
+    context: RequestContext,
+    method: &'static str,
+    route: Option<MatchedPath>,
+    /// Status and code of the answer, once there is one.
+    answer: Option<(u16, Option<Code>)>,
+}
+
+impl AccessLine {
+    fn route(&self) -> &str {
+        self.route.as_ref().map_or(UNMATCHED, MatchedPath::as_str)
+    }
+}
+
+impl Drop for AccessLine {
+    fn drop(&mut self) {
+        let Spent { read, judged } = *self.context.spent();
+        let code = self.answer.and_then(|(_, code)| code);
+        let outcome = match (self.answer, code, judged) {
+            (None, ..) => Outcome::Cancelled.as_str(),
+            (_, Some(code), _) => Outcome::of(code).as_str(),
+            (.., Some(_)) => Outcome::Scored.as_str(),
+            _ => "answered",
+        };
+        let ms = |time: Duration| time.as_secs_f64() * 1e3;
+        tracing::info!(
+            request_id = &*self.context.id,
+            trace_id = self.context.trace_id.as_deref(),
+            method = self.method,
+            route = self.route(),
+            key = self.context.key.get().map(|key| key.name()),
+            status = self.answer.map(|(status, _)| status),
+            code = code.map(Code::as_str),
+            outcome,
+            read_ms = read.map(ms),
+            decode_ms = judged.map(|judged| ms(judged.decode)),
+            queue_ms = judged.map(|judged| ms(judged.queue)),
+            inference_ms = judged.map(|judged| ms(judged.inference)),
+            duration_ms = ms(self.context.started.elapsed()),
+            "request"
+        );
+    }
 }
 
 pub(super) async fn layer(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let _in_flight = app.requests.token();
-    let context = RequestContext { id: request_id(request.headers()), started: Instant::now(), key: Arc::default() };
+    let context = RequestContext {
+        id: request_id(request.headers()),
+        started: Instant::now(),
+        key: Arc::default(),
+        trace_id: trace_id(request.headers()).map(Into::into),
+        spent: Arc::default(),
+    };
     let method = method_label(request.method());
     let old_http = request.version() < Version::HTTP_2;
     let route = request.extensions().get::<MatchedPath>().cloned();
     let dialect = Dialect::of(request.uri().path());
+    let mut line = AccessLine { context: context.clone(), method, route, answer: None };
     request.extensions_mut().insert(context.clone());
 
     let mut response = next.run(request).await;
@@ -62,21 +153,9 @@ pub(super) async fn layer(State(app): State<Arc<App>>, mut request: Request, nex
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
 
-    let route = route.as_ref().map_or(UNMATCHED, MatchedPath::as_str);
     let status = code.map_or(response.status().as_u16(), |code| dialect.status(code));
-    let took = context.started.elapsed();
-    app.metrics.http_requests.with_label_values(&[route, method, &status.to_string()]).inc();
-    app.metrics.http_request_duration.with_label_values(&[route]).observe(took.as_secs_f64());
-    tracing::info!(
-        request_id = &*context.id,
-        method,
-        route,
-        key = context.key.get().map(|key| key.name()),
-        status,
-        code = code.map(Code::as_str),
-        duration_ms = took.as_secs_f64() * 1e3,
-        "request"
-    );
+    app.metrics.request(line.route(), method, status, context.started.elapsed());
+    line.answer = Some((status, code));
     response
 }
 
@@ -85,6 +164,19 @@ fn request_id(headers: &HeaderMap) -> Arc<str> {
     let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
     let sane = |id: &&str| !id.is_empty() && id.len() <= LONGEST_ID && id.bytes().all(|byte| byte.is_ascii_graphic());
     given.filter(sane).map_or_else(|| Uuid::now_v7().to_string().into(), Into::into)
+}
+
+/// The trace id of a valid `traceparent` (W3C Trace Context, version 00 and what extends it). Hexadecimal, so that
+/// nothing else of the header reaches the log.
+fn trace_id(headers: &HeaderMap) -> Option<&str> {
+    let mut fields = headers.get("traceparent")?.to_str().ok()?.split('-');
+    let (version, trace, parent, flags) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
+    let hex = |text: &str, length: usize| {
+        text.len() == length && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    let given = |text: &str| text.bytes().any(|byte| byte != b'0');
+    let valid = hex(version, 2) && version != "ff" && (version != "00" || fields.next().is_none()) && hex(flags, 2);
+    (valid && hex(trace, 32) && given(trace) && hex(parent, 16) && given(parent)).then_some(trace)
 }
 
 /// The method as a label: callers can invent methods, series must not.

@@ -103,6 +103,7 @@ async fn judge_one(
         }
     };
     let judgement = verdict::judge(&app.manifest, output.logit, warnings, None);
+    context.judged(&timings);
     app.metrics.judged(&judgement);
     app.metrics.answered(&timings, context.started.elapsed());
     Ok((Judged { judgement, output }, share))

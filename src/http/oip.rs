@@ -150,7 +150,7 @@ async fn receive<'a>(
     let deadline = deadline::of(headers, context.started, app.config.request_timeout)?;
     check_encoding(headers)?;
     let json_length = json_length(headers)?;
-    let (body, held) = body::read(app, pipeline, headers, body, deadline).await?;
+    let (body, held) = context.reading(body::read(app, pipeline, headers, body, deadline)).await?;
     let most = app.config.max_batch_images;
     // Off the async threads: a body can be tens of megabytes.
     let request = spawn_blocking(move || Request::check(json::read(body, json_length)?, most)).await;

@@ -73,7 +73,7 @@ pub(super) async fn receive<'a>(
     let share = context.admit_image(pipeline)?;
     upload::check_single(headers)?;
     let deadline = deadline::of(headers, context.started, app.config.request_timeout)?;
-    let (body, held) = body::read(app, pipeline, headers, body, deadline).await?;
+    let (body, held) = context.reading(body::read(app, pipeline, headers, body, deadline)).await?;
     let bytes = upload::single(headers, body).await?;
     Ok(Received { query, pipeline, upload: Upload { bytes, held: Arc::new(held) }, share, deadline })
 }
@@ -100,7 +100,7 @@ pub(super) async fn score_batch(
         let first = context.admit_image(pipeline)?;
         upload::check_batch(&headers)?;
         let deadline = deadline::of(&headers, context.started, app.config.request_timeout)?;
-        let (body, held) = body::read(&app, pipeline, &headers, body, deadline).await?;
+        let (body, held) = context.reading(body::read(&app, pipeline, &headers, body, deadline)).await?;
         let parts = upload::several(&headers, body, app.config.max_batch_images).await?;
         // The same rule as for single images: each needs its place among those in flight, or none gets in.
         let more = (1..parts.len()).map(|_| context.admit_image(pipeline)).collect::<Result<Vec<_>, _>>()?;
@@ -146,6 +146,7 @@ pub(super) async fn judge(
 ) -> Result<(ScoreResponse, Scored), Error> {
     let job = Job { payload: upload, deadline, share, timings: Timings::default() };
     let scored = pipeline.score(job).await?;
+    context.judged(&scored.timings);
     let warnings = verdict::warnings(&app.manifest, &scored.image);
     let judgement = verdict::judge(&app.manifest, scored.output.logit, warnings, query.threshold);
     app.metrics.judged(&judgement);

@@ -45,8 +45,22 @@ pub struct Manifest {
     /// JPEG or WebP quality (1 to 100) below which `lossy_source` is given; none: it never is.
     #[serde(default)]
     pub lossy_below_quality: Option<u8>,
+    /// How the model scored its validation images: what drift is measured against. An imported model has none.
+    #[serde(default)]
+    pub val_score_histogram: Option<ScoreHistogram>,
     /// What the licences of the training data allow.
     pub licence_class: String,
+}
+
+/// Images by score, real and fake ones apart.
+#[derive(Debug, Clone, Deserialize)]
+pub struct ScoreHistogram {
+    /// Bounds of the bins, ascending.
+    pub edges: Vec<f64>,
+    /// Real images in each bin.
+    pub real: Vec<u32>,
+    /// Fake images in each bin.
+    pub fake: Vec<u32>,
 }
 
 #[derive(Debug, Clone, Deserialize)]

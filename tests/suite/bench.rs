@@ -138,3 +138,9 @@ fn help_teaches_and_wrong_settings_are_refused() {
         assert_eq!(code, Some(2), "{wrong:?}: {log}");
     }
 }
+
+#[test]
+fn counting_is_measured() {
+    let report = bench(&["--only", "metrics", "--rounds", "1"]);
+    assert_spread(&report["metrics"]["ns"]);
+}

@@ -239,6 +239,13 @@ impl Server {
         BufReader::new(self.process.stderr.take().expect("a pipe"))
     }
 
+    /// Sends a signal.
+    pub fn signal(&self, signal: &str) {
+        let id = self.process.id().to_string();
+        let sent = Command::new("kill").args([&format!("-{signal}"), &id]).status().expect("kill runs");
+        assert!(sent.success());
+    }
+
     /// Sends SIGTERM, waits for the end, and returns what the log said, where nobody else reads it.
     pub fn terminate(self) -> (ExitStatus, String) {
         self.end("TERM")
@@ -246,9 +253,7 @@ impl Server {
 
     /// As [`Server::terminate`], with a signal of the caller's.
     pub fn end(mut self, signal: &str) -> (ExitStatus, String) {
-        let id = self.process.id().to_string();
-        let sent = Command::new("kill").args([&format!("-{signal}"), &id]).status().expect("kill runs");
-        assert!(sent.success());
+        self.signal(signal);
         let mut log = String::new();
         if let Some(mut stderr) = self.process.stderr.take() {
             let _ = stderr.read_to_string(&mut log);

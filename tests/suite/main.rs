@@ -14,6 +14,8 @@ mod grpc;
 mod harness;
 mod hostile;
 mod keys;
+mod log;
+mod metrics;
 mod oip;
 mod oip_refusals;
 mod op;

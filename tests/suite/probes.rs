@@ -132,6 +132,8 @@ async fn metrics_have_every_series_from_the_start() {
         "lfm_admitted_bytes",
         "lfm_decode_pixels_in_flight",
         "lfm_sessions",
+        "lfm_execution_provider_available{provider=\"cpu\"}",
+        "lfm_score_reference_bucket{class=\"real\",le=\"0.05\"}",
         "lfm_session_busy_seconds_total",
         "process_resident_memory_bytes",
     ] {

@@ -2,6 +2,7 @@
 
 mod images;
 mod measure;
+mod metrics;
 mod op;
 mod pillow;
 mod session;
@@ -38,6 +39,7 @@ Sections:
            image to image, as the server does it; against Pillow
   session  images a second of the network by layout: one session with all CPUs, one session a CPU, and the
            layout of --sessions and --intra-threads if that is another; and by batch size
+  metrics  what counting an image costs: every update of a metric that it makes
 
 The sessions of all layouts are in memory together, each with 60 MB for every image of the largest batch:
 batch sizes that this machine has no memory for are left out.
@@ -103,6 +105,7 @@ enum Section {
     Resize,
     Prepare,
     Session,
+    Metrics,
 }
 
 #[derive(Debug, Serialize)]
@@ -114,6 +117,8 @@ struct Report {
     images: Option<images::Report>,
     #[serde(skip_serializing_if = "Option::is_none")]
     sessions: Option<session::Report>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metrics: Option<metrics::Report>,
 }
 
 /// Where the figures come from.
@@ -154,7 +159,7 @@ fn measure(args: &BenchArgs) -> Result<Report, anyhow::Error> {
     let wanted = |section| args.only.is_empty() || args.only.contains(&section);
     let progress = ProgressBar::new_spinner().with_style(ProgressStyle::with_template("{spinner} {elapsed} {msg}")?);
     let rounds = |count: u32| Rounds { count: args.rounds.unwrap_or(count) as usize, progress: progress.clone() };
-    let mut report = Report { machine: Machine::look(), op: None, images: None, sessions: None };
+    let mut report = Report { machine: Machine::look(), op: None, images: None, sessions: None, metrics: None };
     if wanted(Section::Op) {
         report.op = Some(op::measure(args.model.runtime.ort_library.as_deref(), &rounds(100))?);
     }
@@ -166,6 +171,9 @@ fn measure(args: &BenchArgs) -> Result<Report, anyhow::Error> {
     if wanted(Section::Session) {
         let batch_sizes: Vec<_> = args.batch_sizes.iter().map(|&size| size as usize).collect();
         report.sessions = Some(session::measure(&args.model, &batch_sizes, &rounds(5))?);
+    }
+    if wanted(Section::Metrics) {
+        report.metrics = Some(metrics::measure(args.model.model.as_deref(), &rounds(100))?);
     }
     progress.finish_and_clear();
     Ok(report)
@@ -193,6 +201,9 @@ fn show(report: &Report) -> String {
     }
     if let Some(sessions) = &report.sessions {
         section("The network, on decoded pixels", session::tabulate(sessions), &session::remarks(sessions));
+    }
+    if let Some(metrics) = &report.metrics {
+        text += &format!("\n\nCounting: {} ns of CPU an image, all metrics of its request included", metrics.ns);
     }
     text
 }

@@ -64,7 +64,7 @@ async fn receive(
     let most = app.config.request_timeout;
     let deadline =
         deadline::of(headers, context.started, most)?.min(context.started + timeout(headers)?.unwrap_or(most));
-    let (framed, held) = body::read(app, pipeline, headers, body, deadline).await?;
+    let (framed, held) = context.reading(body::read(app, pipeline, headers, body, deadline)).await?;
     let prefix = framed.first_chunk::<PREFIX>().ok_or_else(|| bad("the call has no message"))?;
     let [packed, length @ ..] = *prefix;
     if u32::from_be_bytes(length) as usize != framed.len() - PREFIX {
