@@ -52,6 +52,9 @@ pub const ROUTES: &[Route] = &[
     Route { path: "/startupz", method: "GET", codes: &[&[NotReady]] },
     Route { path: "/metrics", method: "GET", codes: &[&[InferenceFailed]] },
     Route { path: "/openapi.json", method: "GET", codes: &[] },
+    Route { path: "/", method: "GET", codes: &[] },
+    Route { path: "/docs", method: "GET", codes: &[] },
+    Route { path: "/assets/{file}", method: "GET", codes: &[&[NotFound]] },
 ];
 
 /// (route, method, statuses) of every series that can exist with a known method.

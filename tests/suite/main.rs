@@ -14,6 +14,7 @@ mod harness;
 mod hostile;
 mod keys;
 mod op;
+mod page;
 mod pipeline;
 mod probes;
 mod readme;
