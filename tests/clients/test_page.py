@@ -142,7 +142,21 @@ def test_overlay_is_upright(browser, server):
     assert rgba[:3] == ([213, 94, 0] if strongest["contribution"] > 0 else [0, 114, 178])
     # The picture is turned with it.
     picture = article.find_element(By.CSS_SELECTOR, "canvas.picture")
-    assert browser.execute_script("return [arguments[0].width, arguments[0].height]", picture) == [300, 451]
+    assert "cannot show" not in article.text
+    compare = """
+        const [canvas, encoded, done] = arguments;
+        const bytes = Uint8Array.from(atob(encoded), (c) => c.charCodeAt(0));
+        createImageBitmap(new Blob([bytes])).then((upright) => {
+            const other = new OffscreenCanvas(canvas.width, canvas.height).getContext('2d');
+            other.drawImage(upright, 0, 0);
+            const data = (context) => context.getImageData(0, 0, canvas.width, 80).data;
+            const [shown, expected] = [data(canvas.getContext('2d')), data(other)];
+            done([upright.width, upright.height, shown.filter((value, i) => Math.abs(value - expected[i]) > 2).length]);
+        });
+    """
+    encoded = base64.b64encode(SIDEWAYS.read_bytes()).decode()
+    # The rows above the frame of what was judged.
+    assert browser.execute_async_script(compare, picture, encoded) == [300, 451, 0]
 
 
 @pytest.mark.parametrize(

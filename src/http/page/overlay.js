@@ -11,16 +11,19 @@ const FAKE = [213, 94, 0];
 
 /** The panels: the whole picture and, where only a part of it was judged, that part. */
 export async function draw(file, image, attribution) {
-  // The stored pixels, as the network sees them: the server's orientation turns picture and map together.
-  const decoded = await createImageBitmap(file, { imageOrientation: 'none' }).catch(() => null);
-  const fits = decoded?.width === image.width && decoded?.height === image.height;
+  // Browsers decode a picture upright, Chromium even when asked not to.
+  const decoded = await createImageBitmap(file).catch(() => null);
+  const size = [image.width, image.height];
+  const [width, height] = image.exif_orientation > 4 ? size.toReversed() : size;
+  const fits = decoded?.width === width && decoded?.height === height;
   const picture = fits ? decoded : null;
   const [map, largest] = paint(attribution.map);
-  const whole = [0, 0, image.width, image.height];
+  const whole = [0, 0, ...size];
   const unseen = picture ? '' : ' (this browser cannot show the file)';
-  const panels = [panel(`The picture${unseen}`, picture, whole, attribution.judged, map, image.exif_orientation)];
+  const view = (title, part) => panel(title, picture, size, part, attribution.judged, map, image.exif_orientation);
+  const panels = [view(`The picture${unseen}`, whole)];
   if (attribution.judged.some((edge, i) => edge !== whole[i])) {
-    panels.push(panel('The part that was judged', picture, attribution.judged, attribution.judged, map, image.exif_orientation));
+    panels.push(view('The part that was judged', attribution.judged));
   }
   decoded?.close();
   return { panels, largest };
@@ -42,7 +45,7 @@ function paint(rows) {
 }
 
 /** One view: the part `[x0, y0, x1, y1]` of the stored picture, upright, with the map on what was judged. */
-function panel(title, picture, [x0, y0, x1, y1], judged, map, orientation) {
+function panel(title, picture, size, [x0, y0, x1, y1], judged, map, orientation) {
   const longest = Math.max(x1 - x0, y1 - y0);
   const zoom = longest > LONGEST ? LONGEST / longest : Math.max(1, Math.floor(ENLARGE_TO / longest));
   const [width, height] = [x1 - x0, y1 - y0].map((side) => Math.max(1, Math.round(side * zoom)));
@@ -59,7 +62,13 @@ function panel(title, picture, [x0, y0, x1, y1], judged, map, orientation) {
 
   const [below, ground] = layer('picture', true);
   if (picture) {
-    ground.drawImage(picture, x0, y0, x1 - x0, y1 - y0, 0, 0, width, height);
+    // From upright back to stored pixels, from these to the panel's.
+    const stored = new DOMMatrix(upright(orientation, ...size)).inverse();
+    const shown = ground.getTransform().scale(width / (x1 - x0), height / (y1 - y0)).translate(-x0, -y0).multiply(stored);
+    ground.save();
+    ground.setTransform(shown);
+    ground.drawImage(picture, 0, 0);
+    ground.restore();
   } else {
     ground.fillStyle = '#808080';
     ground.fillRect(0, 0, width, height);
