@@ -105,6 +105,10 @@ export: $(VENV_TRAIN)/.installed ## models/ from the best checkpoint of runs/lfm
 	PYTHONPATH=models $(VENV_TRAIN)/bin/python -m lfm.export "$(or $(CHECKPOINT),runs/lfm/best.pth)" models \
 		--val "$(DATA)/val" $(if $(FINAL),--final)
 
+.PHONY: openapi
+openapi: build ## docs/openapi.json, the committed copy of the API document
+	@$(BIN) openapi >docs/openapi.json
+
 .PHONY: dist
 dist: build ## An archive that needs nothing else: dist/lfm-serve-VERSION-x86_64-linux.tar.gz
 	@PYTHON=$(PYTHON) deploy/dist.sh $(BIN) dist

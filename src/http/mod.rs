@@ -16,6 +16,7 @@ pub mod grpc;
 mod infer;
 mod oip;
 pub mod openapi;
+mod page;
 pub mod probes;
 mod problem;
 pub mod routes;
@@ -53,7 +54,12 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/explain", post(explain::explain))
         .merge(oip::behind_keys())
         .route_layer(middleware::from_fn_with_state(Arc::clone(&app), auth::layer));
-    layered(behind_keys.merge(open()).merge(oip::open()).route("/openapi.json", get(openapi_json)), app)
+    let pages = Router::new()
+        .route("/openapi.json", get(openapi_json))
+        .route("/", get(page::index))
+        .route("/docs", get(page::docs))
+        .route("/assets/{file}", get(page::asset));
+    layered(behind_keys.merge(open()).merge(oip::open()).merge(pages), app)
 }
 
 /// What `--admin-listen` serves: probes and metrics, nothing that takes work.

@@ -5,28 +5,20 @@ which can overtake the answer; curl, Python's requests and a browser must all se
 """
 
 import os
-import pathlib
 import subprocess
 
 import pytest
 import requests
-from selenium import webdriver
+from conftest import serving
 
-ROOT = pathlib.Path(__file__).parents[2]
 BODY = os.urandom(20_000_000)
 
 
 @pytest.fixture(scope="module")
 def server():
     """A server that holds a megabyte of bodies at most: each upload here is more."""
-    command = [ROOT / "target/release/lfm-serve", "serve", "--listen", "127.0.0.1:0", "--sessions", "1",
-               "--max-admitted-bytes", "1MiB", "--drain-delay", "0s", "--log-level", "warn"]  # fmt: skip
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
-    first = process.stdout.readline()
-    assert first.startswith("listening on "), first
-    yield first.removeprefix("listening on ").strip()
-    process.terminate()
-    assert process.wait(30) == 0
+    with serving("--max-admitted-bytes", "1MiB") as url:
+        yield url
 
 
 @pytest.fixture
@@ -62,23 +54,13 @@ def test_requests_multipart(server, upload):
     assert answer.status_code == 429
 
 
-def test_browser(server):
-    options = webdriver.ChromeOptions()
-    options.binary_location = "/usr/bin/chromium"
-    for flag in ["headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking",
-                 "disable-component-update", "disable-sync", "disable-dev-shm-usage"]:  # fmt: skip
-        options.add_argument(f"--{flag}")
-    driver = webdriver.Chrome(options, webdriver.ChromeService("/usr/bin/chromedriver"))
-    try:
-        driver.set_script_timeout(60)
-        # A page of the server's own origin, so that no cross-origin rule is in the way.
-        driver.get(f"{server}/openapi.json")
-        script = """
-            const done = arguments[0];
-            fetch('/v1/score', {method: 'POST', body: new Blob([new Uint8Array(20000000)], {type: 'image/jpeg'})})
-                .then(async answer => done([answer.status, (await answer.json()).code]), error => done([0, String(error)]));
-        """
-        for _ in range(5):
-            assert driver.execute_async_script(script) == [429, "overloaded"]
-    finally:
-        driver.quit()
+def test_browser(server, browser):
+    # A page of the server's own origin, so that no cross-origin rule is in the way.
+    browser.get(f"{server}/openapi.json")
+    script = """
+        const done = arguments[0];
+        fetch('/v1/score', {method: 'POST', body: new Blob([new Uint8Array(20000000)], {type: 'image/jpeg'})})
+            .then(async answer => done([answer.status, (await answer.json()).code]), error => done([0, String(error)]));
+    """
+    for _ in range(5):
+        assert browser.execute_async_script(script) == [429, "overloaded"]

@@ -19,6 +19,7 @@ mod metrics;
 mod oip;
 mod oip_refusals;
 mod op;
+mod page;
 mod pipeline;
 mod probes;
 mod providers;

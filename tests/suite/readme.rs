@@ -14,6 +14,10 @@ fn the_answer_in_the_readme_is_the_servers() {
     let block = readme.split("```json").nth(1).and_then(|rest| rest.split("```").next()).expect("a JSON block");
     let expected: Value = serde_json::from_str(block).expect("the block is JSON");
 
+    let document: Value = serde_json::from_str(&lfm_serve::http::openapi::document()).expect("JSON");
+    let content = &document["paths"]["/v1/score"]["post"]["responses"]["200"]["content"];
+    assert_eq!(content["application/json"]["example"], expected, "the API document has the same example");
+
     let server = Server::start(&["--sessions", "1"]);
     let form = Form::new().file("image", root().join(picture.expect("a curl line"))).expect("the picture");
     let response = Client::new().post(format!("{}/v1/score", server.url)).multipart(form).send().expect("an answer");
