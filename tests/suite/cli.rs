@@ -181,7 +181,8 @@ fn evaluate_sweeps_jpeg_qualities_compares_models_and_draws() {
     assert!(alone["jpeg"]["30"]["mean"]["average_precision"].is_number());
 
     let models = ["--model", "models", "--model", &other];
-    let (code, out, log) = run(&[&["evaluate", &*set_path, "--jpeg-quality", "90,30", "--plot", &plot], &models[..]].concat());
+    let (code, out, log) =
+        run(&[&["evaluate", &*set_path, "--jpeg-quality", "90,30", "--plot", &plot], &models[..]].concat());
     assert_eq!((code, &*log), (Some(0), ""));
     let both: Value = serde_json::from_str(&out).expect("JSON");
     for (model, folder) in both["models"].as_array().expect("a list").iter().zip(["models", &other]) {
