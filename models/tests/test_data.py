@@ -63,7 +63,9 @@ def test_the_label_follows_from_no_parameter_of_the_augmentation(sources, monkey
     monkeypatch.setattr(data, "_crop", record)
     how = data.Augmentation(crop=64, lossy=0.6, quality=70)
     data.batch(sources, 1000, how, random.Random(0))
-    rows = [[height, width, lossy, *(how or [None, 0, None])] for _, height, width, lossy, *how in seen]
+    rows = [
+        [height, width, lossy, *(how or [None, 0, None])] for _, height, width, lossy, *how in seen
+    ]
     assert guessed(rows, [row[0] for row in seen]) < 0.55
 
 
@@ -85,15 +87,15 @@ def guessed(rows: list[list], labels: list[int]) -> float:
     columns = [[str(value) for value in column] for column in zip(*rows, strict=True)]
     features = np.transpose([np.unique(column, return_inverse=True)[1] for column in columns])
     folds = StratifiedKFold(5, shuffle=True, random_state=0)
-    return cross_val_score(DecisionTreeClassifier(random_state=0), features, labels, cv=folds).mean()
+    return cross_val_score(
+        DecisionTreeClassifier(random_state=0), features, labels, cv=folds
+    ).mean()
 
 
 def test_a_share_is_within_a_larger_one():
     images = tuple([np.full((1, 1, 3), 10 * c + i, np.uint8) for i in range(8)] for c in (0, 1))
     source = data.Source("s", images)
-    few, more = (
-        {int(i[0, 0, 0]) for i in source.share(share).images[0]} for share in (0.25, 0.5)
-    )
+    few, more = ({int(i[0, 0, 0]) for i in source.share(share).images[0]} for share in (0.25, 0.5))
     assert len(few) == 2 and len(more) == 4 and few < more
     assert all(len(i) == 1 for i in source.share(0.01).images)
 

@@ -108,7 +108,9 @@ def test_the_band_is_the_narrowest_that_leaves_good_verdicts():
     logits = np.array([-4, -3, -2, -1, 1, 2, 3, 4.0])
     labels = np.array([0, 0, 1, 0, 1, 1, 1, 1])
     low, high = export.uncertain({"s": (logits, labels)})
-    assert low == pytest.approx(1 - high) and high == pytest.approx(1 / (1 + np.exp(-2.5)), abs=1e-4)
+    assert low == pytest.approx(1 - high) and high == pytest.approx(
+        1 / (1 + np.exp(-2.5)), abs=1e-4
+    )
     assert export.uncertain({"s": (logits, (logits > 0) * 1)}) is None
     assert export.uncertain({"s": (logits, labels)}, right=0.75) is None
     with pytest.raises(ValueError, match="band"):

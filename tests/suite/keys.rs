@@ -35,7 +35,14 @@ fn capped(name: &str, most: u32) -> NewKey {
 
 fn write(file: &Path, keys: &[&NewKey]) {
     let lines: String = keys.iter().map(|key| format!("{}\n", key.line)).collect();
-    fs::write(file, lines).expect("written");
+    replace(file, &lines);
+}
+
+/// In one step: a server that looks at the file meanwhile finds the old one or the new one.
+fn replace(file: &Path, text: &str) {
+    let new = file.with_extension("new");
+    fs::write(&new, text).expect("written");
+    fs::rename(new, file).expect("replaced");
 }
 
 fn keys_file(keys: &[&NewKey]) -> NamedTempFile {
@@ -265,7 +272,7 @@ fn a_file_that_breaks_leaves_the_keys_as_they_were_and_is_one_error() {
         let request = client.post(format!("{}/v1/score", server.url)).bearer_auth(&key.key).body(picture());
         request.send().expect("an answer").status()
     };
-    fs::write(file.path(), &alice.key).expect("written");
+    replace(file.path(), &alice.key);
     let about_keys = |line: &Value| line["message"].as_str().is_some_and(|message| message.contains("API keys"));
     let error = log.find(about_keys).expect("an error");
     assert_eq!(error["level"], "ERROR");

@@ -114,7 +114,8 @@ fn a_batch_is_no_larger_than_its_tightest_deadline_allows() {
             Ok(batch.iter().map(answer).collect())
         });
         model.costs = (1..=4).map(Duration::from_secs).collect();
-        let pipeline = pipeline(config(), vec![model.clone()]);
+        // One decoder, so that the images queue in the order they came.
+        let pipeline = pipeline(PipelineConfig { decode_threads: 1, ..config() }, vec![model.clone()]);
         let holding = score(&pipeline, LONG);
         let others = async {
             running(&model, 1).await;

@@ -115,7 +115,7 @@ async fn malformed_requests_are_refused_with_their_code() {
         (app.post("/v1/score").body(golden("hostile/truncated.png")), 422, "undecodable_image"),
         (app.post("/v1/nowhere").body(picture()), 404, "not_found"),
         (app.client.get(app.url("/v1/score")), 405, "method_not_allowed"),
-        (app.client.get(app.url("/")), 404, "not_found"),
+        (app.client.get(app.url("/nowhere")), 404, "not_found"),
         (app.client.post(app.url("/readyz")), 405, "method_not_allowed"),
     ];
     for (request, status, code) in cases {
