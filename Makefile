@@ -104,6 +104,12 @@ train: $(VENV_TRAIN)/.installed ## Train on DATA=DIR, holding train/ and val/ wi
 	PYTHONPATH=models MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000 $(VENV_TRAIN)/bin/python -m lfm.train \
 		--data "$(DATA)/train" --val "$(DATA)/val" --out runs/lfm $(TRAIN_FLAGS)
 
+.PHONY: screen
+screen: $(VENV_TRAIN)/.installed ## The model card's short trainings, three seeds each: DATA=DIR (hours; goes on after a stop)
+	@test -n "$(DATA)" || { echo 'usage: make screen DATA=DIR' >&2; exit 2; }
+	PYTHONPATH=models MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000 $(VENV_TRAIN)/bin/python -m lfm.screen \
+		--data "$(DATA)/train" --val "$(DATA)/val" --out runs/screen
+
 .PHONY: export
 export: $(VENV_TRAIN)/.installed ## models/ from the best checkpoint of runs/lfm: DATA=DIR [FINAL=1]
 	@test -n "$(DATA)" || { echo 'usage: make export DATA=DIR [CHECKPOINT=FILE] [FINAL=1]' >&2; exit 2; }
