@@ -58,6 +58,10 @@ perf-analyzer: build $(VENV_PERF)/.installed ## Triton's perf_analyzer over HTTP
 bench-scheduler: build ## What the scheduler adds and keeps under load, in figures (5 minutes; an idle machine)
 	$(PYTHON) loadtest/scheduler.py
 
+.PHONY: bench-explain
+bench-explain: build ## What an explanation costs against a score (10 s; an idle machine)
+	$(PYTHON) loadtest/explain.py $(addprefix tests/golden/images/,coffee_rgb.png orig_rocket.jpg)
+
 .PHONY: test-clients
 test-clients: build browser prometheus $(VENV_CLIENTS)/.installed ## The server against curl, Python's requests, a browser and Prometheus
 	$(VENV_CLIENTS)/bin/python -m pytest -q tests/clients

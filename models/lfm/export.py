@@ -133,7 +133,7 @@ def uncertain(scored: evaluate.Scored, right: float = 0.95) -> list[float] | Non
     """The narrowest band of scores, symmetric in the logit, outside of which of the real verdicts
     and of the fake ones at least the share `right` is true; None if all of them are that good."""
     logits, labels = (np.concatenate(part) for part in zip(*scored.values(), strict=True))
-    distances = np.sort(np.abs(np.float64(logits)))
+    distances = np.unique(np.abs(np.float64(logits)))
     for reach in [0.0, *(distances[:-1] + distances[1:]) / 2]:
         verdicts = labels[logits < -reach] == 0, labels[logits > reach] == 1
         if all(len(true) and true.mean() >= right for true in verdicts):

@@ -2,7 +2,11 @@
 
 import json
 
+import pytest
+from PIL import Image
+
 from lfm import screen
+from lfm.data import LABELS
 
 
 def test_trials_differ_in_what_they_say():
@@ -15,7 +19,10 @@ def test_trials_differ_in_what_they_say():
     assert settings["without gan"].leave_out == "gan"
 
 
-def test_a_stopped_screening_goes_on(monkeypatch, tmp_path, capsys, sources_folder):
+def test_a_stopped_screening_goes_on(monkeypatch, tmp_path, capsys):
+    for label in LABELS:
+        (tmp_path / "data/gan" / label).mkdir(parents=True)
+        Image.new("L", (4, 2)).save(tmp_path / "data/gan" / label / "a.png")
     ran = []
 
     def run(settings):
@@ -26,14 +33,13 @@ def test_a_stopped_screening_goes_on(monkeypatch, tmp_path, capsys, sources_fold
         return {f"val_fit_{q}": figures for q in screen.QUALITIES}
 
     monkeypatch.setattr(screen, "run", run)
-    arguments = ["--data", str(sources_folder), "--val", "none", "--out", str(tmp_path)]
-    try:
+    data, out = str(tmp_path / "data"), tmp_path / "out"
+    arguments = ["--data", data, "--val", "none", "--out", str(out)]
+    with pytest.raises(KeyboardInterrupt):
         screen.main(arguments)
-    except KeyboardInterrupt:
-        pass
-    assert len((tmp_path / "results.jsonl").read_text().splitlines()) == 2
+    assert len((out / "results.jsonl").read_text().splitlines()) == 2
     assert screen.main(arguments) == 0
-    results = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    results = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
     expected = [(t.name, seed) for t in screen.trials(["gan"]) for seed in t.seeds]
     assert [(r["trial"], r["seed"]) for r in results] == expected
     assert "| no regulariser | 3 | 0.600 (0.500-0.700) |" in capsys.readouterr().out
