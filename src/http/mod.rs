@@ -2,7 +2,7 @@
 //!
 //! A request passes, from the outside in: [`early`] (an answer that comes before the body was read still
 //! reaches its client), [`access`] (request id, metrics, the access line, errors as problem+json), a guard
-//! against panics, on routes that take images [`auth`] (API keys), and its route.
+//! against panics, on routes that take images [`auth`] (API keys) and [`load_report`] (for load balancers), and its route.
 
 mod accept;
 mod access;
@@ -14,6 +14,7 @@ mod early;
 mod explain;
 pub mod grpc;
 mod infer;
+mod load_report;
 mod oip;
 pub mod openapi;
 mod page;
@@ -53,6 +54,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/score/batch", post(score::score_batch))
         .route("/v1/explain", post(explain::explain))
         .merge(oip::behind_keys())
+        .route_layer(middleware::from_fn_with_state(load_report::Reporter::new(Arc::clone(&app)), load_report::layer))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&app), auth::layer));
     let pages = Router::new()
         .route("/openapi.json", get(openapi_json))

@@ -58,6 +58,9 @@ class Replica:
         self.process.terminate()
         assert self.process.wait(LONG) == 0
 
+    def is_running(self):
+        return self.process is not None and self.process.poll() is None
+
     def kill(self):
         self.process.send_signal(signal.SIGCONT)
         self.process.kill()
@@ -105,15 +108,15 @@ class Envoy:
         lines = requests.get(f"{self.admin}/clusters", timeout=LONG).text.splitlines()
         return next(line for line in lines if f"::{replica}::rq_total::" in line)
 
-    def upstreams(self, ids):
-        """Which replica each of these requests went to last, from the access log."""
+    def logged(self, ids):
+        """The access log's line of each of these requests: where it went last, and how."""
 
         def read():
             lines = map(json.loads, self.log.read_text().rpartition("\n")[0].splitlines())
-            seen = {line["request_id"]: line["upstream"] for line in lines}
-            return seen if ids <= seen.keys() else None
+            seen = {line["request_id"]: line for line in lines if line["request_id"] in ids}
+            return list(seen.values()) if len(seen) == len(ids) else None
 
-        return eventually(read, "the access log has the requests") if ids else {}
+        return eventually(read, "the access log has the requests") if ids else []
 
     def stop(self):
         self.process.terminate()
@@ -177,6 +180,10 @@ def replicas():
 
 @pytest.fixture
 def envoy(tmp_path, replicas, request):
+    # A test that fails in the middle leaves one down.
+    for replica in replicas:
+        if not replica.is_running():
+            replica.start()
     envoy = Envoy(tmp_path, replicas, getattr(request, "param", lambda config: None))
     yield envoy
     envoy.stop()

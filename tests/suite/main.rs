@@ -14,6 +14,7 @@ mod grpc;
 mod harness;
 mod hostile;
 mod keys;
+mod load_report;
 mod log;
 mod metrics;
 mod oip;

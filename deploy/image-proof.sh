@@ -1,0 +1,75 @@
+#!/usr/bin/env bash
+# Builds the Dockerfile's CPU image where no container engine and no registry are at hand: buildah with chroot isolation, on
+# a base that debootstrap makes and that stands for rust:1.95-bookworm, and a root with the packages of distroless/cc that
+# stands for it. Then runs what came out, in its own root, and says what it weighs.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+work=${WORK:-/tmp/lfm-image-proof}
+mirror=${MIRROR:-http://deb.debian.org/debian}
+export BUILDAH_ISOLATION=chroot STORAGE_DRIVER=vfs
+mkdir -p "$work"
+
+echo "== a clean Debian with this machine's Rust, for RUST_IMAGE"
+if [ ! -e "$work/rust.done" ]; then
+	rm -rf "$work/rust"
+	debootstrap --variant=minbase --include=gcc,g++,libc6-dev,make,ca-certificates bookworm "$work/rust" "$mirror" >"$work/debootstrap.log"
+	cp -a "$(rustc --print sysroot)/." "$work/rust/usr/local/"
+	touch "$work/rust.done"
+fi
+echo "== the packages of distroless/cc, for RUNTIME_IMAGE"
+rm -rf "$work/cc" && mkdir -p "$work/cc" "$work/debs"
+(cd "$work/debs" && apt-get download -qq base-files ca-certificates libc6 libgcc-s1 libstdc++6 libssl3 netbase tzdata)
+for deb in "$work"/debs/*.deb; do dpkg -x "$deb" "$work/cc"; done
+mkdir -p "$work/cc/tmp" && chmod 1777 "$work/cc/tmp"
+echo 'nonroot:x:65532:65532:nonroot:/home/nonroot:/sbin/nologin' >"$work/cc/etc/passwd"
+
+for base in rust cc; do
+	from=$(buildah from scratch)
+	buildah add -q "$from" "$work/$base" / >"$work/$base.sha256"
+	[ $base = cc ] || buildah config --env PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin --env CARGO_HOME=/usr/local/cargo "$from"
+	buildah commit -q --rm "$from" "localhost/lfm-$base" >/dev/null
+done
+
+echo "== the Dockerfile"
+# What this machine needs to reach its registries: proxies and certificates, if it has any.
+passed=()
+for name in http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY; do
+	[ -z "${!name:-}" ] || passed+=(--build-arg "$name=${!name}")
+done
+buildah build --format docker --layers --target cpu "${passed[@]}" --build-arg RUST_IMAGE=localhost/lfm-rust \
+	--build-arg RUNTIME_IMAGE=localhost/lfm-cc --build-arg "REVISION=$(git rev-parse --short=12 HEAD)" ${BUILD_FLAGS:-} \
+	-t localhost/lfm-serve .
+
+echo "== the image"
+container=$(buildah from localhost/lfm-serve)
+trap 'buildah rm "$container" >/dev/null' EXIT
+root=$(buildah mount "$container")
+buildah inspect --type image --format '{{.Docker.Config.User}} {{.Docker.Config.Entrypoint}} {{.Docker.Config.Healthcheck}}' localhost/lfm-serve
+for shell in sh bash dash busybox gcc cc python3 apt-get dpkg; do
+	found=$(find "$root" -name "$shell" -type f -o -name "$shell" -type l | head -n 1)
+	[ -z "$found" ] || { echo "there is a $shell in it: $found" >&2; exit 1; }
+done
+echo "no shell, no compiler, no package manager"
+for part in bin lib share LICENSES sbom.cdx.json; do du -sb "$root/opt/lfm-serve/$part" | sed "s#$root##"; done
+
+echo "== run in its own root as 65532"
+buildah run --isolation chroot "$container" -- /opt/lfm-serve/bin/lfm-serve doctor
+
+python3 - "$root" tests/golden/images/orig_rocket.jpg <<'PY'
+import os, pathlib, signal, subprocess, sys, urllib.request
+root, picture = sys.argv[1:]
+def inside():
+    os.chroot(root); os.chdir("/"); os.setgroups([]); os.setgid(65532); os.setuid(65532)
+program = "/opt/lfm-serve/bin/lfm-serve"
+server = subprocess.Popen([program, "serve", "--listen", "127.0.0.1:0", "--drain-delay", "0s"], executable=program, env={},
+                          stdout=subprocess.PIPE, text=True, preexec_fn=inside)
+url = server.stdout.readline().split()[-1]
+while subprocess.run([program, "healthcheck", "--url", f"{url}/readyz"], env={}, preexec_fn=inside, stderr=subprocess.DEVNULL).returncode:
+    assert server.poll() is None
+print("healthcheck passes")
+answer = urllib.request.urlopen(urllib.request.Request(f"{url}/v1/score", data=pathlib.Path(picture).read_bytes()))
+print(answer.status, answer.read().decode()[:160], "...")
+server.send_signal(signal.SIGTERM)
+assert server.wait() == 0
+print("stopped by SIGTERM with 0")
+PY
