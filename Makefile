@@ -178,7 +178,7 @@ compose:
 
 .PHONY: browser
 browser:
-	@deploy/apt.sh chromium:chromium chromedriver:chromium-driver curl:curl
+	@deploy/apt.sh chromium:chromium chromedriver:chromium-driver curl:curl node:nodejs
 
 # The server of the package may start as a service: the tests run one of their own on a free port.
 .PHONY: prometheus

@@ -16,6 +16,8 @@ if [ ! -e "$work/rust.done" ]; then
 	cp -a "$(rustc --print sysroot)/." "$work/rust/usr/local/"
 	touch "$work/rust.done"
 fi
+# The certificates that this machine trusts: its registries may stand behind a proxy of its own.
+cp /etc/ssl/certs/ca-certificates.crt "$work/rust/etc/ssl/certs/"
 echo "== the packages of distroless/cc, for RUNTIME_IMAGE"
 rm -rf "$work/cc" && mkdir -p "$work/cc" "$work/debs"
 (cd "$work/debs" && apt-get download -qq base-files ca-certificates libc6 libgcc-s1 libstdc++6 libssl3 netbase tzdata)
