@@ -5,6 +5,7 @@ use std::{
     thread,
 };
 
+use tokio::task::spawn_blocking;
 use tokio_util::task::TaskTracker;
 
 use crate::{
@@ -16,6 +17,7 @@ use crate::{
     model::{Execution, Manifest, Model, OnnxModel, SessionOptions, runtime},
     pipeline::{Pipeline, PipelineConfig, Rebuild},
     shutdown::{Lifecycle, Phase},
+    trace::Traces,
 };
 
 /// One service: its model, its pipeline, its metrics. Several can live in one process.
@@ -33,6 +35,8 @@ pub struct App {
     pub requests: TaskTracker,
     /// The keys that callers need, where they need one.
     pub keys: Option<KeysFile>,
+    /// Where traces go, if anywhere.
+    pub traces: Option<Traces>,
     pipeline: OnceLock<Pipeline>,
 }
 
@@ -40,7 +44,7 @@ impl App {
     /// An app that is not ready yet: probes and metrics answer, work is refused until [`App::start`].
     ///
     /// # Errors
-    /// One line for the operator: an API keys file that cannot be used.
+    /// One line for the operator: an API keys file or a collector's address that cannot be used.
     pub fn new(
         config: ServeConfig,
         manifest: Arc<Manifest>,
@@ -51,6 +55,7 @@ impl App {
         let series = http::routes::series().chain(http::routes::series_of(calls));
         let metrics = Arc::new(Metrics::new(&identity, series)?);
         let keys = config.api_keys_file.as_deref().map(KeysFile::open).transpose()?;
+        let traces = config.otlp_endpoint.as_deref().map(|url| Traces::new(url, &manifest)).transpose()?;
         Ok(Arc::new(Self {
             config,
             manifest,
@@ -58,6 +63,7 @@ impl App {
             lifecycle: Lifecycle::default(),
             requests: TaskTracker::new(),
             keys,
+            traces,
             pipeline: OnceLock::new(),
         }))
     }
@@ -113,11 +119,15 @@ impl App {
         }
     }
 
-    /// Lets work in flight finish and the workers end.
+    /// Lets work in flight finish and the workers end, and sends the last traces.
     pub async fn stop(&self) {
         self.lifecycle.enter(Phase::Refusing);
         if let Some(pipeline) = self.pipeline.get() {
             pipeline.stop().await;
+        }
+        if let Some(traces) = self.traces.clone() {
+            // A panic in there would have been logged by the hook, and there is nothing left to save.
+            let _ = spawn_blocking(move || traces.finish()).await;
         }
     }
 }

@@ -122,6 +122,11 @@ pub struct ServeConfig {
     #[arg(long, env = "LFM_DRAIN_TIMEOUT", value_name = "DURATION", default_value = "25s", value_parser = humantime::parse_duration)]
     pub drain_timeout: Duration,
 
+    /// OpenTelemetry collector that is sent traces (OTLP over HTTP), e.g. http://127.0.0.1:4318. Off by default. What is
+    /// sampled is OpenTelemetry's OTEL_TRACES_SAMPLER: all that the caller does not leave out.
+    #[arg(long, env = "LFM_OTLP_ENDPOINT", value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
+
     /// Logging.
     #[command(flatten)]
     pub log: LogConfig,

@@ -37,6 +37,7 @@ pub mod error;
 pub mod keys;
 pub mod metrics;
 pub mod telemetry;
+pub mod trace;
 
 use std::path::{Path, PathBuf};
 

@@ -47,8 +47,8 @@ impl Level {
 /// # Errors
 /// If the level is not one, or a log has been started before.
 pub fn start(config: &LogConfig) -> Result<Level, anyhow::Error> {
-    // ort logs every node it places at INFO; its warnings are enough.
-    let configured = format!("ort=warn,{}", config.log_level);
+    // ort logs every node it places at INFO, OpenTelemetry its own life; their warnings are enough.
+    let configured = format!("ort=warn,opentelemetry=warn,{}", config.log_level);
     let filter = EnvFilter::try_new(&configured)
         .map_err(|error| anyhow::anyhow!("--log-level {}: {error}", config.log_level))?;
     let json = match config.log_format {

@@ -11,6 +11,10 @@ use axum::{
     middleware::Next,
     response::Response,
 };
+use opentelemetry::{
+    KeyValue,
+    trace::{SpanContext, TraceId},
+};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -22,6 +26,7 @@ use crate::{
     metrics::Outcome,
     pipeline::Timings,
     shutdown::Phase,
+    trace::{self, Finished},
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -38,16 +43,23 @@ pub(super) struct RequestContext {
     pub(super) started: Instant,
     /// The API key it came with, once that has been checked.
     pub(super) key: Arc<OnceLock<Arc<Key>>>,
-    /// The caller's trace (W3C Trace Context), if it has one.
-    trace_id: Option<Arc<str>>,
+    /// The caller's span (W3C Trace Context), if it has one.
+    parent: Option<SpanContext>,
     spent: Arc<Mutex<Spent>>,
 }
 
-/// Where a request's time went: of several images the longest in each stage.
-#[derive(Debug, Clone, Copy, Default)]
+/// Where a request's time went.
+#[derive(Debug, Default)]
 struct Spent {
-    read: Option<Duration>,
-    judged: Option<Timings>,
+    read: Option<(Instant, Instant)>,
+    judged: Vec<Timings>,
+}
+
+impl Spent {
+    /// The longest time that any image spent in a stage, if one was judged.
+    fn longest(&self, stage: impl Fn(&Timings) -> Duration) -> Option<Duration> {
+        self.judged.iter().map(stage).max()
+    }
 }
 
 impl RequestContext {
@@ -55,27 +67,24 @@ impl RequestContext {
     pub(super) async fn reading<T>(&self, read: impl Future<Output = T>) -> T {
         let began = Instant::now();
         let done = read.await;
-        self.spent().read = Some(began.elapsed());
+        self.spent().read = Some((began, Instant::now()));
         done
     }
 
     /// An image was judged.
     pub(super) fn judged(&self, timings: &Timings) {
-        let mut spent = self.spent();
-        let longest = spent.judged.get_or_insert_default();
-        longest.decode = longest.decode.max(timings.decode);
-        longest.queue = longest.queue.max(timings.queue);
-        longest.inference = longest.inference.max(timings.inference);
+        self.spent().judged.push(*timings);
     }
 
     fn spent(&self) -> std::sync::MutexGuard<'_, Spent> {
-        // Plain numbers: nothing is left half changed.
+        // Nothing is left half changed.
         self.spent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The one line of a request, written when it is dropped: also when its client leaves before the answer.
 struct AccessLine {
+    app: Arc<App>,
     context: RequestContext,
     method: &'static str,
     route: Option<MatchedPath>,
@@ -89,30 +98,59 @@ impl AccessLine {
     }
 }
 
+impl AccessLine {
+    /// Sends the request's trace, if there is a collector; gives the trace's id, which may be the caller's alone.
+    fn trace(&self, spent: &Spent, outcome: &'static str) -> Option<TraceId> {
+        let parent = self.context.parent.as_ref();
+        let Some(traces) = self.app.traces.as_ref().filter(|_| self.method == "POST") else {
+            return parent.map(SpanContext::trace_id);
+        };
+        let (status, code) = self.answer.map_or((None, None), |(status, code)| (Some(status), code));
+        let mut attributes = vec![
+            KeyValue::new("http.request.method", self.method),
+            KeyValue::new("http.route", self.route().to_owned()),
+            KeyValue::new("lfm.request_id", self.context.id.to_string()),
+            KeyValue::new("lfm.outcome", outcome),
+        ];
+        attributes.extend(status.map(|status| KeyValue::new("http.response.status_code", i64::from(status))));
+        attributes.extend(code.map(|code| KeyValue::new("error.type", code.as_str())));
+        let request = Finished {
+            name: format!("{} {}", self.method, self.route()),
+            attributes,
+            failed: status.is_some_and(|status| status >= 500),
+            started: self.context.started,
+            read: spent.read,
+            images: &spent.judged,
+        };
+        Some(traces.record(request, parent))
+    }
+}
+
 impl Drop for AccessLine {
     fn drop(&mut self) {
-        let Spent { read, judged } = *self.context.spent();
+        let spent = std::mem::take(&mut *self.context.spent());
         let code = self.answer.and_then(|(_, code)| code);
-        let outcome = match (self.answer, code, judged) {
-            (None, ..) => Outcome::Cancelled.as_str(),
-            (_, Some(code), _) => Outcome::of(code).as_str(),
-            (.., Some(_)) => Outcome::Scored.as_str(),
+        let outcome = match (self.answer, code) {
+            (None, _) => Outcome::Cancelled.as_str(),
+            (_, Some(code)) => Outcome::of(code).as_str(),
+            _ if !spent.judged.is_empty() => Outcome::Scored.as_str(),
             _ => "answered",
         };
+        let trace_id = self.trace(&spent, outcome);
         let ms = |time: Duration| time.as_secs_f64() * 1e3;
         tracing::info!(
             request_id = &*self.context.id,
-            trace_id = self.context.trace_id.as_deref(),
+            trace_id = trace_id.map(tracing::field::display),
             method = self.method,
             route = self.route(),
             key = self.context.key.get().map(|key| key.name()),
             status = self.answer.map(|(status, _)| status),
             code = code.map(Code::as_str),
             outcome,
-            read_ms = read.map(ms),
-            decode_ms = judged.map(|judged| ms(judged.decode)),
-            queue_ms = judged.map(|judged| ms(judged.queue)),
-            inference_ms = judged.map(|judged| ms(judged.inference)),
+            read_ms = spent.read.map(|(began, done)| ms(done - began)),
+            decode_ms = spent.longest(|image| image.decode).map(ms),
+            queue_ms = spent.longest(|image| image.queue).map(ms),
+            inference_ms = spent.longest(|image| image.inference).map(ms),
             duration_ms = ms(self.context.started.elapsed()),
             "request"
         );
@@ -125,14 +163,14 @@ pub(super) async fn layer(State(app): State<Arc<App>>, mut request: Request, nex
         id: request_id(request.headers()),
         started: Instant::now(),
         key: Arc::default(),
-        trace_id: trace_id(request.headers()).map(Into::into),
+        parent: trace::parent(request.headers()),
         spent: Arc::default(),
     };
     let method = method_label(request.method());
     let old_http = request.version() < Version::HTTP_2;
     let route = request.extensions().get::<MatchedPath>().cloned();
     let dialect = Dialect::of(request.uri().path());
-    let mut line = AccessLine { context: context.clone(), method, route, answer: None };
+    let mut line = AccessLine { app: Arc::clone(&app), context: context.clone(), method, route, answer: None };
     request.extensions_mut().insert(context.clone());
 
     let mut response = next.run(request).await;
@@ -164,19 +202,6 @@ fn request_id(headers: &HeaderMap) -> Arc<str> {
     let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
     let sane = |id: &&str| !id.is_empty() && id.len() <= LONGEST_ID && id.bytes().all(|byte| byte.is_ascii_graphic());
     given.filter(sane).map_or_else(|| Uuid::now_v7().to_string().into(), Into::into)
-}
-
-/// The trace id of a valid `traceparent` (W3C Trace Context, version 00 and what extends it). Hexadecimal, so that
-/// nothing else of the header reaches the log.
-fn trace_id(headers: &HeaderMap) -> Option<&str> {
-    let mut fields = headers.get("traceparent")?.to_str().ok()?.split('-');
-    let (version, trace, parent, flags) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
-    let hex = |text: &str, length: usize| {
-        text.len() == length && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-    };
-    let given = |text: &str| text.bytes().any(|byte| byte != b'0');
-    let valid = hex(version, 2) && version != "ff" && (version != "00" || fields.next().is_none()) && hex(flags, 2);
-    (valid && hex(trace, 32) && given(trace) && hex(parent, 16) && given(parent)).then_some(trace)
 }
 
 /// The method as a label: callers can invent methods, series must not.

@@ -96,6 +96,9 @@ async fn no_such_route(uri: Uri) -> Error {
     }
 }
 
+/// What Prometheus scrapes.
+#[utoipa::path(get, path = "/metrics", tag = "operation",
+    responses((status = 200, description = "Prometheus' text format, 0.0.4", body = String, content_type = "text/plain; version=0.0.4")))]
 async fn metrics_text(State(app): State<Arc<App>>) -> Result<Response, Error> {
     let text = app.metrics.encode().map_err(|error| {
         tracing::error!(%error, "the metrics cannot be written");
@@ -104,6 +107,9 @@ async fn metrics_text(State(app): State<Arc<App>>) -> Result<Response, Error> {
     Ok(([(header::CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE))], text).into_response())
 }
 
+/// This document.
+#[utoipa::path(get, path = "/openapi.json", tag = "operation",
+    responses((status = 200, description = "OpenAPI 3.1", body = serde_json::Value)))]
 async fn openapi_json() -> Response {
     ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], openapi::document()).into_response()
 }

@@ -14,10 +14,19 @@ use super::{explain, probes, problem::Problem, routes::ROUTES, score, wire};
 #[openapi(
     info(
         title = "lfm-serve",
-        description = "Real or generated? Scores from the LFM detector. Errors are `application/problem+json` (RFC 9457) with a stable `code`.",
+        description = "Real or generated? Scores from the LFM detector. Errors are `application/problem+json` (RFC 9457) with a stable `code`; other paths answer `not_found` (404), other methods `method_not_allowed` (405). The Open Inference Protocol under `/v2` has a specification of its own.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
-    paths(score::score, score::score_batch, explain::explain, probes::livez, probes::readyz, probes::startupz),
+    paths(
+        score::score,
+        score::score_batch,
+        explain::explain,
+        probes::livez,
+        probes::readyz,
+        probes::startupz,
+        super::metrics_text,
+        super::openapi_json
+    ),
     components(schemas(Problem, wire::ImageForm, wire::ImagesForm))
 )]
 struct Document;

@@ -67,6 +67,7 @@ impl DecodePool {
             let mut job = job.map(|_| input);
             job.timings.queue = began - arrived;
             job.timings.decode = began.elapsed();
+            job.timings.decode_began = Some(began);
             Ok((facts, job))
         })
         .await

@@ -46,4 +46,8 @@ pub struct Timings {
     pub queue: Duration,
     /// The run of its batch.
     pub inference: Duration,
+    /// When it was begun to be decoded; not at all where pixels came.
+    pub decode_began: Option<Instant>,
+    /// When its batch was begun to be run.
+    pub inference_began: Option<Instant>,
 }

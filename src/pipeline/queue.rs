@@ -260,6 +260,7 @@ impl Waiting {
         let Self { mut job, since, reply } = self;
         job.timings.queue += started - since;
         job.timings.inference = started.elapsed();
+        job.timings.inference_began = Some(started);
         let _ = reply.send(outcome.map(|output| job.map(|_| output)));
     }
 }

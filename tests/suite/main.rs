@@ -26,3 +26,4 @@ mod probes;
 mod providers;
 mod readme;
 mod score;
+mod trace;
