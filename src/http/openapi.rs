@@ -52,6 +52,9 @@ pub fn document() -> String {
         if let Some(example) = example(route.path) {
             responses["200"]["content"]["application/json"]["example"] = example;
         }
+        if route.path == "/v1/explain" {
+            responses["200"]["content"]["application/json"]["examples"] = explained();
+        }
         for status in route.codes().map(Code::status) {
             let codes: Vec<_> = route.codes().filter(|code| code.status() == status).collect();
             responses[status.to_string()] = problem(&codes);
@@ -98,6 +101,13 @@ fn headers() -> Value {
 
 fn header(name: &str) -> Value {
     json!({"$ref": format!("#/components/headers/{name}")})
+}
+
+/// What `/v1/explain` answers to the same picture.
+fn explained() -> Value {
+    let mut answer = example("/v1/score").unwrap_or_default();
+    answer["attribution"] = serde_json::from_str(include_str!("attribution.json")).unwrap_or_default();
+    json!({"rocket": {"summary": "`map` to five digits, `cells` cut to the first three", "value": answer}})
 }
 
 /// What a route answers to `tests/golden/images/orig_rocket.jpg`; README shows the same.

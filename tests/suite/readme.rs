@@ -5,7 +5,7 @@ use std::fs;
 use reqwest::blocking::{Client, multipart::Form};
 use serde_json::Value;
 
-use crate::harness::{Server, root};
+use crate::harness::{Server, golden, root};
 
 #[test]
 fn the_answer_in_the_readme_is_the_servers() {
@@ -38,4 +38,32 @@ fn the_answer_in_the_readme_is_the_servers() {
             _ => assert_eq!(*value, expected[key], "{key}"),
         }
     }
+}
+
+#[test]
+fn the_explanation_in_the_api_document_is_the_servers() {
+    let document: Value = serde_json::from_str(&lfm_serve::http::openapi::document()).expect("JSON");
+    let content = &document["paths"]["/v1/explain"]["post"]["responses"]["200"]["content"];
+    let expected = &content["application/json"]["examples"]["rocket"]["value"]["attribution"];
+
+    let server = Server::start(&["--sessions", "1"]);
+    let request = Client::new().post(format!("{}/v1/explain", server.url)).body(golden("images/orig_rocket.jpg"));
+    let answer: Value = request.send().expect("an answer").json().expect("JSON");
+    let found = &answer["attribution"];
+
+    assert_eq!(found["judged"], expected["judged"]);
+    assert_eq!(expected["cells"].as_array().map(Vec::len), Some(3));
+    for (found, expected) in [(found, expected), (&found["cells"][0], &expected["cells"][0])] {
+        assert_eq!(
+            found.as_object().expect("an object").keys().collect::<Vec<_>>(),
+            expected.as_object().expect("an object").keys().collect::<Vec<_>>()
+        );
+    }
+    let numbers = |map: &Value| -> Vec<f64> {
+        let rows = map.as_array().expect("rows").iter();
+        rows.flat_map(|row| row.as_array().expect("a row")).map(|place| place.as_f64().expect("a number")).collect()
+    };
+    let (found, expected) = (numbers(&found["map"]), numbers(&expected["map"]));
+    assert_eq!((found.len(), expected.len()), (900, 900));
+    assert!(found.iter().zip(&expected).all(|(found, expected)| (found - expected).abs() < 1e-3));
 }
