@@ -26,6 +26,8 @@ mkdir -p "$work/cc/tmp" && chmod 1777 "$work/cc/tmp"
 echo 'nonroot:x:65532:65532:nonroot:/home/nonroot:/sbin/nologin' >"$work/cc/etc/passwd"
 
 for base in rust cc; do
+	# The layers above an image last for as long as it is the same one.
+	! buildah inspect --type image "localhost/lfm-$base" >/dev/null 2>&1 || continue
 	from=$(buildah from scratch)
 	buildah add -q "$from" "$work/$base" / >"$work/$base.sha256"
 	[ $base = cc ] || buildah config --env PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin --env CARGO_HOME=/usr/local/cargo "$from"
@@ -44,9 +46,11 @@ buildah build --format docker --layers --target cpu "${passed[@]}" --build-arg R
 
 echo "== the image"
 container=$(buildah from localhost/lfm-serve)
-trap 'buildah rm "$container" >/dev/null' EXIT
 root=$(buildah mount "$container")
-buildah inspect --type image --format '{{.Docker.Config.User}} {{.Docker.Config.Entrypoint}} {{.Docker.Config.Healthcheck}}' localhost/lfm-serve
+# A container has /proc: by it the program finds itself, and the model beside it.
+mkdir -p "$root/proc" && mount --bind /proc "$root/proc"
+trap 'umount "$root/proc"; buildah rm "$container" >/dev/null' EXIT
+buildah inspect --type image --format '{{.Docker.Config.User}} {{.Docker.Config.Entrypoint}} {{.Docker.Config.Healthcheck}}{{println}}' localhost/lfm-serve
 for shell in sh bash dash busybox gcc cc python3 apt-get dpkg; do
 	found=$(find "$root" -name "$shell" -type f -o -name "$shell" -type l | head -n 1)
 	[ -z "$found" ] || { echo "there is a $shell in it: $found" >&2; exit 1; }
@@ -69,7 +73,8 @@ url = server.stdout.readline().split()[-1]
 while subprocess.run([program, "healthcheck", "--url", f"{url}/readyz"], env={}, preexec_fn=inside, stderr=subprocess.DEVNULL).returncode:
     assert server.poll() is None
 print("healthcheck passes")
-answer = urllib.request.urlopen(urllib.request.Request(f"{url}/v1/score", data=pathlib.Path(picture).read_bytes()))
+request = urllib.request.Request(f"{url}/v1/score", pathlib.Path(picture).read_bytes(), {"Content-Type": "image/jpeg"})
+answer = urllib.request.urlopen(request)
 print(answer.status, answer.read().decode()[:160], "...")
 server.send_signal(signal.SIGTERM)
 assert server.wait() == 0

@@ -4,7 +4,6 @@ import collections
 import http.server
 import json
 import os
-import pathlib
 import re
 import subprocess
 import sys
@@ -22,7 +21,7 @@ SCORERS = ["score.sh", "score.py", "score.mjs"]
 def programs(tmp_path_factory):
     """Each fenced program of the document, under the name that its first line gives it."""
     folder = tmp_path_factory.mktemp("client")
-    blocks = re.findall(r"```(?:sh|python|js)\n((?:#|//) ([\w.]+): .*?)```", (ROOT / "docs/client.md").read_text(), re.S)
+    blocks = re.findall(r"```(?:sh|python|js)\n((?:#|//) (\w+\.\w+): .*?)```", (ROOT / "docs/client.md").read_text(), re.S)
     for text, name in blocks:
         (folder / name).write_text(text)
     assert {name for _, name in blocks} == PROGRAMS.keys()
@@ -47,6 +46,7 @@ class Overloaded(http.server.ThreadingHTTPServer):
     def __init__(self, *answers):
         super().__init__(("127.0.0.1", 0), Answer)
         self.answers, self.asked = collections.deque(answers), 0
+        self.bodies = []
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     @property
@@ -59,8 +59,12 @@ class Answer(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self):
         self.server.asked += 1
-        self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
         status, code = self.server.answers.popleft()
+        if status == 0:
+            # A replica that dies.
+            self.close_connection = True
+            return
         if status == 200:
             body = {"verdict": "real", "score": 0.25, "warnings": ["no_signal"]}
         else:
@@ -91,6 +95,23 @@ def test_it_comes_back_when_told(programs, name):
         ended = run(programs, name, overloaded.url, PICTURE)
         assert ended.returncode == 0, ended.stderr
         assert overloaded.asked == 3 and "0.25" in ended.stdout and "no_signal" in ended.stdout
+        assert "overloaded" not in ended.stdout
+        overloaded.shutdown()
+
+
+@pytest.mark.parametrize("name", ["score.py", "score.mjs"])
+def test_it_sends_again_what_was_cut_off(programs, name):
+    with Overloaded((0, None), (200, None)) as dying:
+        ended = run(programs, name, dying.url, PICTURE)
+        assert ended.returncode == 0 and dying.asked == 2, ended.stderr
+        dying.shutdown()
+
+
+def test_the_overlay_is_that_of_the_answer_that_counts(programs, tmp_path):
+    with Overloaded((429, "overloaded"), (200, None)) as overloaded:
+        ended = run(programs, "explain.sh", overloaded.url, PICTURE, tmp_path / "overlay")
+        assert ended.returncode == 0 and overloaded.asked == 2, ended.stderr
+        assert json.loads((tmp_path / "overlay").read_text())["verdict"] == "real"
         overloaded.shutdown()
 
 
@@ -123,12 +144,18 @@ def test_it_saves_the_overlay(programs, server, tmp_path):
     assert (tmp_path / "overlay.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_sentence_on_batches(server):
-    """`files=` of the document, as written."""
-    import requests
-
+def test_a_batch_is_whole_when_it_is_sent_again(programs, server):
+    [batch] = re.findall(r"```python\n# batch: .*?\n(.*?)```", (ROOT / "docs/client.md").read_text(), re.S)
+    # The program up to what it does with its pictures, and then this.
+    (programs / "batch.py").write_text((programs / "score.py").read_text().split("failed = False")[0] + batch)
     paths = [PICTURE, GOLDEN / "coffee_rgb.png"]
-    answer = requests.post(server + "/v1/score/batch", files=[("image", open(path, "rb")) for path in paths], timeout=60)
-    assert [item["result"]["verdict"] for item in answer.json()["results"]]
-    text = pathlib.Path(ROOT / "docs/client.md").read_text()
-    assert 'files=[("image", open(path, "rb")) for path in paths]' in text
+    command = [sys.executable, programs / "batch.py", *paths]
+    ended = subprocess.run(command, env=os.environ | {"LFM_URL": server}, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 0 and ended.stdout.count("'verdict'") == 2, ended.stderr
+    with Overloaded((429, "overloaded"), (503, "draining")) as overloaded:
+        overloaded.answers.extend([(415, "unsupported_format")])
+        environment = os.environ | {"LFM_URL": overloaded.url}
+        subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+        assert len(overloaded.bodies) == 3 and len(set(map(len, overloaded.bodies))) == 1
+        assert all(PICTURE.read_bytes() in body for body in overloaded.bodies)
+        overloaded.shutdown()
