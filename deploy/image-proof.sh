@@ -52,7 +52,7 @@ mkdir -p "$root/proc" && mount --bind /proc "$root/proc"
 trap 'umount "$root/proc"; buildah rm "$container" >/dev/null' EXIT
 buildah inspect --type image --format '{{.Docker.Config.User}} {{.Docker.Config.Entrypoint}} {{.Docker.Config.Healthcheck}}{{println}}' localhost/lfm-serve
 for shell in sh bash dash busybox gcc cc python3 apt-get dpkg; do
-	found=$(find "$root" -name "$shell" -type f -o -name "$shell" -type l | head -n 1)
+	found=$(find "$root" -xdev -name "$shell" \( -type f -o -type l \) -print -quit)
 	[ -z "$found" ] || { echo "there is a $shell in it: $found" >&2; exit 1; }
 done
 echo "no shell, no compiler, no package manager"
