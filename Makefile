@@ -4,6 +4,9 @@ SHELL := bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
+# ONNX Runtime in Python reports to Microsoft as well (src/main.rs).
+export ORT_DISABLE_TELEMETRY := 1
+
 PYTHON ?= python3
 ORT := vendor/onnxruntime/libonnxruntime.so
 ORT_GPU := vendor/onnxruntime-gpu/libonnxruntime.so

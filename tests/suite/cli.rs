@@ -239,3 +239,15 @@ fn ctrl_c_at_a_terminal_does_not_wait_for_a_load_balancer() {
     let (ended, _) = server.end("INT");
     assert!(ended.success());
 }
+
+#[test]
+fn onnx_runtime_sends_nobody_anything() {
+    let home = tempfile::tempdir().expect("a folder");
+    let mut score = program();
+    // Without what would keep it quiet here: the checkout's own setting, and signs of CI.
+    let score = score.env_clear().env("HOME", home.path()).args(["score", "tests/golden/images/x_coffee_64.png"]);
+    assert!(score.output().expect("it runs").status.success());
+    // It keeps an id and a queue of events there before it sends any.
+    let left: Vec<_> = fs::read_dir(home.path()).expect("the folder").collect();
+    assert!(left.is_empty(), "{left:?}");
+}
