@@ -119,17 +119,19 @@ import: $(VENV)/.installed ## A model folder from a checkpoint: WEIGHTS=FILE.pth
 	@test -n "$(WEIGHTS)" -a -n "$(MODEL)" || { echo 'usage: make import WEIGHTS=FILE.pth MODEL=DIR [PREPROCESS=resize|crop]' >&2; exit 2; }
 	@PYTHONPATH=models $(VENV)/bin/python -m lfm.importer "$(WEIGHTS)" "$(MODEL)" --preprocess "$(or $(PREPROCESS),resize)"
 
+# The allocator keeps its memory: giving it back after every step costs a fifth of the time.
+TRAINER = PYTHONPATH=models MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000 $(VENV_TRAIN)/bin/python
+
 .PHONY: train
 train: $(VENV_TRAIN)/.installed ## Train on DATA=DIR, holding train/ and val/ with <source>/{0_real,1_fake}/ (TRAIN_FLAGS)
 	@test -n "$(DATA)" || { echo 'usage: make train DATA=DIR [TRAIN_FLAGS="..."]' >&2; exit 2; }
-	@# The allocator keeps its memory: giving it back after every step costs a fifth of the time.
-	PYTHONPATH=models MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000 $(VENV_TRAIN)/bin/python -m lfm.train \
+	$(TRAINER) -m lfm.train \
 		--data "$(DATA)/train" --val "$(DATA)/val" --out runs/lfm $(TRAIN_FLAGS)
 
 .PHONY: screen
 screen: $(VENV_TRAIN)/.installed ## The model card's short trainings, three seeds each: DATA=DIR (hours; goes on after a stop)
 	@test -n "$(DATA)" || { echo 'usage: make screen DATA=DIR' >&2; exit 2; }
-	PYTHONPATH=models MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000 $(VENV_TRAIN)/bin/python -m lfm.screen \
+	$(TRAINER) -m lfm.screen \
 		--data "$(DATA)/train" --val "$(DATA)/val" --out runs/screen
 
 .PHONY: export

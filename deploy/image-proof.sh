@@ -9,30 +9,34 @@ mirror=${MIRROR:-http://deb.debian.org/debian}
 export BUILDAH_ISOLATION=chroot STORAGE_DRIVER=vfs
 mkdir -p "$work"
 
-echo "== a clean Debian with this machine's Rust, for RUST_IMAGE"
-if [ ! -e "$work/rust.done" ]; then
+# The layers above an image last for as long as it is the same one: it is made once.
+missing() { ! buildah inspect --type image "localhost/lfm-$1" >/dev/null 2>&1; }
+commit() { # NAME, buildah config's arguments...
+	local from
+	from=$(buildah from scratch)
+	buildah add -q "$from" "$work/$1" / >"$work/$1.sha256"
+	[ $# = 1 ] || buildah config "${@:2}" "$from"
+	buildah commit -q --rm "$from" "localhost/lfm-$1" >/dev/null
+	rm -rf "${work:?}/$1"
+}
+if missing rust; then
+	echo "== a clean Debian with this machine's Rust, for RUST_IMAGE"
 	rm -rf "$work/rust"
 	debootstrap --variant=minbase --include=gcc,g++,libc6-dev,make,ca-certificates bookworm "$work/rust" "$mirror" >"$work/debootstrap.log"
 	cp -a "$(rustc --print sysroot)/." "$work/rust/usr/local/"
-	touch "$work/rust.done"
+	# The certificates that this machine trusts: its registries may stand behind a proxy of its own.
+	cp /etc/ssl/certs/ca-certificates.crt "$work/rust/etc/ssl/certs/"
+	commit rust --env PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin --env CARGO_HOME=/usr/local/cargo
 fi
-# The certificates that this machine trusts: its registries may stand behind a proxy of its own.
-cp /etc/ssl/certs/ca-certificates.crt "$work/rust/etc/ssl/certs/"
-echo "== the packages of distroless/cc, for RUNTIME_IMAGE"
-rm -rf "$work/cc" && mkdir -p "$work/cc" "$work/debs"
-(cd "$work/debs" && apt-get download -qq base-files ca-certificates libc6 libgcc-s1 libstdc++6 libssl3 netbase tzdata)
-for deb in "$work"/debs/*.deb; do dpkg -x "$deb" "$work/cc"; done
-mkdir -p "$work/cc/tmp" && chmod 1777 "$work/cc/tmp"
-echo 'nonroot:x:65532:65532:nonroot:/home/nonroot:/sbin/nologin' >"$work/cc/etc/passwd"
-
-for base in rust cc; do
-	# The layers above an image last for as long as it is the same one.
-	! buildah inspect --type image "localhost/lfm-$base" >/dev/null 2>&1 || continue
-	from=$(buildah from scratch)
-	buildah add -q "$from" "$work/$base" / >"$work/$base.sha256"
-	[ $base = cc ] || buildah config --env PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin --env CARGO_HOME=/usr/local/cargo "$from"
-	buildah commit -q --rm "$from" "localhost/lfm-$base" >/dev/null
-done
+if missing cc; then
+	echo "== the packages of distroless/cc, for RUNTIME_IMAGE"
+	rm -rf "$work/cc" && mkdir -p "$work/cc" "$work/debs"
+	(cd "$work/debs" && apt-get download -qq base-files ca-certificates libc6 libgcc-s1 libstdc++6 libssl3 netbase tzdata)
+	for deb in "$work"/debs/*.deb; do dpkg -x "$deb" "$work/cc"; done
+	mkdir -p "$work/cc/tmp" && chmod 1777 "$work/cc/tmp"
+	echo 'nonroot:x:65532:65532:nonroot:/home/nonroot:/sbin/nologin' >"$work/cc/etc/passwd"
+	commit cc
+fi
 
 echo "== the Dockerfile"
 # What this machine needs to reach its registries: proxies and certificates, if it has any.

@@ -8,25 +8,18 @@ import http.client
 import json
 import pathlib
 import statistics
-import time
 
 from scheduler import Server
 
 
-def cpu_milliseconds(pid: int) -> float:
-    """CPU time of all threads of a process so far."""
-    # CPUCLOCK_SCHED of the process, as clock_getcpuclockid(3) makes it: nanoseconds, where /proc has hundredths.
-    return time.clock_gettime_ns(~pid << 3 | 2) / 1e6
-
-
 def milliseconds(server: Server, connection: http.client.HTTPConnection, route: str, image: bytes) -> float:
     """The server's CPU time for one answer."""
-    before = cpu_milliseconds(server.process.pid)
+    before = server.cpu_seconds()
     connection.request("POST", route, image)
     answer = connection.getresponse()
     body = json.loads(answer.read())
     assert answer.status == 200, body
-    return cpu_milliseconds(server.process.pid) - before
+    return 1e3 * (server.cpu_seconds() - before)
 
 
 def main() -> None:

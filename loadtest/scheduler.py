@@ -42,8 +42,9 @@ class Server:
         assert self.process.wait(60) == 0, "the server did not stop well"
 
     def cpu_seconds(self) -> float:
-        fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / 100
+        """Of all threads so far."""
+        # CPUCLOCK_SCHED of the process, as clock_getcpuclockid(3) makes it: nanoseconds, where /proc has hundredths.
+        return time.clock_gettime_ns(~self.process.pid << 3 | 2) / 1e9
 
     def peak_mib(self) -> float:
         status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()

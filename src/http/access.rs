@@ -96,9 +96,7 @@ impl AccessLine {
     fn route(&self) -> &str {
         self.route.as_ref().map_or(UNMATCHED, MatchedPath::as_str)
     }
-}
 
-impl AccessLine {
     /// Sends the request's trace, if there is a collector; gives the trace's id, which may be the caller's alone.
     fn trace(&self, spent: &Spent, outcome: &'static str) -> Option<TraceId> {
         let parent = self.context.parent.as_ref();

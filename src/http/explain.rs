@@ -14,7 +14,7 @@ use super::{
     accept,
     access::RequestContext,
     score::{Received, counted, judge, receive},
-    wire::{AttributionInfo, ExplainResponse, ScoreQuery},
+    wire::{AttributionInfo, ExplainResponse, RequestHeaders, ScoreQuery},
 };
 use crate::{app::App, error::Error};
 
@@ -26,7 +26,7 @@ const OFFERS: &[(&str, &str)] = &[("application", "json"), ("image", "png")];
 /// Takes what `/v1/score` takes. The logit is a sum over the places of a 30 x 30 map: `application/json` gives it
 /// number by number, `image/png` draws it on the picture, upright.
 #[utoipa::path(post, path = "/v1/explain", tag = "score", security(("bearer" = []), ("api_key" = []), ()),
-    params(ScoreQuery, ("X-Request-Timeout-Ms" = Option<u64>, Header, minimum = 1, description = "The caller's deadline in milliseconds; the server's own is the most"), ("X-Request-Id" = Option<String>, Header, description = "Taken over, or made; sent back"), ("Endpoint-Load-Metrics-Format" = Option<String>, Header, description = "`text` or `json`: the answer carries an ORCA load report in `endpoint-load-metrics`, for load balancers")),
+    params(ScoreQuery, RequestHeaders),
     request_body(description = "The image", content((Vec<u8> = "application/octet-stream"), (super::wire::ScoreRequest = "application/json"), (super::wire::ImageForm = "multipart/form-data"))),
     responses((status = 200, description = "The judgement and its attribution, or the overlay", content((ExplainResponse = "application/json"), (Vec<u8> = "image/png")))))]
 pub(super) async fn explain(

@@ -15,7 +15,9 @@ use super::{
     access::RequestContext,
     body, deadline,
     upload::{self, Part},
-    wire::{BatchError, BatchOutcome, BatchResponse, BatchResult, ScoreQuery, ScoreResponse, TimingsMs},
+    wire::{
+        BatchError, BatchOutcome, BatchResponse, BatchResult, RequestHeaders, ScoreQuery, ScoreResponse, TimingsMs,
+    },
 };
 use crate::{
     app::App,
@@ -33,7 +35,7 @@ const LONGEST_ID: usize = 256;
 /// The body is the file itself (`image/*`, `application/octet-stream`), a multipart form with one part named
 /// `image`, or JSON with the file in base64.
 #[utoipa::path(post, path = "/v1/score", tag = "score", security(("bearer" = []), ("api_key" = []), ()),
-    params(ScoreQuery, ("X-Request-Timeout-Ms" = Option<u64>, Header, minimum = 1, description = "The caller's deadline in milliseconds; the server's own is the most"), ("X-Request-Id" = Option<String>, Header, description = "Taken over, or made; sent back"), ("Endpoint-Load-Metrics-Format" = Option<String>, Header, description = "`text` or `json`: the answer carries an ORCA load report in `endpoint-load-metrics`, for load balancers")),
+    params(ScoreQuery, RequestHeaders),
     request_body(description = "The image", content((Vec<u8> = "application/octet-stream"), (super::wire::ScoreRequest = "application/json"), (super::wire::ImageForm = "multipart/form-data"))),
     responses((status = 200, description = "The judgement", body = ScoreResponse)))]
 pub(super) async fn score(
@@ -82,7 +84,7 @@ pub(super) async fn receive<'a>(
 ///
 /// Each gets a result or an error of its own, in the order of the request.
 #[utoipa::path(post, path = "/v1/score/batch", tag = "score", security(("bearer" = []), ("api_key" = []), ()),
-    params(ScoreQuery, ("X-Request-Timeout-Ms" = Option<u64>, Header, minimum = 1, description = "The caller's deadline in milliseconds; the server's own is the most"), ("X-Request-Id" = Option<String>, Header, description = "Taken over, or made; sent back"), ("Endpoint-Load-Metrics-Format" = Option<String>, Header, description = "`text` or `json`: the answer carries an ORCA load report in `endpoint-load-metrics`, for load balancers")),
+    params(ScoreQuery, RequestHeaders),
     request_body(description = "The images", content((super::wire::BatchRequest = "application/json"), (super::wire::ImagesForm = "multipart/form-data"))),
     responses((status = 200, description = "A result or an error for each image", body = BatchResponse)))]
 pub(super) async fn score_batch(

@@ -213,6 +213,22 @@ pub(super) struct ScoreQuery {
     pub(super) threshold: Option<f64>,
 }
 
+/// Headers that the scoring routes take note of, for the document: each is read where it is used.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "described, not read")]
+pub(super) struct RequestHeaders {
+    /// The caller's deadline in milliseconds; the server's own is the most
+    #[param(rename = "X-Request-Timeout-Ms", minimum = 1)]
+    timeout: Option<u64>,
+    /// Taken over, or made; sent back
+    #[param(rename = "X-Request-Id")]
+    id: Option<String>,
+    /// `text` or `json`: the answer carries an ORCA load report in `endpoint-load-metrics`, for load balancers
+    #[param(rename = "Endpoint-Load-Metrics-Format")]
+    load_metrics_format: Option<String>,
+}
+
 /// One image as JSON.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -1,5 +1,7 @@
 //! Execution providers: which of them this machine can run, which one is taken, and why not the others.
 
+use std::sync::OnceLock;
+
 use libloading::Library;
 use ort::{
     environment::Environment,
@@ -88,7 +90,7 @@ pub struct Availability {
     pub refusal: Option<String>,
 }
 
-/// Tries every provider: what `doctor` and the metrics show. Slow where there is a GPU, so once a process.
+/// Tries every provider: what `doctor` and the metrics show. Slow where there is a GPU.
 ///
 /// # Errors
 /// If there is no ONNX Runtime.
@@ -120,14 +122,6 @@ impl Execution {
     pub fn choose(config: &ModelConfig) -> Result<Self, anyhow::Error> {
         let environment = runtime::environment(config.runtime.ort_library.as_deref())?;
         Self::pick(config, |provider| refusal(provider, environment))
-    }
-
-    /// As [`Execution::choose`], from what was tried before.
-    ///
-    /// # Errors
-    /// One line for the operator: what was asked for cannot run here.
-    pub fn choose_from(config: &ModelConfig, tried: &[Availability]) -> Result<Self, anyhow::Error> {
-        Self::pick(config, |wanted| tried.iter().find(|one| one.provider == wanted)?.refusal.clone())
     }
 
     fn pick(config: &ModelConfig, refusal: impl Fn(Provider) -> Option<String>) -> Result<Self, anyhow::Error> {
@@ -171,8 +165,13 @@ impl Execution {
     }
 }
 
-/// Why a provider cannot be used, if so.
+/// Why a provider cannot be used, if so. Each is tried once a process, whoever asks: a trial on a GPU takes its time.
 fn refusal(provider: Provider, environment: &Environment) -> Option<String> {
+    static TRIED: [OnceLock<Option<String>>; Provider::ALL.len()] = [const { OnceLock::new() }; Provider::ALL.len()];
+    TRIED[provider as usize].get_or_init(|| examine(provider, environment)).clone()
+}
+
+fn examine(provider: Provider, environment: &Environment) -> Option<String> {
     let built_in = match provider {
         Provider::Cpu => return None,
         Provider::Cuda => ep::CUDA::is_available(),

@@ -26,7 +26,7 @@ def eventually(holds, what):
     while time.monotonic() < end:
         if found := holds():
             return found
-        time.sleep(0.05)
+        time.sleep(0.05)  # neither Envoy nor a server in another process can call back: it is asked again
     pytest.fail(f"{what}: not within {LONG} s")
 
 

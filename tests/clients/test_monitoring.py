@@ -3,7 +3,6 @@
 import itertools
 import json
 import math
-import pathlib
 import re
 import socket
 import subprocess
@@ -12,8 +11,8 @@ import time
 
 import pytest
 import requests
+from conftest import ROOT, serving
 
-ROOT = pathlib.Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy/prometheus"
 PATIENCE = 90
 
@@ -40,30 +39,23 @@ def finite(api, query):
 
 @pytest.fixture(scope="module")
 def server():
-    command = [ROOT / "target/release/lfm-serve", "serve", "--listen", "127.0.0.1:0", "--sessions", "1",
-               "--drain-delay", "0s", "--log-level", "warn"]  # fmt: skip
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
-    first = process.stdout.readline()
-    assert first.startswith("listening on "), first
-    url = first.removeprefix("listening on ").strip()
-    stop = threading.Event()
-    images = [path.read_bytes() for path in sorted((ROOT / "tests/golden/images").iterdir())[:6]] + [b"no image"]
+    with serving() as url:
+        stop = threading.Event()
+        images = [path.read_bytes() for path in sorted((ROOT / "tests/golden/images").iterdir())[:6]] + [b"no image"]
 
-    def load():
-        for image in itertools.cycle(images):
-            if stop.is_set():
-                return
-            requests.post(f"{url}/v1/score", data=image, timeout=60)
+        def load():
+            for image in itertools.cycle(images):
+                if stop.is_set():
+                    return
+                requests.post(f"{url}/v1/score", data=image, timeout=60)
 
-    clients = [threading.Thread(target=load) for _ in range(3)]
-    for client in clients:
-        client.start()
-    yield url
-    stop.set()
-    for client in clients:
-        client.join()
-    process.terminate()
-    assert process.wait(30) == 0
+        clients = [threading.Thread(target=load) for _ in range(3)]
+        for client in clients:
+            client.start()
+        yield url
+        stop.set()
+        for client in clients:
+            client.join()
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +101,7 @@ def test_every_query_has_data_under_load(api):
             empty = queries
         if not empty or time.monotonic() > end:
             break
-        time.sleep(1)
+        time.sleep(1)  # Prometheus tells nobody when it has scraped: it is asked again
     assert not empty
     rules = requests.get(f"{api}/rules", timeout=30).json()["data"]["groups"]
     assert [rule for group in rules for rule in group["rules"] if rule["health"] == "err"] == []

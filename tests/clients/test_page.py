@@ -64,14 +64,17 @@ def articles(browser, count):
     return found()
 
 
-def png(path, width, height, compression=9):
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+
+def png_head(width, height):
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+
+
+def png(path, width, height, compression=9):
     rows = b"".join(b"\0" + os.urandom(width) for _ in range(height))
-    body = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows, compression)) + chunk(b"IEND", b"")
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+    path.write_bytes(png_head(width, height) + chunk(b"IDAT", zlib.compress(rows, compression)) + chunk(b"IEND", b""))
     return path
 
 
@@ -188,9 +191,7 @@ def test_failures_are_told(browser, small, tmp_path, make, title, again):
 
 def test_too_many_pixels(browser, small, tmp_path):
     path = tmp_path / "flat.png"
-    head = struct.pack(">IIBBBBB", 1001, 1000, 8, 0, 0, 0, 0)
-    crc = struct.pack(">I", zlib.crc32(b"IHDR" + head))
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + head + crc + bytes(100))
+    path.write_bytes(png_head(1001, 1000) + bytes(100))
     visit(browser, small).send_keys(str(path))
     (article,) = articles(browser, 1)
     assert "pixels" in article.text and article.get_attribute("class") == "failed"

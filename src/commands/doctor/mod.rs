@@ -88,7 +88,7 @@ fn library(config: &ModelConfig) -> Result<Finding, anyhow::Error> {
 /// The execution providers: which can be used, why not the others, and which one `serve` would take.
 fn providers(config: &ModelConfig, execution: &mut Option<Execution>) -> Result<Finding, anyhow::Error> {
     let tried = provider::availability(config)?;
-    let chosen = Execution::choose_from(config, &tried)?;
+    let chosen = Execution::choose(config)?;
     let mut shown: Vec<_> = tried
         .iter()
         .map(|one| match &one.refusal {
