@@ -1,10 +1,10 @@
 //! One graph of a model folder in a session of its own, to be looked at and held against another.
 
 use super::{
-    AssignedNode, Execution, Output, RunError,
+    AssignedNode, Execution, Manifest, Output, RunError,
     placement::assigned_nodes,
     runtime,
-    session::{Runner, SessionOptions},
+    session::{Runner, SessionOptions, find_folder},
 };
 use crate::{
     config::{Auto, ModelConfig},
@@ -31,7 +31,9 @@ impl GraphProbe {
     /// # Errors
     /// One line for the operator.
     pub fn served(config: &ModelConfig, execution: Execution) -> Result<Self, anyhow::Error> {
-        let options = SessionOptions::read_graph(config, Auto::Fixed(1), execution.provider.graph(), execution)?;
+        let manifest = Manifest::read(&find_folder(config.model.as_deref())?)?;
+        let graph = execution.provider.graph(&manifest);
+        let options = SessionOptions::read_graph(config, Auto::Fixed(1), graph, execution)?;
         Ok(Self { runner: Runner::new(&options)? })
     }
 

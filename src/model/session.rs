@@ -33,7 +33,6 @@ use crate::{
 const STILL_STARTING: Duration = Duration::from_secs(10);
 
 /// Maps that the network pools, each giving `k` values.
-/// Maps that the network pools.
 pub const MAPS: usize = 64;
 
 /// What a session is made from: read and checked once, shared by all sessions and their rebuilds.
@@ -59,9 +58,9 @@ impl SessionOptions {
     pub fn read(config: &ModelConfig, max_batch_size: Auto<usize>) -> Result<Self, anyhow::Error> {
         let folder = find_folder(config.model.as_deref())?;
         // Before the provider, which takes longer to find out.
-        Manifest::read(&folder)?;
+        let manifest = Manifest::read(&folder)?;
         let execution = Execution::choose(config)?;
-        Self::read_graph(config, max_batch_size, execution.provider.graph(), execution)
+        Self::read_graph(config, max_batch_size, execution.provider.graph(&manifest), execution)
     }
 
     /// Reads the model folder for one of its graphs.

@@ -61,7 +61,7 @@ fn examine(config: &ServeConfig) -> Report {
     report.add(
         "placement",
         match (graphs, execution) {
-            (Some(graphs), Some(execution)) => graphs.placement(model, execution).into(),
+            (Some(_), Some(execution)) => Graphs::placement(model, execution).into(),
             (None, _) => Finding::skip("graphs"),
             (_, None) => Finding::skip("providers"),
         },
