@@ -115,7 +115,17 @@ impl Bands for WinogradConv {
         let first_row = first * self.stride();
         arena.with(POSITIONS * (inputs + products), |buffer| {
             let (inputs, products) = buffer.split_at_mut(POSITIONS * inputs);
-            self.kernel.run(Band { conv: self, image, input, first_row, tiles, inputs, products, output_width, output: band });
+            self.kernel.run(Band {
+                conv: self,
+                image,
+                input,
+                first_row,
+                tiles,
+                inputs,
+                products,
+                output_width,
+                output: band,
+            });
         });
     }
 }

@@ -67,7 +67,7 @@ impl SessionOptions {
     ///
     /// # Errors
     /// One line for the operator: the folder, the manifest or a graph is missing or wrong.
-    pub(super) fn read_graph(
+    pub fn read_graph(
         config: &ModelConfig,
         max_batch_size: Auto<usize>,
         graph_name: &'static str,
