@@ -76,14 +76,18 @@ impl Layout {
         let mut config = config.clone();
         config.runtime.sessions = Auto::Fixed(self.sessions);
         config.runtime.intra_threads = Auto::Fixed(self.intra_threads);
-        app::start_sessions(&app::read_model(&config, Auto::Fixed(max_batch_size))?, &config)
+        let (_, sessions) = app::start_sessions(app::read_model(&config, Auto::Fixed(max_batch_size))?)?;
+        Ok(sessions)
     }
 }
 
 /// Measures every layout at every batch size.
 pub(super) fn measure(config: &ModelConfig, batch_sizes: &[usize], rounds: &Rounds) -> Result<Report, anyhow::Error> {
-    let provider = app::read_model(config, Auto::Fixed(1))?.execution().provider;
-    let layouts = Layout::all(config, provider);
+    let mut config = config.clone();
+    let provider = app::read_model(&config, Auto::Fixed(1))?.execution().provider;
+    // By name: a layout that cannot run is not to be measured on another provider.
+    config.runtime.provider = provider.choice();
+    let layouts = Layout::all(&config, provider);
     let all_sessions: usize = layouts.iter().map(|layout| layout.sessions).sum();
     let memory = available_memory();
     let fits = |batch_size: usize| ((all_sessions * batch_size) as u64).saturating_mul(BYTES_PER_IMAGE) <= memory;
@@ -91,7 +95,7 @@ pub(super) fn measure(config: &ModelConfig, batch_sizes: &[usize], rounds: &Roun
     let largest = batch_sizes.iter().copied().max().unwrap_or(1);
     let mut sessions = Vec::new();
     for layout in &layouts {
-        sessions.push(layout.start(config, largest)?);
+        sessions.push(layout.start(&config, largest)?);
     }
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let picture = noise()?;

@@ -4,7 +4,7 @@ use super::{golden, report::Finding};
 use crate::{
     config::ModelConfig,
     image::Pixels,
-    model::{Execution, GRAPH, GraphProbe, Manifest, Output, Provider, STANDARD_GRAPH, find_folder, placement_summary},
+    model::{GRAPH, GraphProbe, Manifest, Output, STANDARD_GRAPH, find_folder},
 };
 
 /// The most by which the two graphs of one set of weights may differ, in logits and in Top-K values.
@@ -52,17 +52,6 @@ impl Graphs {
         };
         let has_standard = manifest.file_names().any(|name| name == STANDARD_GRAPH);
         Ok(Self { ours: start(GRAPH)?, standard: has_standard.then(|| start(STANDARD_GRAPH)).transpose()? })
-    }
-
-    /// Which execution provider got which node, where `serve` would run.
-    pub(super) fn placement(&self, config: &ModelConfig, execution: Execution) -> Result<Finding, anyhow::Error> {
-        let nodes = match execution.provider {
-            Provider::Cpu => self.ours.nodes()?,
-            _ => GraphProbe::served(config, execution)?.nodes()?,
-        };
-        let mut finding = Finding::ok(placement_summary(&nodes));
-        finding.nodes = nodes;
-        Ok(finding)
     }
 
     /// Runs both graphs on the golden images, on noise and on a flat image, and compares.
