@@ -10,7 +10,10 @@ use ort::{
     value::TensorRef,
 };
 
-use super::{manifest, op, runtime};
+use super::{
+    manifest::{CPU_GRAPH, GRAPH, Manifest, STANDARD_GRAPH},
+    op, runtime,
+};
 use crate::{
     config::{ModelConfig, Precision, ProviderChoice},
     cuda::Driver,
@@ -58,11 +61,12 @@ impl Provider {
         }
     }
 
-    /// The graph that it runs: TensorRT knows our operator as a hole in the graph only.
-    pub(super) const fn graph(self) -> &'static str {
+    /// The graph that it runs, of those that the folder has: TensorRT knows our operators as holes in the graph only.
+    pub(super) fn graph(self, manifest: &Manifest) -> &'static str {
         match self {
-            Self::Cpu | Self::Cuda => manifest::GRAPH,
-            Self::TensorRt => manifest::STANDARD_GRAPH,
+            Self::Cpu if manifest.lists(CPU_GRAPH) => CPU_GRAPH,
+            Self::Cpu | Self::Cuda => GRAPH,
+            Self::TensorRt => STANDARD_GRAPH,
         }
     }
 

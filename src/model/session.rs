@@ -66,7 +66,9 @@ impl SessionOptions {
     /// # Errors
     /// As [`Self::read`].
     pub fn on(execution: Execution, config: &ModelConfig, max_batch_size: Auto<usize>) -> Result<Self, anyhow::Error> {
-        let read = Self::read_graph(config, max_batch_size, execution.provider.graph(), execution.clone());
+        let manifest = Manifest::read(&find_folder(config.model.as_deref())?)?;
+        let graph = execution.provider.graph(&manifest);
+        let read = Self::read_graph(config, max_batch_size, graph, execution.clone());
         read.or_else(|error| Self::on(execution.step_down(config, error)?, config, max_batch_size))
     }
 

@@ -9,7 +9,7 @@ use crate::harness::{Server, golden, program, root, run};
 /// A copy of the bundled model folder, to be damaged.
 pub fn model_copy() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
-    for file in ["manifest.json", "lfm.onnx", "lfm.std.onnx"] {
+    for file in ["manifest.json", "lfm.onnx", "lfm.std.onnx", "lfm.cpu.onnx"] {
         fs::copy(root().join("models").join(file), folder.path().join(file)).expect("copied");
     }
     folder

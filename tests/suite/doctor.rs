@@ -112,7 +112,7 @@ fn compile(source: &str, to: &Path) {
 
 #[test]
 fn a_tampered_file_fails_even_if_it_is_not_served() {
-    for name in ["lfm.onnx", "lfm.std.onnx"] {
+    for name in ["lfm.onnx", "lfm.std.onnx", "lfm.cpu.onnx"] {
         let model = model_copy();
         overwrite(&model.path().join(name), |bytes| *bytes.last_mut().expect("bytes") ^= 1);
         let report = doctor(&["--model", model.path().to_str().expect("UTF-8")]);
