@@ -53,7 +53,7 @@ impl Plain<'_> {
                     })
                 };
                 let window = (0..side * side).map(|at| sum(y * side + at / side, x * side + at % side));
-                output.push(window.fold((0.0, 0.0), |(most, size), (a, b)| (most.max(a), size.max(b))));
+                output.push(window.fold((0.0_f64, 0.0_f64), |(most, size), (a, b)| (most.max(a), size.max(b))));
             }
         }
         output
