@@ -66,7 +66,7 @@ fn nothing_is_wrong_here() {
     assert_eq!((code, &report["ok"]), (Some(0), &Value::from(true)), "{report}");
     let names: Vec<_> = report["checks"].as_array().expect("checks").iter().map(|check| &check["name"]).collect();
     let expected =
-        ["cpu", "limits", "memory", "golden", "op", "manifest", "library", "providers", "graphs", "placement"];
+        ["cpu", "limits", "memory", "golden", "op", "manifest", "library", "graphs", "providers", "placement"];
     assert_eq!(names, expected);
     let detail = |name| check(&report, name)["detail"].as_str().expect("a detail");
     assert!(detail("op").contains("portable"), "{}", detail("op"));

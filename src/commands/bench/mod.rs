@@ -44,7 +44,7 @@ Sections:
            layout of --sessions and --intra-threads if that is another; and by batch size
   metrics  what counting an image costs: every update of a metric that it makes
 
-The sessions of all layouts are in memory together, each with 60 MB for every image of the largest batch:
+The sessions of all layouts are in memory together, each with 12 MB for every image of the largest batch:
 batch sizes that this machine has no memory for are left out.
 
 Examples:

@@ -18,9 +18,8 @@ use crate::{
     model::{Model, OnnxModel, Provider, RunError, SessionOptions},
 };
 
-/// Memory that a session holds for each image of its largest batch: three sessions that ran batches of 32
-/// came to 5.5 GB.
-const BYTES_PER_IMAGE: u64 = 60_000_000;
+/// Memory that a session holds for each image of its largest batch: one that ran batches of 32 came to 320 MB.
+const BYTES_PER_IMAGE: u64 = 12_000_000;
 
 /// All that was measured on sessions.
 #[derive(Debug, Serialize)]
@@ -82,7 +81,8 @@ impl Layout {
         let mut config = config.clone();
         config.runtime.sessions = Auto::Fixed(self.sessions);
         config.runtime.intra_threads = Auto::Fixed(self.intra_threads);
-        app::start_sessions(&read(&config)?, &config)
+        let (_, sessions) = app::start_sessions(read(&config)?)?;
+        Ok(sessions)
     }
 }
 
@@ -103,8 +103,11 @@ pub(super) fn images_per_second(
 
 /// Measures every layout at every batch size.
 pub(super) fn measure(config: &ModelConfig, batch_sizes: &[usize], rounds: &Rounds) -> Result<Report, anyhow::Error> {
-    let provider = app::read_model(config, Auto::Fixed(1))?.execution().provider;
-    let layouts = Layout::all(config, provider);
+    let mut config = config.clone();
+    let provider = app::read_model(&config, Auto::Fixed(1))?.execution().provider;
+    // By name: a layout that cannot run is not to be measured on another provider.
+    config.runtime.provider = provider.choice();
+    let layouts = Layout::all(&config, provider);
     let all_sessions: usize = layouts.iter().map(|layout| layout.sessions).sum();
     let memory = available_memory();
     let fits = |batch_size: usize| ((all_sessions * batch_size) as u64).saturating_mul(BYTES_PER_IMAGE) <= memory;
@@ -112,7 +115,7 @@ pub(super) fn measure(config: &ModelConfig, batch_sizes: &[usize], rounds: &Roun
     let largest = batch_sizes.iter().copied().max().unwrap_or(1);
     let mut sessions = Vec::new();
     for layout in &layouts {
-        sessions.push(layout.start(config, |config| app::read_model(config, Auto::Fixed(largest)))?);
+        sessions.push(layout.start(&config, |config| app::read_model(config, Auto::Fixed(largest)))?);
     }
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let picture = noise()?;

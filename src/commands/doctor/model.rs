@@ -4,9 +4,7 @@ use super::{golden, report::Finding};
 use crate::{
     config::ModelConfig,
     image::Pixels,
-    model::{
-        CPU_GRAPH, Execution, GRAPH, GraphProbe, Manifest, Output, STANDARD_GRAPH, find_folder, placement_summary,
-    },
+    model::{CPU_GRAPH, GRAPH, GraphProbe, Manifest, Output, STANDARD_GRAPH, find_folder},
 };
 
 /// Graphs that a folder may have beside [`GRAPH`], and by how much they may differ from it, in logits and in Top-K
@@ -65,14 +63,6 @@ impl Graphs {
         let listed = OTHERS.into_iter().filter(|(name, _)| manifest.lists(name));
         let others = listed.map(|(name, tolerance)| Ok(Other { name, graph: start(name)?, tolerance, worst: 0.0 }));
         Ok(Self { ours, others: others.collect::<Result<_, anyhow::Error>>()? })
-    }
-
-    /// Which execution provider got which node, where `serve` would run.
-    pub(super) fn placement(config: &ModelConfig, execution: Execution) -> Result<Finding, anyhow::Error> {
-        let nodes = GraphProbe::served(config, execution)?.nodes()?;
-        let mut finding = Finding::ok(placement_summary(&nodes));
-        finding.nodes = nodes;
-        Ok(finding)
     }
 
     /// Runs all graphs on the golden images, on noise and on a flat image, and compares.
