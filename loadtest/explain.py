@@ -9,7 +9,7 @@ import json
 import pathlib
 import statistics
 
-from scheduler import Server
+from server import Server
 
 
 def milliseconds(server: Server, connection: http.client.HTTPConnection, route: str, image: bytes) -> float:

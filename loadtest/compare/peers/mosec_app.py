@@ -1,0 +1,27 @@
+"""mosec: one process a core (mosecorg.github.io/mosec, `num`), 429 beyond `--capacity`."""
+
+import sys
+
+from detector import CORES, DEADLINE_SECONDS, MOST_IN_FLIGHT, PORT, Detector
+from mosec import Server, Worker
+
+
+class Score(Worker):
+    def __init__(self):
+        super().__init__()
+        self.detector = Detector()
+
+    def deserialize(self, data: bytes) -> bytes:
+        return data
+
+    def forward(self, data: bytes) -> dict:
+        return self.detector.score([data])[0]
+
+
+if __name__ == "__main__":
+    sys.argv += ["--port", str(PORT), "--address", "127.0.0.1", "--log-level", "warning", "--capacity", str(MOST_IN_FLIGHT)]
+    sys.argv += ["--timeout", str(1000 * DEADLINE_SECONDS)]
+    server = Server()
+    # No batches: a batch of 8 on one core waits for seven others and is no faster by the image (README.md has the trial).
+    server.append_worker(Score, num=CORES)
+    server.run()
