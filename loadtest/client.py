@@ -31,31 +31,33 @@ class Wire(asyncio.Protocol):
     """The bytes of one connection: one answer at a time. Leaner than asyncio's streams: the client shares the server's cores."""
 
     def __init__(self):
-        self.buffer, self.answer, self.length, self.opened = bytearray(), None, None, True
+        self.buffer, self.answer, self.head_ends, self.opened = bytearray(), None, None, True
 
     def connection_made(self, transport):
         self.transport = transport
 
     def data_received(self, data):
         self.buffer += data
-        if self.length is None:
+        if self.head_ends is None:
             end = self.buffer.find(b"\r\n\r\n")
             if end < 0:
                 return
-            head = bytes(self.buffer[:end]).lower()
-            if b"content-length:" not in head:
-                return self.connection_lost(ValueError("an answer without a length"))
-            self.length = end + 4 + int(head.split(b"content-length:")[1].split(b"\r\n")[0])
-            self.status, self.body_at = int(head[9:12]), end + 4
-            self.closing = b"connection: close" in head
-        if len(self.buffer) >= self.length:
-            body = bytes(self.buffer[self.body_at : self.length])
-            del self.buffer[: self.length]
-            self.length = None
-            if self.closing:
-                self.close()
-            if not self.answer.done():
-                self.answer.set_result((self.status, body))
+            self.head_ends, self.head = end + 4, bytes(self.buffer[:end]).lower()
+            length = self.head.partition(b"content-length:")[2]
+            self.ends = self.head_ends + int(length.split(b"\r\n")[0]) if length else None
+        if self.ends is not None and len(self.buffer) >= self.ends:
+            self.complete(bytes(self.buffer[self.head_ends : self.ends]), self.ends)
+        elif self.ends is None and self.buffer.endswith(b"\r\n0\r\n\r\n"):
+            self.complete(joined(self.buffer[self.head_ends :]), len(self.buffer))
+
+    def complete(self, body: bytes, ends: int):
+        status = int(self.head[9:12])
+        del self.buffer[:ends]
+        self.head_ends = None
+        if b"connection: close" in self.head:
+            self.close()
+        if not self.answer.done():
+            self.answer.set_result((status, body))
 
     def connection_lost(self, error):
         self.opened = False
@@ -65,6 +67,16 @@ class Wire(asyncio.Protocol):
     def close(self):
         self.opened = False
         self.transport.close()
+
+
+def joined(chunks: bytearray) -> bytes:
+    """A chunked body without its chunks (RFC 9112, 7.1)."""
+    body = b""
+    while (line := chunks.partition(b"\r\n"))[0] != b"0":
+        size = int(line[0].split(b";")[0], 16)
+        body += line[2][:size]
+        chunks = line[2][size + 2 :]
+    return body
 
 
 class Connection:

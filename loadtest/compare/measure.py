@@ -9,7 +9,7 @@ from statistics import median
 
 from client import LOST, Answer, Connection, closed_loop, independent, open_loop, quantile
 from systems import DEADLINE_MS
-from visit import Visit
+from visit import Failed, Visit
 
 CLIENTS = 16  # enough that a full batch can form while another runs
 LEAVERS = 32
@@ -26,7 +26,7 @@ class Durations:
     idle: float = 3
 
 
-QUICK = Durations(0.5, 0.5, 0.7, 0.3)
+QUICK = Durations(1.5, 1, 1.5, 0.3)
 
 
 def measure(visit: Visit, images: list[bytes], golden: dict[str, tuple[bytes, float]], times: Durations) -> dict:
@@ -36,7 +36,9 @@ def measure(visit: Visit, images: list[bytes], golden: dict[str, tuple[bytes, fl
     figures["scores"] = asyncio.run(compare_scores(visit, golden))  # it warms up as well
     saturated = loaded(times.saturated, lambda: closed_loop(visit.port, requests, CLIENTS, times.saturated))
     figures["saturated"] = saturated
-    capacity = saturated["good_per_second"]
+    capacity = saturated["scores_per_second"]
+    if not capacity:
+        raise Failed("no score while it was saturated")
     loads = (("half", 0.5, times.steady), ("most", 0.8, times.steady), ("double", 2.0, times.overload))
     for name, load, seconds in loads:
         arrivals = independent(load * capacity, seconds)
@@ -59,15 +61,19 @@ def loaded(seconds: float, load: Callable) -> dict:
 
 
 def summary(answers: list[Answer], began: float, seconds: float) -> dict:
-    """`good`: a score within the deadline, and its rate that of those which came while the load was offered: what is
-    answered after it is backlog. The waits are those of all scores, late ones too."""
+    """`good`: a score within the deadline. Rates are those of answers that came while the load was offered: what comes
+    after it is backlog. The waits are those of all scores, late ones too."""
+
+    def rate(answers: list[Answer]) -> float:
+        return sum(answer.intended + answer.seconds <= began + seconds for answer in answers) / seconds
+
     scores = [answer for answer in answers if answer.status == 200]
     good = [answer for answer in scores if 1000 * answer.seconds <= DEADLINE_MS]
     waits = [1000 * answer.seconds for answer in scores]
     return {
         "asked": len(answers),
-        "good": len(good),
-        "good_per_second": sum(answer.intended + answer.seconds <= began + seconds for answer in good) / seconds,
+        "scores_per_second": rate(scores),
+        "good_per_second": rate(good),
         "statuses": Counter(str(answer.status) for answer in answers),
         "unanswered": sum(answer.status == LOST for answer in answers),
         "p50_ms": quantile(waits, 0.5),

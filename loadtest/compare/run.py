@@ -149,8 +149,8 @@ def main() -> None:
                 try:
                     with Visit(system, placement.server, images[0]) as visit:
                         figures = measure(visit, images, expected, times)
-                    say(began, f"{where}: {figures['saturated']['good_per_second']:.1f} images/s")
-                except (Failed, OSError, ValueError, KeyError, ZeroDivisionError) as error:
+                    say(began, f"{where}: {figures['saturated']['scores_per_second']:.1f} images/s")
+                except (Failed, OSError, ValueError, LookupError) as error:
                     failures[system.name] = failures.get(system.name, 0) + 1
                     errors[system.name] = f"round {number + 1}, {placement.name}: {error or repr(error)}"
                     say(began, f"{where}: FAILED: {errors[system.name]}")

@@ -19,5 +19,5 @@ class Score:
         self.detector = Detector()
 
     @bentoml.api
-    def score(self, image: Annotated[Path, ContentType("image/*")]) -> dict:
+    def score(self, image: Annotated[Path, ContentType("image/*")], /) -> dict:
         return self.detector.score([image.read_bytes()])[0]

@@ -28,7 +28,8 @@ async def score(request: Request) -> dict:
 
 
 if __name__ == "__main__":
-    # 503 beyond the limit, which is a worker's own (uvicorn.dev/settings, "Resource Limits").
+    # 503 beyond the limit, which is each worker's own (uvicorn.dev/settings, "Resource Limits").
+    limit = MOST_IN_FLIGHT // CORES
     uvicorn.run(
-        "fastapi_app:app", port=PORT, workers=CORES, limit_concurrency=MOST_IN_FLIGHT, access_log=False, log_level="warning"
+        "fastapi_app:app", port=PORT, workers=CORES, limit_concurrency=limit, access_log=False, log_level="warning"
     )

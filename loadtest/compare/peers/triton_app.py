@@ -4,7 +4,9 @@ Settings by Triton's "Recommended Configuration Process" for the dynamic batcher
 queue's policy is its way to bound the work: a deadline (REJECT) and a size.
 """
 
+import os
 import signal
+import sysconfig
 import tempfile
 
 import numpy as np
@@ -27,6 +29,8 @@ def instance():
 
 
 if __name__ == "__main__":
+    # Triton's backend must load the libpython of this interpreter, not the system's (PyTriton's installation guide).
+    os.environ["LD_LIBRARY_PATH"] = sysconfig.get_config_var("LIBDIR")
     config = TritonConfig(
         http_address="127.0.0.1", http_port=PORT, allow_grpc=False, allow_metrics=False, log_verbose=0
     )
