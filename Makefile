@@ -51,9 +51,12 @@ check: system $(VENV_CHECK)/.installed ## Format, lints, docs, licences
 .PHONY: verify
 verify: check check-ptx vendor-gpu test test-clients test-balancer test-deploy perf-analyzer test-model ## All of it: what CI runs
 
+# Its Python, from the checkout's root.
+LOADTEST = PYTHONPATH=loadtest $(VENV_LOAD)/bin/python
+
 .PHONY: load
-load: build $(VENV_LOAD)/.installed ## A short load on a server of its own: closed loop, then open loops below and above capacity
-	@loadtest/run.sh $(BIN) $(VENV_LOAD)/bin/k6 $(IMAGE)
+load: build $(VENV_LOAD)/.installed ## A load with thresholds on a server of its own (SCENARIO=soak DURATION=3600 ARGS="--url http://HOST:PORT")
+	@$(LOADTEST) loadtest/load.py $(SCENARIO) $(if $(DURATION),--seconds $(DURATION)) $(if $(IMAGE),--image $(IMAGE)) $(ARGS)
 
 .PHONY: perf-analyzer
 perf-analyzer: build $(VENV_PERF)/.installed ## Triton's perf_analyzer over HTTP and gRPC, held against our own metrics
@@ -61,11 +64,11 @@ perf-analyzer: build $(VENV_PERF)/.installed ## Triton's perf_analyzer over HTTP
 
 .PHONY: compare
 compare: build $(VENV_LOAD)/.installed ## Us, the bare session, FastAPI, Triton and mosec in turns, into loadtest/results/ (40 minutes; an idle machine)
-	@$(VENV_LOAD)/bin/python loadtest/compare/run.py $(ARGS)
+	@$(LOADTEST) loadtest/compare/run.py $(ARGS)
 
 .PHONY: compare-all
 compare-all: build $(VENV_LOAD)/.installed ## The same with LitServe, BentoML and Ray Serve (70 minutes; an idle machine)
-	@$(VENV_LOAD)/bin/python loadtest/compare/run.py --all $(ARGS)
+	@$(LOADTEST) loadtest/compare/run.py --all $(ARGS)
 
 .PHONY: bench-scheduler
 bench-scheduler: build ## What the scheduler adds and keeps under load, in figures (5 minutes; an idle machine)

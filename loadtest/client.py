@@ -8,6 +8,7 @@ import random
 import time
 from dataclasses import dataclass
 
+Address = tuple[str, int]  # host and port
 LOST = 0  # the status of a request that got no answer
 
 
@@ -23,7 +24,7 @@ class Answer:
 
 def post(path: str, body: bytes, *headers: str) -> bytes:
     """A request, ready to send."""
-    lines = [f"POST {path} HTTP/1.1", "host: 127.0.0.1", f"content-length: {len(body)}", *headers]
+    lines = [f"POST {path} HTTP/1.1", "host: lfm", f"content-length: {len(body)}", *headers]
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
@@ -82,8 +83,8 @@ def joined(chunks: bytearray) -> bytes:
 class Connection:
     """A client's kept-alive connection, opened when it is needed."""
 
-    def __init__(self, port: int):
-        self.port, self.wire = port, None
+    def __init__(self, address: Address):
+        self.address, self.wire = address, None
 
     async def ask(self, request: bytes) -> tuple[int, bytes]:
         """Sends it and waits for the answer. A kept connection that the server had closed is opened again, once."""
@@ -98,7 +99,7 @@ class Connection:
     async def _ask(self, request: bytes) -> tuple[int, bytes]:
         loop = asyncio.get_running_loop()
         if self.wire is None or not self.wire.opened:
-            _, self.wire = await loop.create_connection(Wire, "127.0.0.1", self.port)
+            _, self.wire = await loop.create_connection(Wire, *self.address)
         self.wire.answer = loop.create_future()
         self.wire.transport.write(request)
         try:
@@ -123,14 +124,14 @@ class Connection:
 
 
 async def closed_loop(
-    port: int, requests: list[bytes], clients: int, seconds: float, patience: float = 30
+    address: Address, requests: list[bytes], clients: int, seconds: float, patience: float = 30
 ) -> list[Answer]:
     """Each client sends its next request when the last is answered."""
     end = time.monotonic() + seconds
     answers = []
 
     async def client(number: int):
-        connection = Connection(port)
+        connection = Connection(address)
         turn = number
         while (now := time.monotonic()) < end:
             answers.append(await connection.answer(requests[turn % len(requests)], now, patience))
@@ -142,14 +143,14 @@ async def closed_loop(
 
 
 async def open_loop(
-    port: int, requests: list[bytes], arrivals: list[float], patience: float = 30
+    address: Address, requests: list[bytes], arrivals: list[float], patience: float = 30
 ) -> list[Answer]:
     """Sends at `arrivals`, seconds from now, whatever the answers do; a client gives up after `patience`."""
     free: list[Connection] = []
     answers = []
 
     async def one(request: bytes, intended: float):
-        connection = free.pop() if free else Connection(port)
+        connection = free.pop() if free else Connection(address)
         answers.append(await connection.answer(request, intended, patience))
         free.append(connection)
 

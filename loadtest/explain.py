@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=100)
     args = parser.parse_args()
     with Server("--sessions", "1", "--log-level", "warn") as server:
-        connection = http.client.HTTPConnection("127.0.0.1", server.port)
+        connection = http.client.HTTPConnection(*server.address)
         for path in args.images:
             image = path.read_bytes()
             pairs = [

@@ -18,7 +18,7 @@ import subprocess
 import time
 from collections import Counter
 
-from client import closed_loop, evenly, open_loop, post, quantile
+from client import Address, closed_loop, evenly, open_loop, post, quantile
 from server import BINARY, ROOT, Server
 
 DEADLINE_MS = 2000
@@ -28,9 +28,9 @@ def score(image: bytes) -> list[bytes]:
     return [post("/v1/score", image, f"x-request-timeout-ms: {DEADLINE_MS}")]
 
 
-def saturate(port: int, image: bytes, clients: int, seconds: float) -> list[dict]:
+def saturate(address: Address, image: bytes, clients: int, seconds: float) -> list[dict]:
     """The answers of a closed loop."""
-    answers = asyncio.run(closed_loop(port, score(image), clients, seconds))
+    answers = asyncio.run(closed_loop(address, score(image), clients, seconds))
     assert all(answer.status == 200 for answer in answers), answers
     return [json.loads(answer.body) for answer in answers]
 
@@ -47,7 +47,7 @@ def one_client(image: bytes, rounds: int) -> dict:
     added, runs = [], []
     with Server("--sessions", "1") as server:
         for _ in range(rounds):
-            answers = saturate(server.port, image, 1, 3)
+            answers = saturate(server.address, image, 1, 3)
             times = [answer["timings_ms"] for answer in answers[5:]]
             added.append(statistics.median(t["total"] - t["decode"] - t["inference"] for t in times))
             runs.append(statistics.median(t["inference"] for t in times))
@@ -60,9 +60,9 @@ def saturated(image: bytes, rounds: int) -> dict:
     for _ in range(rounds):
         (sessions, threads), bare = max(bare_sessions().items(), key=lambda layout: layout[1])
         with Server() as server:
-            saturate(server.port, image, 8, 2)
+            saturate(server.address, image, 8, 2)
             began = time.monotonic()
-            answers = saturate(server.port, image, 8, 8)
+            answers = saturate(server.address, image, 8, 8)
             rate = len(answers) / (time.monotonic() - began)
         # The bare layout decodes too, on the same cores.
         decode = statistics.median(answer["timings_ms"]["decode"] for answer in answers) / 1000
@@ -74,9 +74,9 @@ def saturated(image: bytes, rounds: int) -> dict:
 
 def overload(image: bytes, seconds: float) -> dict:
     with Server() as server:
-        capacity = len(saturate(server.port, image, 8, 10)) / 10
+        capacity = len(saturate(server.address, image, 8, 10)) / 10
         before = len(server.access_lines())
-        results = asyncio.run(open_loop(server.port, score(image), evenly(2 * capacity, seconds)))
+        results = asyncio.run(open_loop(server.address, score(image), evenly(2 * capacity, seconds)))
         lines, peak = server.access_lines()[before:], server.peak_mib()
     good = [line for line in lines if line["status"] == 200]
     late = [line["duration_ms"] - DEADLINE_MS for line in lines if line["status"] == 504]

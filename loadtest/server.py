@@ -27,7 +27,7 @@ class Server:
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log, text=True, cwd=ROOT)
         line = self.process.stdout.readline()
         assert line.startswith("listening on "), line
-        self.port = int(line.rsplit(":", 1)[1])
+        self.address = ("127.0.0.1", int(line.rsplit(":", 1)[1]))
 
     def __enter__(self):
         return self
@@ -48,8 +48,8 @@ class Server:
         return [line for line in lines if line.get("route") == "/v1/score"]
 
 
-def metrics(port: int) -> dict[str, float]:
+def metrics(address: tuple[str, int]) -> dict[str, float]:
     """Every series of /metrics, by name with labels."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
+    with urllib.request.urlopen("http://{}:{}/metrics".format(*address), timeout=30) as answer:
         text = answer.read().decode()
     return {name: float(value) for name, value in re.findall(r"^(\w.*) (\S+)$", text, re.MULTILINE)}

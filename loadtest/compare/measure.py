@@ -34,7 +34,7 @@ def measure(visit: Visit, images: list[bytes], golden: dict[str, tuple[bytes, fl
     requests = [visit.system.request(image) for image in images]
     figures: dict = {"start_seconds": visit.start_seconds}
     figures["scores"] = asyncio.run(compare_scores(visit, golden))  # it warms up as well
-    saturated = loaded(times.saturated, lambda: closed_loop(visit.port, requests, CLIENTS, times.saturated))
+    saturated = loaded(times.saturated, lambda: closed_loop(visit.address, requests, CLIENTS, times.saturated))
     figures["saturated"] = saturated
     capacity = saturated["scores_per_second"]
     if not capacity:
@@ -43,7 +43,7 @@ def measure(visit: Visit, images: list[bytes], golden: dict[str, tuple[bytes, fl
     for name, load, seconds in loads:
         arrivals = independent(load * capacity, seconds)
         # A client gives up after five deadlines: none of its answers would be good.
-        figures[name] = loaded(seconds, lambda: open_loop(visit.port, requests, arrivals, 5 * DEADLINE_MS / 1000))
+        figures[name] = loaded(seconds, lambda: open_loop(visit.address, requests, arrivals, 5 * DEADLINE_MS / 1000))
         figures[name]["good_of_capacity"] = figures[name]["good_per_second"] / capacity
     figures["memory_mib"] = visit.memory_mib()
     visit.settled()
@@ -89,7 +89,7 @@ def share_of_a_core(cpu_seconds: Callable[[], float], seconds: float) -> float:
 
 async def compare_scores(visit: Visit, golden: dict[str, tuple[bytes, float]]) -> dict:
     """Every golden image against the reference's logit."""
-    connection, off, refused = Connection(visit.port), {}, []
+    connection, off, refused = Connection(visit.address), {}, []
     for name, (image, expected) in golden.items():
         status, body = await connection.ask(visit.system.request(image))
         if status == 200:
@@ -109,13 +109,13 @@ async def compare_scores(visit: Visit, golden: dict[str, tuple[bytes, float]]) -
 async def leave(visit: Visit, executed: Callable[[], int]) -> dict:
     """Many ask at once and hang up when the first is answered; then one asks that stays."""
     before = executed()
-    tasks = [asyncio.create_task(Connection(visit.port).ask(visit.request)) for _ in range(LEAVERS)]
+    tasks = [asyncio.create_task(Connection(visit.address).ask(visit.request)) for _ in range(LEAVERS)]
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in tasks:
         task.cancel()
     ended = await asyncio.gather(*tasks, return_exceptions=True)
     answered = sum(not isinstance(one, BaseException) for one in ended)
-    began, stayer = time.monotonic(), Connection(visit.port)
+    began, stayer = time.monotonic(), Connection(visit.address)
     await stayer.ask(visit.request)
     waited = time.monotonic() - began
     stayer.hang_up()

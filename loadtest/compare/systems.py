@@ -2,14 +2,12 @@
 
 import json
 import struct
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from client import post  # noqa: E402
-from server import BINARY, ROOT, metrics  # noqa: E402
+from client import Address, post
+from server import BINARY, ROOT, metrics
 
 PEERS = Path(__file__).parent / "peers"
 DEADLINE_MS = 2000  # of every client; peers/detector.py has the same for the peers that have a setting for it
@@ -21,8 +19,8 @@ class System:
     command: Callable[[int, int], list]  # port, cores
     request: Callable[[bytes], bytes]
     logit: Callable[[bytes], float]
-    # Images run so far, by its port, where the system counts them itself; else peers/detector.py does.
-    executed: Callable[[int], int] | None = None
+    # Images run so far, by its address, where the system counts them itself; else peers/detector.py does.
+    executed: Callable[[Address], int] | None = None
     graph: str = "lfm.std.onnx"
 
     @property
@@ -38,8 +36,8 @@ def ours(port: int, cores: int) -> list:
     return [BINARY, "serve", "--listen", f"127.0.0.1:{port}", "--log-level", "warn", "--drain-delay", "0s"]
 
 
-def ours_executed(port: int) -> int:
-    return int(metrics(port)["lfm_batch_size_sum"])
+def ours_executed(address: Address) -> int:
+    return int(metrics(address)["lfm_batch_size_sum"])
 
 
 def app(name: str) -> Callable[[int, int], list]:
@@ -48,7 +46,6 @@ def app(name: str) -> Callable[[int, int], list]:
 
 
 def bentoml(port: int, cores: int) -> list:
-    # --threads? no: its worker's threads are in @bentoml.service.
     program = ROOT / ".venv-peer-bentoml/bin/bentoml"
     return [program, "serve", "bentoml_app:Score", "--working-dir", PEERS, "--host", "127.0.0.1", "--port", str(port)]
 

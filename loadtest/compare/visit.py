@@ -29,21 +29,21 @@ class Visit:
         self.request = system.request(image)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+            self.address = probe.getsockname()
         self.counter, self.log = tempfile.NamedTemporaryFile(), tempfile.NamedTemporaryFile()
 
     def __enter__(self):
         environment = {
             **os.environ,
             "PYTHONPATH": f"{PEERS}:{ROOT / 'models'}",
-            "PEER_PORT": str(self.port),
+            "PEER_PORT": str(self.address[1]),
             "PEER_CORES": str(len(self.cores)),
             "PEER_COUNTER": self.counter.name,
             "ORT_DISABLE_TELEMETRY": "1",
         }
         began = time.monotonic()
         self.process = subprocess.Popen(
-            [str(part) for part in self.system.command(self.port, len(self.cores))],
+            [str(part) for part in self.system.command(self.address[1], len(self.cores))],
             cwd=ROOT,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -75,7 +75,7 @@ class Visit:
 
     async def first_answer(self, end: float):
         """Asks until there is a score: what a user waits for after a start."""
-        connection = Connection(self.port)
+        connection = Connection(self.address)
         last = ""
         while time.monotonic() < end:
             if self.process.poll() is not None:
@@ -95,7 +95,7 @@ class Visit:
 
     def executed(self) -> int:
         """Images run so far."""
-        return self.system.executed(self.port) if self.system.executed else os.path.getsize(self.counter.name)
+        return self.system.executed(self.address) if self.system.executed else os.path.getsize(self.counter.name)
 
     def settled(self) -> int:
         """Images run, once none has been for a second: work that was let in has ended."""
