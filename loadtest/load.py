@@ -40,15 +40,23 @@ def text(rows: list[dict]) -> str:
         statuses = "  ".join(f"{status}: {count}" for status, count in row["statuses"].items())
         lines.append(f"  {row['phase']}: {row['scores_per_second']:.1f} images/s; {statuses}  (0: no answer)")
         if row["worst_ms"] is not None:
-            lines.append(f"    scores after {row['p50_ms']:.1f} ms (p50), {row['p99_ms']:.1f} (p99), {row['worst_ms']:.1f} (worst)")
-        notes = {name: value for name, value in row.items() if name in ("memory_mib", "left", "run_for_nobody", "megabytes_per_image")}
+            lines.append(
+                f"    scores after {row['p50_ms']:.1f} ms (p50), {row['p99_ms']:.1f} (p99), {row['worst_ms']:.1f} (worst)"
+            )
+        notes = {
+            name: value
+            for name, value in row.items()
+            if name in ("memory_mib", "left", "run_for_nobody", "megabytes_per_image")
+        }
         lines += [f"    {name.replace('_', ' ')}: {value:g}" for name, value in notes.items()]
     return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("scenario", nargs="?", default="short", choices=list(ALL), metavar="SCENARIO", help=", ".join(ALL))
+    parser.add_argument(
+        "scenario", nargs="?", default="short", choices=list(ALL), metavar="SCENARIO", help=", ".join(ALL)
+    )
     parser.add_argument("--seconds", type=float, default=10, help="of each part")
     parser.add_argument("--image", type=Path, default=DEFAULT_IMAGE)
     parser.add_argument("--p99-ms", type=float, default=1000, help="threshold below capacity")

@@ -3,13 +3,9 @@
 import io
 from html import escape
 
-import matplotlib
+from drawing import OURS, plt, save
+from scenarios import REFUSED, Phase, Threshold
 
-matplotlib.use("svg")
-import matplotlib.pyplot as plt  # noqa: E402
-from scenarios import REFUSED, Phase, Threshold  # noqa: E402
-
-matplotlib.rcParams.update({"svg.fonttype": "none", "font.size": 8})
 STYLE = "body{font:15px sans-serif;max-width:60em;margin:2em auto}td,th{padding:.2em .8em;text-align:right}th:first-child,td:first-child{text-align:left}.no{color:#b00020}"
 COLUMNS = ["phase", "asked", "scores_per_second", "p50_ms", "p99_ms", "worst_ms", "statuses"]
 
@@ -38,7 +34,7 @@ def plot(phase: Phase) -> str:
     """Waits and answers a second, over the time at which they were to be sent."""
     began = min(answer.intended for answer in phase.answers)
     kinds = {
-        "scored": ("#1f6f8b", lambda status: status == 200),
+        "scored": (OURS, lambda status: status == 200),
         "refused": ("#c98b2b", lambda status: status in REFUSED),
         "other": ("#b00020", lambda status: status != 200 and status not in REFUSED),
     }
@@ -50,7 +46,9 @@ def plot(phase: Phase) -> str:
         # A picture of many points is lighter than as many shapes.
         waits.scatter(sent[-1], [1000 * answer.seconds for answer in own], s=3, color=colour, rasterized=True)
     last = max(answer.intended for answer in phase.answers) - began
-    rates.hist(sent, bins=max(1, round(last)), stacked=True, color=[colour for colour, _ in kinds.values()], label=list(kinds))
+    rates.hist(
+        sent, bins=max(1, round(last)), stacked=True, color=[colour for colour, _ in kinds.values()], label=list(kinds)
+    )
     waits.set_ylabel("wait, ms")
     waits.set_ylim(bottom=0)
     rates.set_ylabel("images a second")
@@ -58,6 +56,6 @@ def plot(phase: Phase) -> str:
     rates.legend(loc="upper left", fontsize=7)
     figure.suptitle(phase.name)
     file = io.StringIO()
-    figure.savefig(file, format="svg")
-    plt.close(figure)
-    return file.getvalue().partition("<svg")[1] + file.getvalue().partition("<svg")[2]
+    save(figure, file)
+    drawn = file.getvalue()
+    return drawn[drawn.index("<svg") :]  # without the XML declaration, which HTML has no place for

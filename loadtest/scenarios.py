@@ -1,7 +1,6 @@
 """Loads that a user meets, each with what must hold under it. `make load SCENARIO=name`."""
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -32,7 +31,9 @@ class Phase:
     def scores_per_second(self) -> float:
         """Those that came while the load was offered."""
         began = min((answer.intended for answer in self.answers), default=0.0)
-        inside = (answer.intended + answer.seconds <= began + self.seconds for answer in self.answers if answer.status == 200)
+        inside = (
+            answer.intended + answer.seconds <= began + self.seconds for answer in self.answers if answer.status == 200
+        )
         return sum(inside) / self.seconds
 
 
@@ -137,11 +138,10 @@ async def burst(setting: Setting) -> Result:
 async def soak(setting: Setting) -> Result:
     """Seven tenths of the capacity for long (DURATION=3600), watching memory."""
     capacity = await setting.capacity()
-    resident = lambda: metrics(setting.address)["process_resident_memory_bytes"] / 2**20  # noqa: E731
     phases = []
     for part in range(10):
         phase = await setting.open(f"part {part + 1}", independent(0.7 * capacity, setting.seconds / 10, part))
-        phase.notes["memory_mib"] = resident()
+        phase.notes["memory_mib"] = metrics(setting.address)["process_resident_memory_bytes"] / 2**20
         phases.append(phase)
     # The second part's: the first one still meets sizes and depths for the first time.
     growth = phases[-1].notes["memory_mib"] / phases[1].notes["memory_mib"] - 1
@@ -230,7 +230,9 @@ async def leave(setting: Setting, arrivals: list[float]) -> int:
 async def short(setting: Setting) -> Result:
     """Smoke, half the capacity, twice the capacity."""
     results = [await scenario(setting) for scenario in (smoke, constant, overload)]
-    return [phase for phases, _ in results for phase in phases], [held for _, thresholds in results for held in thresholds]
+    return [phase for phases, _ in results for phase in phases], [
+        held for _, thresholds in results for held in thresholds
+    ]
 
 
 Scenario = Callable[[Setting], Awaitable[Result]]

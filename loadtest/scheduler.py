@@ -69,7 +69,11 @@ def saturated(image: bytes, rounds: int) -> dict:
         both = 1 / (1 / bare + decode / (sessions * threads))
         ratios.append(rate / both)
         rates.append(rate)
-    return {"images_per_second": statistics.median(rates), "of_bare_sessions": statistics.median(ratios), "rounds": ratios}
+    return {
+        "images_per_second": statistics.median(rates),
+        "of_bare_sessions": statistics.median(ratios),
+        "rounds": ratios,
+    }
 
 
 def overload(image: bytes, seconds: float) -> dict:

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from statistics import median
 
@@ -34,7 +34,7 @@ def measure(visit: Visit, images: list[bytes], golden: dict[str, tuple[bytes, fl
     requests = [visit.system.request(image) for image in images]
     figures: dict = {"start_seconds": visit.start_seconds}
     figures["scores"] = asyncio.run(compare_scores(visit, golden))  # it warms up as well
-    saturated = loaded(times.saturated, lambda: closed_loop(visit.address, requests, CLIENTS, times.saturated))
+    saturated = loaded(times.saturated, closed_loop(visit.address, requests, CLIENTS, times.saturated))
     figures["saturated"] = saturated
     capacity = saturated["scores_per_second"]
     if not capacity:
@@ -43,7 +43,7 @@ def measure(visit: Visit, images: list[bytes], golden: dict[str, tuple[bytes, fl
     for name, load, seconds in loads:
         arrivals = independent(load * capacity, seconds)
         # A client gives up after five deadlines: none of its answers would be good.
-        figures[name] = loaded(seconds, lambda: open_loop(visit.address, requests, arrivals, 5 * DEADLINE_MS / 1000))
+        figures[name] = loaded(seconds, open_loop(visit.address, requests, arrivals, 5 * DEADLINE_MS / 1000))
         figures[name]["good_of_capacity"] = figures[name]["good_per_second"] / capacity
     figures["memory_mib"] = visit.memory_mib()
     visit.settled()
@@ -52,10 +52,10 @@ def measure(visit: Visit, images: list[bytes], golden: dict[str, tuple[bytes, fl
     return figures
 
 
-def loaded(seconds: float, load: Callable) -> dict:
+def loaded(seconds: float, load: Coroutine) -> dict:
     """The figures of a load that is offered for some time, and how much of a core its client took."""
     began, spent = time.monotonic(), time.process_time()
-    answers = asyncio.run(load())
+    answers = asyncio.run(load)
     spent, took = time.process_time() - spent, time.monotonic() - began
     return {**summary(answers, began, seconds), "client_share": spent / took}
 

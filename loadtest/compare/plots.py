@@ -2,15 +2,10 @@
 
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("svg")
-import matplotlib.pyplot as plt  # noqa: E402
-from report import COLUMNS, figure_name  # noqa: E402
-from systems import OURS  # noqa: E402
-
-# The same run draws the same file.
-matplotlib.rcParams.update({"svg.hashsalt": "lfm-serve", "svg.fonttype": "none", "font.size": 8})
+import drawing
+import systems
+from drawing import plt
+from report import COLUMNS, figure_name
 
 
 def draw(summary: dict, out: Path) -> None:
@@ -20,15 +15,14 @@ def draw(summary: dict, out: Path) -> None:
         for panel, (title, _, _, better) in zip(panels.flat, COLUMNS, strict=True):
             bars(panel, title, better, rows)
         figure.suptitle(f"{placement}: medians, quartiles")
-        figure.savefig(out / figure_name(placement), metadata={"Date": None})
-        plt.close(figure)
+        drawing.save(figure, out / figure_name(placement))
 
 
 def bars(panel, title: str, better: str, rows: list[dict]) -> None:
     figures = [row["figures"][title] for row in rows]
     middle = [one["median"] for one in figures]
     error = [[one["median"] - one["q1"] for one in figures], [one["q3"] - one["median"] for one in figures]]
-    colours = ["#1f6f8b" if row["system"] == OURS else "#b9c4c9" for row in rows]
+    colours = [drawing.OURS if row["system"] == systems.OURS else drawing.OTHERS for row in rows]
     panel.barh([row["system"] for row in rows], middle, xerr=error, color=colours, ecolor="#444444", capsize=2)
     panel.set_title(f"{title} ({better} is better)", fontsize=8)
     panel.spines[["top", "right"]].set_visible(False)

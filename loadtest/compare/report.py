@@ -125,7 +125,9 @@ def placement_table(placement: str, summary: dict) -> list[str]:
 def limits_table(summary: dict) -> list[str]:
     header = ["images/s without a server", "ONNX Runtime, standard graph", "with Pillow before it", "our session"]
     kinds = ("session", "session_and_pillow", "own_session")
-    return table(header, [[row["placement"], *(cell(row[kind], "{:.1f}") for kind in kinds)] for row in summary["limits"]])
+    return table(
+        header, [[row["placement"], *(cell(row[kind], "{:.1f}") for kind in kinds)] for row in summary["limits"]]
+    )
 
 
 EXPLANATION = f"""\

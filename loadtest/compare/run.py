@@ -18,7 +18,7 @@ import machine
 import plots
 import report
 from measure import QUICK, Durations, measure
-from systems import FIRST, OURS, PEERS, ROOT, SYSTEMS, BINARY, System
+from systems import BINARY, FIRST, OURS, PEERS, ROOT, SYSTEMS, System
 from visit import Failed, Visit
 
 HERE = Path(__file__).parent
@@ -54,9 +54,7 @@ def install(systems: list[System], began: float) -> dict[str, str]:
     errors = {}
     for system in systems:
         if system.venv:
-            ended = subprocess.run(
-                ["make", f"{system.venv.name}/.installed"], cwd=ROOT, capture_output=True, text=True
-            )
+            ended = subprocess.run(["make", f"{system.venv.name}/.installed"], cwd=ROOT, capture_output=True, text=True)
             if ended.returncode:
                 lines = [line for line in (ended.stdout + ended.stderr).splitlines() if line.strip()]
                 errors[system.name] = "cannot be installed: " + " / ".join(lines[-4:])[-500:]
@@ -100,7 +98,9 @@ def main() -> None:
     parser.add_argument("--all", action="store_true", help="all systems; without it: " + ", ".join(FIRST))
     parser.add_argument("--only", help="these systems, by commas")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--minutes", type=float, default=36, help="no round begins that would end later (not with --all)")
+    parser.add_argument(
+        "--minutes", type=float, default=36, help="no round begins that would end later (not with --all)"
+    )
     parser.add_argument("--quick", action="store_true", help="a test of this program: its figures mean nothing")
     parser.add_argument("--out", type=Path, help="default: loadtest/results/DATE")
     given = parser.parse_args()

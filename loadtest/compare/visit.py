@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -61,16 +62,22 @@ class Visit:
         return self
 
     def __exit__(self, *_):
-        children = tree(self.process.pid)
+        # Handles, not numbers: a number may be given to another process once its own has ended.
+        processes = []
+        for pid in tree(self.process.pid):
+            with suppress(ProcessLookupError):
+                processes.append(os.pidfd_open(pid))
         self.process.terminate()
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(20)
-        # Whatever it left behind: in its process group, or in groups that its children made.
+        for process in processes:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(process, signal.SIGKILL)
+            select.select([process], [], [], 10)  # readable once it has ended
+            os.close(process)
+        # And what it started since.
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        for pid in children:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
         self.process.wait()
 
     async def first_answer(self, end: float):

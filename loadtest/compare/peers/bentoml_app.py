@@ -5,6 +5,7 @@ from typing import Annotated
 
 import bentoml
 from bentoml.validators import ContentType
+
 from detector import CORES, DEADLINE_SECONDS, MOST_IN_FLIGHT, Detector
 
 

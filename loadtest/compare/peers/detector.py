@@ -16,8 +16,8 @@ import onnxruntime
 from lfm.data import PREPROCESS, decode
 
 MODELS = pathlib.Path(__file__).resolve().parents[3] / "models"
-CORES = int(os.environ.get("PEER_CORES", 1))
-PORT = int(os.environ.get("PEER_PORT", 0))
+CORES = int(os.environ.get("PEER_CORES", "1"))
+PORT = int(os.environ.get("PEER_PORT", "0"))
 # What every peer that has a setting for it is given, and what ours has for one or two sessions.
 MOST_IN_FLIGHT = 128
 MOST_IN_BATCH = 8

@@ -4,9 +4,10 @@ from contextlib import asynccontextmanager
 
 import anyio.to_thread
 import uvicorn
-from detector import CORES, MOST_IN_FLIGHT, PORT, Detector
 from fastapi import FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
+
+from detector import CORES, MOST_IN_FLIGHT, PORT, Detector
 
 
 @asynccontextmanager

@@ -1,6 +1,7 @@
 """LitServe: one worker a core. No batches, as for mosec. It has no bound on its queue; `timeout` is its deadline."""
 
 import litserve
+
 from detector import CORES, DEADLINE_SECONDS, PORT, Detector
 
 

@@ -2,8 +2,9 @@
 
 import sys
 
-from detector import CORES, DEADLINE_SECONDS, MOST_IN_FLIGHT, PORT, Detector
 from mosec import Server, Worker
+
+from detector import CORES, DEADLINE_SECONDS, MOST_IN_FLIGHT, PORT, Detector
 
 
 class Score(Worker):
@@ -19,7 +20,16 @@ class Score(Worker):
 
 
 if __name__ == "__main__":
-    sys.argv += ["--port", str(PORT), "--address", "127.0.0.1", "--log-level", "warning", "--capacity", str(MOST_IN_FLIGHT)]
+    sys.argv += [
+        "--port",
+        str(PORT),
+        "--address",
+        "127.0.0.1",
+        "--log-level",
+        "warning",
+        "--capacity",
+        str(MOST_IN_FLIGHT),
+    ]
     sys.argv += ["--timeout", str(1000 * DEADLINE_SECONDS)]
     server = Server()
     # Its guide leaves batches and stages to trial (mosecorg.github.io/mosec, "Performance Tuning"). CPU time of an image,

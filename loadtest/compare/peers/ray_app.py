@@ -4,10 +4,11 @@ import signal
 import threading
 
 import ray
-from detector import CORES, MOST_IN_FLIGHT, PORT, Detector
 from ray import serve
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
+
+from detector import CORES, MOST_IN_FLIGHT, PORT, Detector
 
 
 # The proxy and the controller take CPUs as well, so a replica asks for none: it has the whole core all the same.

@@ -10,11 +10,12 @@ import sysconfig
 import tempfile
 
 import numpy as np
-from detector import CORES, DEADLINE_SECONDS, MOST_IN_BATCH, MOST_IN_FLIGHT, PORT, Detector
 from pytriton.decorators import batch
 from pytriton.model_config import DynamicBatcher, ModelConfig, Tensor
 from pytriton.model_config.common import QueuePolicy, TimeoutAction
 from pytriton.triton import Triton, TritonConfig
+
+from detector import CORES, DEADLINE_SECONDS, MOST_IN_BATCH, MOST_IN_FLIGHT, PORT, Detector
 
 
 def instance():
