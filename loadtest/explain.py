@@ -35,7 +35,7 @@ def main() -> None:
                 [milliseconds(server, connection, route, image) for route in ("/v1/score", "/v1/explain")]
                 for _ in range(args.rounds)
             ]
-            score, explain = (statistics.median(times) for times in zip(*pairs))
+            score, explain = (statistics.median(times) for times in zip(*pairs, strict=True))
             print(f"{path.name}: score {score:.2f} ms of CPU, explain {explain:.2f} ms, {explain / score:.3f}x")
 
 
