@@ -13,6 +13,7 @@ from pathlib import Path
 import machine
 import tables
 from chart import draw
+from markdown import refreshed
 from model import predict
 from server import ROOT
 from stages import TYPICAL, curve, measure, megapixels
@@ -25,7 +26,6 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20, help="of each load of the curve")
     parser.add_argument("--quick", action="store_true", help="a test of this program: its figures mean nothing")
     parser.add_argument("--out", type=Path, help="default: loadtest/results/DATE")
-    parser.add_argument("--document", type=Path, default=ROOT / "docs/scaling.md")
     given = parser.parse_args()
     seconds = 1.5 if given.quick else given.seconds
     today = datetime.date.today()
@@ -65,8 +65,10 @@ def main() -> None:
     result = {"machine": described, "stages": asdict(stages), "found": found, "curves": curves, "fleets": fleets}
     (out / "capacity.json").write_text(json.dumps(result, indent=1))
     draw(curves, out / "capacity.svg")
-    given.document.write_text(tables.refreshed(given.document.read_text(), blocks))
-    print(f"{given.document}, {out}/capacity.json, {out}/capacity.svg")
+    document = ROOT / "docs/scaling.md"
+    written = out / "scaling.md" if given.quick else document
+    written.write_text(refreshed(document.read_text(), blocks))
+    print(f"{written}, {out}/capacity.json, {out}/capacity.svg")
 
 
 if __name__ == "__main__":

@@ -1,18 +1,13 @@
 """The model's figures as Markdown, and where they stand in a document."""
 
 import math
-import re
 
+from markdown import table
 from model import Stages, usable
 
 MOST_WAIT = 5  # p99 in waits at an idle server: what a replica is loaded to
 EXAMPLES = [(10, 1), (1_000, 8), (100_000, 32)]  # images a second, cores of a replica
 ZONES = 3
-
-
-def table(header: list[str], rows: list[list]) -> str:
-    lines = [header, ["---:"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in lines)
 
 
 def stages_block(stages: Stages, typical: float, points: list[tuple[float, float]]) -> str:
@@ -94,13 +89,3 @@ def fleet_block(fleets: list[dict]) -> str:
         row("into one replica, Gbit/s", "{:,.3f}", "gbit_each"),
     ]
     return table(["images a second", *(f"{one['rate']:,}" for one in fleets)], rows)
-
-
-def refreshed(document: str, blocks: dict[str, str]) -> str:
-    """The document with the text between its markers replaced. Every block must have its place."""
-    for name, block in blocks.items():
-        marked = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
-        if not marked.search(document):
-            raise ValueError(f"no place for {name}")
-        document = marked.sub(lambda found, block=block: f"{found[1]}{block}\n{found[2]}", document)
-    return document

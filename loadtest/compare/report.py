@@ -2,6 +2,7 @@
 
 from statistics import median, quantiles
 
+from markdown import table
 from measure import CLIENTS, EQUAL, LEAVERS
 from systems import DEADLINE_MS, OURS
 
@@ -92,11 +93,6 @@ def behind(rows: list[dict]) -> list[dict]:
     return found
 
 
-def table(header: list[str], rows: list[list[str]]) -> list[str]:
-    rule = ["---", *["---:"] * (len(header) - 1)]
-    return ["| " + " | ".join(line) + " |" for line in [header, rule, *rows]]
-
-
 def cell(figures: dict, form: str) -> str:
     low, high = form.format(figures["q1"]), form.format(figures["q3"])
     middle = form.format(figures["median"])
@@ -113,7 +109,7 @@ def scores_cell(scores: dict) -> str:
     return text
 
 
-def placement_table(placement: str, summary: dict) -> list[str]:
+def placement_table(placement: str, summary: dict) -> str:
     """A line for each figure and a column for each system: reads well with many of both."""
     rows = [row for row in summary["rows"] if row["placement"] == placement]
     lines = [[title, *(cell(row["figures"][title], form) for row in rows)] for title, _, form, _ in COLUMNS]
@@ -122,7 +118,7 @@ def placement_table(placement: str, summary: dict) -> list[str]:
     return table(["", *(row["system"] for row in rows)], lines)
 
 
-def limits_table(summary: dict) -> list[str]:
+def limits_table(summary: dict) -> str:
     header = ["images/s without a server", "ONNX Runtime, standard graph", "with Pillow before it", "our session"]
     kinds = ("session", "session_and_pillow", "own_session")
     return table(
@@ -151,9 +147,9 @@ def page(results: dict, summary: dict) -> str:
         lines += ["**A quick run to test the harness: none of these figures means anything.**", ""]
     lines += [f"`{results['command']}`, {results['minutes']:.0f} minutes.", "", EXPLANATION, ""]
     for placement in dict.fromkeys(row["placement"] for row in summary["rows"]):
-        lines += [f"## {placement.capitalize()}", "", *placement_table(placement, summary), ""]
+        lines += [f"## {placement.capitalize()}", "", placement_table(placement, summary), ""]
         lines += [f"![{placement}]({figure_name(placement)})", ""]
-    lines += ["## The limit", "", *limits_table(summary), ""]
+    lines += ["## The limit", "", limits_table(summary), ""]
     lines += ["## Where another system is ahead", ""]
     lines += [
         f"- {one['system']}, {one['row']}: {one['theirs']} against {one['ours']} ({one['placement']}"
@@ -163,13 +159,48 @@ def page(results: dict, summary: dict) -> str:
     if results["errors"]:
         lines += ["", "## What did not run", "", *(f"- {name}: {error}" for name, error in results["errors"].items())]
     lines += ["", "## Where", ""]
-    lines += table(["", "machine"], [[name, value] for name, value in results["machine"].items()])
-    lines += ["", *table(["", "versions"], [
+    lines += [table(["", "machine"], [[name, value] for name, value in results["machine"].items()])]
+    lines += ["", table(["", "versions"], [
         [name, ", ".join(f"{package} {version}" for package, version in versions.items())]
         for name, versions in results["versions"].items()
     ])]  # fmt: skip
     lines += ["", "Files: " + ", ".join(results["files"]) + " (tests/golden/images)."]
     return "\n".join(lines) + "\n"
+
+
+IN_README = [
+    "images/s, saturated",
+    "p50 at 50 %, ms",
+    "p99 at 80 %, ms",
+    "goodput at 200 %, of capacity",
+    "run for clients that left",
+    "next client's wait, ms",
+    "memory, MiB",
+    "idle, % of a core",
+    "start to first score, s",
+]
+
+
+def readme_block(results: dict, summary: dict, date: str, link: str) -> str:
+    """The medians of the first placement, for README."""
+    placement = summary["rows"][0]["placement"]
+    rows = [row for row in summary["rows"] if row["placement"] == placement]
+    limit = next((limit for limit in summary["limits"] if limit["placement"] == placement), None)
+    bare = f"{limit['session']['median']:.1f}" if limit else "unknown"
+    forms = {title: form for title, _, form, _ in COLUMNS}
+    lines = [[title, *(forms[title].format(row["figures"][title]["median"]) for row in rows)] for title in IN_README]
+    rounds = rows[0]["figures"][IN_README[0]]["rounds"]
+    ahead = [one for one in summary["behind"] if one["apart"] and one["placement"] == placement]
+    return "\n".join([
+        f"{placement.capitalize()} of {results['machine']['Model name']}; medians of {rounds} rounds in turns, {date}. A bare session of",
+        f"ONNX Runtime with the peers' graph gives {bare} images/s there without decoding. Spread, the other",
+        f"placement, what each figure means: [results]({link}).",
+        "",
+        table(["", *(row["system"] for row in rows)], lines),
+        "",
+        "Where another is ahead here, beyond the spread: "
+        + ("; ".join(f"{one['system']}, {one['row']}" for one in ahead) or "nowhere") + ".",
+    ])  # fmt: skip
 
 
 def figure_name(placement: str) -> str:

@@ -11,12 +11,14 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import machine
 import plots
 import report
+from markdown import refreshed
 from measure import QUICK, Durations, measure
 from systems import BINARY, FIRST, OURS, PEERS, ROOT, SYSTEMS, System
 from visit import Failed, Visit
@@ -45,23 +47,6 @@ def placements() -> list[Placement]:
     ]
 
 
-def say(began: float, text: str) -> None:
-    print(f"[{(time.monotonic() - began) / 60:5.1f} min] {text}", flush=True)
-
-
-def install(systems: list[System], began: float) -> dict[str, str]:
-    """Makes the peers' virtual environments; returns the errors of those that cannot be had."""
-    errors = {}
-    for system in systems:
-        if system.venv:
-            ended = subprocess.run(["make", f"{system.venv.name}/.installed"], cwd=ROOT, capture_output=True, text=True)
-            if ended.returncode:
-                lines = [line for line in (ended.stdout + ended.stderr).splitlines() if line.strip()]
-                errors[system.name] = "cannot be installed: " + " / ".join(lines[-4:])[-500:]
-                say(began, f"{system.name}: {errors[system.name]}")
-    return errors
-
-
 def helper(program: str, cores: list[int], *arguments) -> dict:
     """One of the programs beside this one that run the detector without a server."""
     environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'models'}:{PEERS}", "ORT_DISABLE_TELEMETRY": "1"}
@@ -87,10 +72,125 @@ def own_session(cores: list[int], quick: bool) -> float:
     return max(row["images_per_second"]["median"] for row in rows if row["intra_threads"] == 1)
 
 
-def golden() -> dict[str, tuple[bytes, float]]:
+def golden_logits() -> dict[str, tuple[bytes, float]]:
     paths = sorted(str(path) for path in GOLDEN.iterdir())
     logits = helper("reference.py", sorted(os.sched_getaffinity(0)), *paths)
     return {Path(path).name: (Path(path).read_bytes(), logit) for path, logit in logits.items()}
+
+
+class Comparison:
+    """The rounds, and what they gave so far, on disk after every visit."""
+
+    def __init__(self, given: argparse.Namespace):
+        self.began = time.monotonic()
+        self.given = given
+        names = given.only.split(",") if given.only else [s.name for s in SYSTEMS] if given.all else FIRST
+        self.date = str(datetime.date.today())
+        kind = "-quick" if given.quick else "-all" if given.all else ""
+        self.out = given.out or ROOT / "loadtest/results" / (self.date + kind)
+        self.out.mkdir(parents=True, exist_ok=True)
+        self.rounds, self.times = (min(given.rounds, 2), QUICK) if given.quick else (given.rounds, Durations())
+        self.errors: dict[str, str] = {}
+        self.failures: Counter[str] = Counter()
+        wanted = [system for system in SYSTEMS if system.name in names]
+        self.systems = [system for system in wanted if self.install(system)]
+        self.results = {
+            "machine": machine.describe(),
+            "versions": machine.versions([system.venv for system in self.systems if system.venv]),
+            "command": " ".join(["make", "compare-all" if given.all else "compare", *given.shown]),
+            "quick": given.quick,
+            "files": LOAD,
+            "graphs": {system.name: system.graph for system in self.systems},
+            "errors": self.errors,
+            "limits": [],
+            "visits": [],
+        }
+
+    def say(self, text: str) -> None:
+        print(f"[{(time.monotonic() - self.began) / 60:5.1f} min] {text}", flush=True)
+
+    def failed(self, name: str, why: str) -> None:
+        self.errors[name] = why
+        self.say(f"{name}: {why}")
+
+    def install(self, system: System) -> bool:
+        """Makes its virtual environment, if it has one."""
+        if not system.venv:
+            return True
+        target = f"{system.venv.name}/.installed"
+        ended = subprocess.run(["make", target], cwd=ROOT, capture_output=True, text=True)
+        if ended.returncode:
+            lines = [line for line in (ended.stdout + ended.stderr).splitlines() if line.strip()]
+            self.failed(system.name, "cannot be installed: " + " / ".join(lines[-4:])[-500:])
+        return ended.returncode == 0
+
+    def run(self) -> None:
+        golden, images = golden_logits(), [(GOLDEN / name).read_bytes() for name in LOAD]
+        for number in range(self.rounds):
+            began = time.monotonic()
+            for placement in placements():
+                self.limits(number, placement)
+                # Another one begins each round, so that none always follows the same.
+                turn = number % len(self.systems)
+                for system in self.systems[turn:] + self.systems[:turn]:
+                    # One that failed twice would only cost the others their time.
+                    if self.failures[system.name] < 2:
+                        self.visit(number, placement, system, golden, images)
+            end = 2 * time.monotonic() - began  # of another round
+            if not self.given.all and end - self.began > 60 * self.given.minutes and number + 1 < self.rounds:
+                self.failed(
+                    "time", f"{number + 1} of {self.rounds} rounds, so as to end within {self.given.minutes} minutes"
+                )
+                break
+
+    def limits(self, number: int, placement: Placement) -> None:
+        try:
+            files = [GOLDEN / name for name in LOAD]
+            limit = helper("limit.py", placement.server, self.times.saturated / 2, *files)
+            limit["own_session"] = own_session(placement.server, self.given.quick)
+        except subprocess.CalledProcessError as error:
+            self.failed("bare session", f"round {number + 1}, {placement.name}: {error.stderr[-300:]}")
+        else:
+            self.results["limits"].append({"round": number, "placement": placement.name, **limit})
+
+    def visit(self, number: int, placement: Placement, system: System, golden: dict, images: list[bytes]) -> None:
+        where = f"round {number + 1} of {self.rounds}, {placement.name}"
+        allowed = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, placement.client)
+        try:
+            with Visit(system, placement.server, images[0]) as visit:
+                figures = measure(visit, images, golden, self.times)
+        except (Failed, OSError, ValueError, LookupError) as error:
+            self.failures[system.name] += 1
+            self.failed(system.name, f"{where}: {error or repr(error)}")
+        else:
+            about = {"round": number, "placement": placement.name, "system": system.name}
+            self.results["visits"].append({**about, **figures})
+            self.say(f"{where}, {system.name}: {figures['saturated']['scores_per_second']:.1f} images/s")
+        finally:
+            os.sched_setaffinity(0, allowed)
+        self.save()
+
+    def save(self) -> None:
+        self.results["minutes"] = (time.monotonic() - self.began) / 60
+        partial = self.out / "results.json.part"
+        partial.write_text(json.dumps(self.results, indent=1))
+        partial.rename(self.out / "results.json")
+
+    def report(self) -> None:
+        """The page of what there is."""
+        self.save()
+        summary = report.summarise(self.results)
+        page = self.out / "README.md"
+        (self.out / "summary.json").write_text(json.dumps(summary, indent=1))
+        page.write_text(report.page(self.results, summary))
+        plots.draw(summary, self.out)
+        # README has the figures of a run of the standard systems.
+        if not (self.given.quick or self.given.all or self.given.only):
+            readme, link = ROOT / "README.md", os.path.relpath(page, ROOT)
+            block = report.readme_block(self.results, summary, self.date, link)
+            readme.write_text(refreshed(readme.read_text(), {"compare": block}))
+        self.say(str(page))
 
 
 def main() -> None:
@@ -104,74 +204,14 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a test of this program: its figures mean nothing")
     parser.add_argument("--out", type=Path, help="default: loadtest/results/DATE")
     given = parser.parse_args()
-
-    began = time.monotonic()
-    names = given.only.split(",") if given.only else [s.name for s in SYSTEMS] if given.all else FIRST
-    systems = [system for system in SYSTEMS if system.name in names]
-    kind = "-quick" if given.quick else "-all" if given.all else ""
-    out = given.out or ROOT / "loadtest/results" / f"{datetime.date.today()}{kind}"
-    out.mkdir(parents=True, exist_ok=True)
-    rounds, times = (min(given.rounds, 2), QUICK) if given.quick else (given.rounds, Durations())
-    errors = install(systems, began)
-    systems = [system for system in systems if system.name not in errors]
-    expected, images = golden(), [(GOLDEN / name).read_bytes() for name in LOAD]
-    results = {
-        "machine": machine.describe(),
-        "versions": machine.versions([system.venv for system in systems if system.venv]),
-        "command": " ".join(["make", "compare-all" if given.all else "compare", *sys.argv[1:]]),
-        "quick": given.quick,
-        "files": LOAD,
-        "graphs": {system.name: system.graph for system in systems},
-        "errors": errors,
-        "limits": [],
-        "visits": [],
-    }
-
-    def save():
-        partial = out / "results.json.part"
-        partial.write_text(json.dumps(results, indent=1))
-        partial.rename(out / "results.json")
-
-    allowed = os.sched_getaffinity(0)
-    failures: dict[str, int] = {}
-    for number in range(rounds):
-        round_began = time.monotonic()
-        for placement in placements():
-            limit = helper("limit.py", placement.server, times.saturated / 2, *(GOLDEN / name for name in LOAD))
-            limit["own_session"] = own_session(placement.server, given.quick)
-            results["limits"].append({"round": number, "placement": placement.name, **limit})
-            # Another one begins each round, so that none always follows the same.
-            for system in systems[number % len(systems) :] + systems[: number % len(systems)]:
-                if failures.get(system.name, 0) > 1:
-                    continue
-                where = f"round {number + 1} of {rounds}, {placement.name}, {system.name}"
-                os.sched_setaffinity(0, placement.client)
-                try:
-                    with Visit(system, placement.server, images[0]) as visit:
-                        figures = measure(visit, images, expected, times)
-                    say(began, f"{where}: {figures['saturated']['scores_per_second']:.1f} images/s")
-                except (Failed, OSError, ValueError, LookupError) as error:
-                    failures[system.name] = failures.get(system.name, 0) + 1
-                    errors[system.name] = f"round {number + 1}, {placement.name}: {error or repr(error)}"
-                    say(began, f"{where}: FAILED: {errors[system.name]}")
-                else:
-                    visit_of = {"round": number, "placement": placement.name, "system": system.name}
-                    results["visits"].append({**visit_of, **figures})
-                os.sched_setaffinity(0, allowed)
-                save()
-        spent = time.monotonic() - round_began
-        if not given.all and time.monotonic() - began + spent > 60 * given.minutes and number + 1 < rounds:
-            errors["time"] = f"{number + 1} of {rounds} rounds: another would not end within {given.minutes} minutes"
-            say(began, errors["time"])
-            break
-    results["minutes"] = (time.monotonic() - began) / 60
-    save()
-    summary = report.summarise(results)
-    (out / "summary.json").write_text(json.dumps(summary, indent=1))
-    (out / "README.md").write_text(report.page(results, summary))
-    plots.draw(summary, out)
-    say(began, f"{out / 'README.md'}")
-    if not any(row["system"] == OURS for row in summary["rows"]):
+    given.shown = sys.argv[1:]
+    comparison = Comparison(given)
+    try:
+        comparison.run()
+    finally:
+        if comparison.results["visits"]:
+            comparison.report()
+    if not any(visit["system"] == OURS for visit in comparison.results["visits"]):
         sys.exit("our own server was not measured")
 
 

@@ -118,3 +118,14 @@ def test_the_page_has_every_system_and_every_error_and_the_picture_is_there(tmp_
     plots.draw(summarised, tmp_path)
     assert f"]({report.figure_name('here')})" in page
     assert "</svg>" in (tmp_path / report.figure_name("here")).read_text()
+
+
+def test_readme_gets_medians_and_where_another_is_ahead():
+    found = results()
+    for visit in found["visits"]:
+        visit["memory_mib"] = 50.0 if visit["system"] == "other" else 100.0
+    block = report.readme_block(found, report.summarise(found), "2026-01-02", "loadtest/results/2026-01-02/README.md")
+    assert "| images/s, saturated | 200.0 | 151.0 |" in block
+    assert "medians of 3 rounds in turns, 2026-01-02" in block
+    assert "gives 210.0 images/s" in block
+    assert "beyond the spread: other, memory, MiB." in block

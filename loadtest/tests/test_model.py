@@ -6,8 +6,9 @@ import statistics
 import pytest
 
 from client import independent
+from markdown import refreshed
 from model import Stages, line, predict, simulate, usable
-from tables import fleet, refreshed
+from tables import fleet
 
 RUN = 0.01
 

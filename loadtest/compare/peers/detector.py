@@ -18,10 +18,12 @@ from lfm.data import PREPROCESS, decode
 MODELS = pathlib.Path(__file__).resolve().parents[3] / "models"
 CORES = int(os.environ.get("PEER_CORES", "1"))
 PORT = int(os.environ.get("PEER_PORT", "0"))
-# What every peer that has a setting for it is given, and what ours has for one or two sessions.
-MOST_IN_FLIGHT = 128
+# What a peer is given where it has such a setting. In flight: as ours by session; at the pace of one core they are done in
+# about half the deadline, so that what is let in is answered in time.
+MOST_IN_FLIGHT = 64 * CORES
 MOST_IN_BATCH = 8
-DEADLINE_SECONDS = 2
+DEADLINE_SECONDS = 2  # of a client, where the setting is for a whole request
+QUEUE_SECONDS = 1  # where it is for the wait before the run: what starts later than this would be late
 
 
 class Detector:

@@ -1,8 +1,8 @@
-"""LitServe: one worker a core. No batches, as for mosec. It has no bound on its queue; `timeout` is its deadline."""
+"""LitServe: one worker a core. No batches, as for mosec. It has no bound on its queue's length; `timeout` is for the wait in it."""
 
 import litserve
 
-from detector import CORES, DEADLINE_SECONDS, PORT, Detector
+from detector import CORES, PORT, QUEUE_SECONDS, Detector
 
 
 class Score(litserve.LitAPI):
@@ -20,5 +20,5 @@ class Score(litserve.LitAPI):
 
 
 if __name__ == "__main__":
-    server = litserve.LitServer(Score(), accelerator="cpu", workers_per_device=CORES, timeout=DEADLINE_SECONDS)
+    server = litserve.LitServer(Score(), accelerator="cpu", workers_per_device=CORES, timeout=QUEUE_SECONDS)
     server.run(host="127.0.0.1", port=PORT, generate_client_file=False, log_level="warning", access_log=False)

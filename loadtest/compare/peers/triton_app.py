@@ -1,7 +1,8 @@
 """Triton with its Python backend (PyTriton): one instance a core, dynamic batching.
 
 Settings by Triton's "Recommended Configuration Process" for the dynamic batcher: a largest batch, no queue delay. The
-queue's policy is its way to bound the work: a deadline (REJECT) and a size.
+queue's policy is its way to bound the work: a deadline (REJECT) and a size. With both it is no slower below capacity than
+without (tried in turns), and above it its answers still come.
 """
 
 import os
@@ -15,7 +16,7 @@ from pytriton.model_config import DynamicBatcher, ModelConfig, Tensor
 from pytriton.model_config.common import QueuePolicy, TimeoutAction
 from pytriton.triton import Triton, TritonConfig
 
-from detector import CORES, DEADLINE_SECONDS, MOST_IN_BATCH, MOST_IN_FLIGHT, PORT, Detector
+from detector import CORES, MOST_IN_BATCH, MOST_IN_FLIGHT, PORT, QUEUE_SECONDS, Detector
 
 
 def instance():
@@ -35,7 +36,7 @@ if __name__ == "__main__":
     config = TritonConfig(
         http_address="127.0.0.1", http_port=PORT, allow_grpc=False, allow_metrics=False, log_verbose=0
     )
-    policy = QueuePolicy(TimeoutAction.REJECT, int(1e6 * DEADLINE_SECONDS), max_queue_size=MOST_IN_FLIGHT)
+    policy = QueuePolicy(TimeoutAction.REJECT, int(1e6 * QUEUE_SECONDS), max_queue_size=MOST_IN_FLIGHT)
     with tempfile.TemporaryDirectory() as folder, Triton(config=config, workspace=folder + "/workspace") as triton:
         triton.bind(
             "lfm",
