@@ -28,7 +28,7 @@ def test_a_visit_measures_a_peer_and_leaves_nothing_behind():
     golden = {"right.png": (b"x", 1.5), "wrong.png": (b"x", 1.4)}
     with Visit(FAKE, CORES[:1], b"x") as visit:
         processes = tree(visit.process.pid)
-        found = measure(visit, [b"x"], golden, Durations(0.5, 0.5, 0.5, 0.1))
+        found = measure(visit, [b"x"], golden, Durations(0.2, 0.5, 0.5, 0.5, 0.1))
     assert len(processes) == 2, "its child counts"
     assert not any(runs(pid) for pid in processes), "nor does that outlive it"
     assert found["scores"]["equal"] == 1 and found["scores"]["other"] == ["wrong.png"]
@@ -51,16 +51,17 @@ def test_a_peer_that_does_not_start_says_why():
 
 def test_good_is_in_time_and_the_rate_is_of_the_offered_time():
     answers = [
+        Answer(200, b"", 8.8, 0.1),
         Answer(200, b"", 10.0, 0.5),
         Answer(200, b"", 10.0, 2.5),
         Answer(200, b"", 11.9, 1.9),
         Answer(429, b"", 10, 0.1),
     ]
-    found = summary(answers, began=10.0, seconds=3.0)
-    assert (found["asked"], found["unanswered"]) == (4, 0)
-    # 12.5 is within the three seconds, late; 13.8 is not within them.
-    assert found["scores_per_second"] == pytest.approx(2 / 3)
-    assert found["good_per_second"] == pytest.approx(1 / 3)
+    found = summary(answers, began=9.0, seconds=4.0)
+    assert (found["asked"], found["unanswered"]) == (5, 0)
+    # 12.5 is within the four seconds, late; 13.8 and 8.9 are not within them.
+    assert found["scores_per_second"] == pytest.approx(2 / 4)
+    assert found["good_per_second"] == pytest.approx(1 / 4)
     assert found["p99_ms"] == 2500
 
 
