@@ -100,7 +100,6 @@ class Comparison:
             "command": " ".join(["make", "compare-all" if given.all else "compare", *given.shown]),
             "quick": given.quick,
             "files": LOAD,
-            "graphs": {system.name: system.graph for system in self.systems},
             "errors": self.errors,
             "limits": [],
             "visits": [],

@@ -21,7 +21,6 @@ class System:
     logit: Callable[[bytes], float]
     # Images run so far, by its address, where the system counts them itself; else peers/detector.py does.
     executed: Callable[[Address], int] | None = None
-    graph: str = "lfm.std.onnx"
 
     @property
     def venv(self) -> Path | None:
@@ -76,9 +75,7 @@ def field(body: bytes) -> float:
 
 
 SYSTEMS = [
-    System(
-        OURS, ours, raw("/v1/score", f"x-request-timeout-ms: {DEADLINE_MS}"), field, ours_executed, "lfm.onnx (default)"
-    ),
+    System(OURS, ours, raw("/v1/score", f"x-request-timeout-ms: {DEADLINE_MS}"), field, ours_executed),
     System("fastapi", app("fastapi"), raw("/score"), field),
     System("triton", app("triton"), triton, lambda body: json.loads(body)["outputs"][0]["data"][0]),
     System("mosec", app("mosec"), raw("/inference"), field),

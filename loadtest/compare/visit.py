@@ -32,11 +32,13 @@ class Visit:
             probe.bind(("127.0.0.1", 0))
             self.address = probe.getsockname()
         self.counter, self.log = tempfile.NamedTemporaryFile(), tempfile.NamedTemporaryFile()
+        self.scratch = tempfile.TemporaryDirectory()  # some leave files behind
 
     def __enter__(self):
         environment = {
             **os.environ,
             "PYTHONPATH": f"{PEERS}:{ROOT / 'models'}",
+            "TMPDIR": self.scratch.name,
             "PEER_PORT": str(self.address[1]),
             "PEER_CORES": str(len(self.cores)),
             "PEER_COUNTER": self.counter.name,
@@ -79,6 +81,7 @@ class Visit:
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        self.scratch.cleanup()
 
     async def first_answer(self, end: float):
         """Asks until there is a score: what a user waits for after a start."""
