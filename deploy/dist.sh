@@ -18,7 +18,7 @@ place "$binary" bin/lfm-serve
 # Debug information is four fifths of the file; function names stay for backtraces.
 strip --strip-debug "$to/bin/lfm-serve"
 place vendor/onnxruntime/libonnxruntime.so lib/libonnxruntime.so
-for file in manifest.json lfm.onnx lfm.std.onnx; do place "models/$file" "share/lfm-serve/model/$file"; done
+for file in manifest.json lfm.onnx lfm.std.onnx lfm.cpu.onnx; do place "models/$file" "share/lfm-serve/model/$file"; done
 place LICENSE LICENSES/lfm-serve/LICENSE
 place NOTICE LICENSES/lfm-serve/NOTICE
 place models/README.md LICENSES/model/README.md

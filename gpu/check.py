@@ -193,14 +193,16 @@ def main() -> None:
         published = Path(folder, "model") if weights.is_file() else None
         if published:
             run("make", "import", f"WEIGHTS={weights}", f"MODEL={published}")
+        checks = doctor({})
         context = {"gpu": gpu, "published": published, "quick": given.quick}
         report = ["# What a GPU gave", "", "Written by `make gpu-check`; what the terms mean is in docs/gpu.md.", ""]
         report.append(table(["", ""], [
             ["GPU, driver, memory", name],
             ["roofline of", gpu.name if gpu else "no GPU of docs/gpu.md: no shares"],
-            ["CPU", doctor({})["cpu"]["detail"]],
+            ["CPU", checks["cpu"]["detail"]],
             ["program", line_of(BINARY, "--version")],
-            ["library", doctor({})["library"]["detail"]],
+            ["library", checks["library"]["detail"]],
+            ["`--provider auto`", checks["providers"]["detail"]],
         ]))  # fmt: skip
         good = True
         for provider, precision in RUNS:

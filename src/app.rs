@@ -68,6 +68,19 @@ impl App {
         }))
     }
 
+    /// Builds and warms up the sessions and says in the metrics what they run on; blocks.
+    ///
+    /// # Errors
+    /// One line for the operator.
+    pub fn load(&self, options: SessionOptions) -> Result<(SessionOptions, Vec<OnnxModel>), anyhow::Error> {
+        let (options, sessions) = start_sessions(options)?;
+        self.metrics.runs_on(options.execution());
+        for tried in options.execution().availability(&self.config.model)? {
+            self.metrics.provider(tried.provider.name(), tried.refusal.is_none());
+        }
+        Ok((options, sessions))
+    }
+
     /// Puts models to work and opens the doors.
     pub fn start<M: Model>(&self, models: Vec<M>, rebuild: Rebuild<M>) {
         let config = PipelineConfig {
@@ -140,16 +153,24 @@ pub fn read_model(config: &ModelConfig, max_batch_size: Auto<usize>) -> Result<S
     SessionOptions::read(config, max_batch_size)
 }
 
-/// Builds and warms up the sessions, side by side; blocks until all of them have run.
+/// Builds and warms up the sessions, side by side; blocks until all of them have run. Where `auto` chose a provider that
+/// cannot run the model after all, they run on the next best: the options that come back say which.
 ///
 /// # Errors
 /// One line for the operator: the first session that could not start.
-pub fn start_sessions(options: &SessionOptions, config: &ModelConfig) -> Result<Vec<OnnxModel>, anyhow::Error> {
-    // ONNX Runtime itself first and alone: its error is the one worth reading.
-    runtime::environment(config.runtime.ort_library.as_deref())?;
-    let sessions = config.runtime.sessions.or_else(|| options.execution().provider.sessions(cpus()));
+pub fn start_sessions(mut options: SessionOptions) -> Result<(SessionOptions, Vec<OnnxModel>), anyhow::Error> {
+    loop {
+        match start_all(&options) {
+            Ok(sessions) => return Ok((options, sessions)),
+            Err(error) => options = options.step_down(error)?,
+        }
+    }
+}
+
+fn start_all(options: &SessionOptions) -> Result<Vec<OnnxModel>, anyhow::Error> {
     thread::scope(|scope| {
-        let starting: Vec<_> = (0..sessions).map(|_| scope.spawn(|| OnnxModel::start(options))).collect();
+        let starting: Vec<_> =
+            (0..options.sessions(cpus())).map(|_| scope.spawn(|| OnnxModel::start(options))).collect();
         starting
             .into_iter()
             .map(|session| session.join().unwrap_or_else(|_| Err(anyhow::anyhow!("starting a session panicked"))))

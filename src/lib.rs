@@ -8,13 +8,14 @@
 //! bytes   share        256x256x3 u8   batch    logit, top-k      score, warnings
 //! ```
 //!
-//! The modules in reading order: what is judged ([`image`], [`topk`], [`cuda`], [`model`],
+//! The modules in reading order: what is judged ([`image`], [`conv`], [`topk`], [`cuda`], [`model`],
 //! [`verdict`], [`explain`]), how it flows
 //! ([`pipeline`]), who asks ([`app`], [`http`], [`oip`], [`commands`]), and what all of them share ([`config`],
 //! [`error`], [`keys`], [`metrics`], [`telemetry`]).
 
 #![deny(unsafe_code)]
 
+pub mod conv;
 pub mod cuda;
 pub mod image;
 pub mod topk;

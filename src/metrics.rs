@@ -163,6 +163,7 @@ pub struct Metrics {
     pub decode_pixels_in_flight: IntGauge,
     /// Sessions that can run a batch.
     pub sessions: IntGauge,
+    model_info: IntGaugeVec,
     execution_provider_available: IntGaugeVec,
     session_busy_seconds: prometheus::Counter,
     runs: Mutex<Runs>,
@@ -218,18 +219,6 @@ impl Metrics {
                 ("ort_version", identity.ort_version),
             ],
         )?;
-        add.info(
-            "lfm_model_info",
-            "The model that is served; always 1.",
-            &[
-                ("model", &identity.manifest.name),
-                ("version", &identity.manifest.version),
-                ("digest", &identity.manifest.digest),
-                ("execution_provider", identity.execution.provider.name()),
-                ("precision", identity.execution.precision.name()),
-            ],
-        )?;
-
         if let Some(reference) = &identity.manifest.val_score_histogram {
             let scores = HistogramOpts::new(
                 "lfm_score_reference",
@@ -279,8 +268,15 @@ impl Metrics {
             admitted_bytes: add.gauge("lfm_admitted_bytes", "Bytes of request bodies held.")?,
             decode_pixels_in_flight: add.gauge("lfm_decode_pixels_in_flight", "Pixels of images being decoded.")?,
             sessions: add.gauge("lfm_sessions", "Sessions that can run a batch.")?,
+            model_info: add.register(IntGaugeVec::new(
+                Opts::new("lfm_model_info", "The model that is served; always 1.")
+                    .const_label("model", &identity.manifest.name)
+                    .const_label("version", &identity.manifest.version)
+                    .const_label("digest", &identity.manifest.digest),
+                &["execution_provider", "precision"],
+            )?)?,
             execution_provider_available: add.register(IntGaugeVec::new(
-                Opts::new("lfm_execution_provider_available", "Whether the execution provider can be loaded here."),
+                Opts::new("lfm_execution_provider_available", "Whether the execution provider can run here."),
                 &["provider"],
             )?)?,
             session_busy_seconds: add.register(prometheus::Counter::new(
@@ -291,6 +287,7 @@ impl Metrics {
             registry: registry.clone(),
         };
         metrics.fill(routes);
+        metrics.runs_on(identity.execution);
         Ok(metrics)
     }
 
@@ -325,7 +322,13 @@ impl Metrics {
         }
     }
 
-    /// Whether an execution provider can be loaded.
+    /// What the model runs on, which may turn out to be another than was chosen at first.
+    pub fn runs_on(&self, execution: &Execution) {
+        self.model_info.reset();
+        self.model_info.with_label_values(&[execution.provider.name(), execution.precision.name()]).set(1);
+    }
+
+    /// Whether an execution provider can run here.
     pub fn provider(&self, name: &str, available: bool) {
         self.execution_provider_available.with_label_values(&[name]).set(available.into());
     }

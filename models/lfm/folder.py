@@ -1,5 +1,4 @@
-"""Writes a model folder: `manifest.json`, `lfm.onnx`, `lfm.std.onnx`. models/README.md describes
-the manifest."""
+"""Writes a model folder: `manifest.json` and its graphs. models/README.md describes the manifest."""
 
 import hashlib
 import json
@@ -47,6 +46,7 @@ def write(target: Path, weights: dict[str, np.ndarray], meta: Metadata) -> dict:
     graphs = {
         "lfm.onnx": graph.build(weights, standard=False),
         "lfm.std.onnx": graph.build(weights, standard=True),
+        "lfm.cpu.onnx": graph.build_for_cpu(weights),
     }
     facts = asdict(meta)
     manifest = {

@@ -6,7 +6,8 @@ Outputs `logit`         float32 [n]               log-odds of "fake"
         `topk_values`   float32 [n, 64, K]        descending
         `topk_indices`  int64   [n, 64, K]        places of the 30x30 map, row * 30 + column
 
-`lfm.onnx` pools with the operator `lfm:TopKPooling`, `lfm.std.onnx` with standard operators.
+`lfm.onnx` pools with the operator `lfm:TopKPooling`, `lfm.std.onnx` with standard operators;
+`lfm.cpu.onnx` also convolves with operators of ours (src/conv/), for CPUs.
 """
 
 import base64
@@ -27,20 +28,36 @@ BN_EPS = 1e-5  # torch.nn.BatchNorm2d
 
 def build(weights: dict[str, np.ndarray], *, standard: bool) -> bytes:
     """The serialised model; equal weights give equal bytes."""
-    k = top_k(weights)
     graph = _Graph()
-    residue = _npr(graph)
-    x = residue
+    x = _npr(graph)
     for i in range(1, 5):
-        weight, bias = _conv(weights, i)
-        x = graph.node("Conv", [x, graph.const(f"conv{i}.weight", weight),
-                                graph.const(f"conv{i}.bias", bias)], f"conv{i}",
-                       kernel_shape=[2, 2])  # fmt: skip
+        x = graph.node("Conv", [x, *_conv(graph, weights, i)], f"conv{i}", kernel_shape=[2, 2])
         x = graph.node("Relu", [x], f"relu{i}")
         if i < 4:
             x = graph.node("MaxPool", [x], f"pool{i}", kernel_shape=[2, 2], strides=[2, 2])
     maps = graph.node("Conv", [x, graph.const("conv1x1.weight", weights["covn1_1.weight"])],
                       "conv1x1", kernel_shape=[1, 1])  # fmt: skip  # (n, 64, 30, 30)
+    return _serialised(graph, maps, weights, standard=standard)
+
+
+def build_for_cpu(weights: dict[str, np.ndarray]) -> bytes:
+    """The same with `lfm:ResidueConv` and `lfm:WinogradConv`, each a convolution with all that
+    stands between it and the next one. Their images are NHWC."""
+    graph = _Graph()
+    x = graph.node("ResidueConv", ["pixels", *_conv(graph, weights, 1)], "conv1",
+                   domain=DOMAIN)  # fmt: skip  # (n, 127, 127, 64)
+    for i in range(2, 5):
+        x = graph.node("WinogradConv", [x, *_conv(graph, weights, i)], f"conv{i}",
+                       domain=DOMAIN, pool=int(i < 4))  # fmt: skip
+    mixing = weights["covn1_1.weight"].reshape(MAPS, -1).T  # (512, 64)
+    mixed = graph.node("MatMul", [x, graph.const("conv1x1.weight", mixing)], "conv1x1")
+    maps = graph.node("Transpose", [mixed], "nchw", perm=[0, 3, 1, 2])  # (n, 64, 30, 30)
+    return _serialised(graph, maps, weights, standard=False)
+
+
+def _serialised(graph: "_Graph", maps: str, weights: dict[str, np.ndarray], *, standard: bool):
+    """Ends the graph: Top-K of the maps, the linear layer, the interface, the metadata."""
+    k = top_k(weights)
     _top_k(graph, maps, k, standard)
     _linear(graph, weights, k)
 
@@ -109,7 +126,7 @@ def _npr(g: _Graph) -> str:
     return g.node("Abs", [g.node("Sub", [x, up], "npr")], "residue")
 
 
-def _conv(weights: dict[str, np.ndarray], i: int) -> tuple[np.ndarray, np.ndarray]:
+def _conv(g: _Graph, weights: dict[str, np.ndarray], i: int) -> tuple[str, str]:
     """Weight and bias of convolution `i` with its batch norm (and for the first the input scale)
     folded in, computed in float64."""
     w, b = (weights[f"cnn.layer{i}.0.{n}"].astype(np.float64) for n in ("weight", "bias"))
@@ -121,7 +138,8 @@ def _conv(weights: dict[str, np.ndarray], i: int) -> tuple[np.ndarray, np.ndarra
     w = w * scale[:, None, None, None]
     if i == 1:
         w = w / (255 * STD)[None, :, None, None]
-    return np.float32(w), np.float32((b - mean) * scale + beta)
+    bias = (b - mean) * scale + beta
+    return g.const(f"conv{i}.weight", np.float32(w)), g.const(f"conv{i}.bias", np.float32(bias))
 
 
 def _top_k(g: _Graph, maps: str, k: int, standard: bool) -> None:

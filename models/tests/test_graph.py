@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from functools import partial
 
 import numpy as np
 import onnx
@@ -26,9 +27,10 @@ def bits(values: np.ndarray) -> list[int]:
 
 
 def test_builds_are_deterministic(weights):
-    for standard in (False, True):
-        one, other = (graph.build(weights, standard=standard) for _ in range(2))
-        assert one == other != graph.build(random_weights(seed=1), standard=standard)
+    build_standard, build_ours = (partial(graph.build, standard=s) for s in (True, False))
+    for build in (build_standard, build_ours, graph.build_for_cpu):
+        one, other = (build(weights) for _ in range(2))
+        assert one == other != build(random_weights(seed=1))
 
 
 @pytest.mark.parametrize("k", [1, 16, 900])

@@ -45,7 +45,7 @@ def test_every_form_of_the_same_weights_gives_the_same_folder(wrap, state, tmp_p
         torch_zip.save(obj, tmp_path / name / "w.pth")
         code, _ = run(capsys, tmp_path / name / "w.pth", tmp_path / name / "model")
         assert code == 0
-    for file in ("lfm.onnx", "lfm.std.onnx"):
+    for file in ("lfm.onnx", "lfm.std.onnx", "lfm.cpu.onnx"):
         plain, other = ((tmp_path / n / "model" / file).read_bytes() for n in ("plain", "other"))
         assert plain == other
 
@@ -232,7 +232,7 @@ def test_an_existing_folder_is_replaced_file_by_file(state, tmp_path, capsys):
     assert code == 0 and (target / "README.md").read_text() == "kept"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model", "w.pth"]
     assert sorted(p.name for p in target.iterdir()) == [
-        "README.md", "lfm.onnx", "lfm.std.onnx", "manifest.json"]  # fmt: skip
+        "README.md", "lfm.cpu.onnx", "lfm.onnx", "lfm.std.onnx", "manifest.json"]  # fmt: skip
 
 
 def test_it_needs_no_torch(state, tmp_path):

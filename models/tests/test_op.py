@@ -1,4 +1,4 @@
-"""The operator as a library for any ONNX Runtime, loaded into Python's.
+"""The operators as a library for any ONNX Runtime, loaded into Python's.
 
 LFM_TEST_PROVIDER names another execution provider than the CPU (`make gpu-check`).
 """
@@ -21,11 +21,12 @@ PROVIDER = os.environ.get("LFM_TEST_PROVIDER", "CPUExecutionProvider")
 K = 16
 
 
-def session(model: bytes) -> onnxruntime.InferenceSession:
+def session(model: bytes, threads: int = 1) -> onnxruntime.InferenceSession:
     if not LIBRARY.is_file():
         pytest.skip(f"{LIBRARY} is absent: make ops builds it")
     options = onnxruntime.SessionOptions()
     options.register_custom_ops_library(str(LIBRARY))
+    options.intra_op_num_threads = threads
     if PROVIDER != "CPUExecutionProvider":
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     return onnxruntime.InferenceSession(model, options, providers=[PROVIDER])
@@ -118,6 +119,31 @@ def test_both_graphs_give_the_same(weights, images):
         one, other = (run.run(None, {"pixels": batch}) for run in (ours, standard))
         assert np.abs(one[0] - other[0]).max() <= 1e-5
         assert np.array_equal(one[1], other[1]) and np.array_equal(one[2], other[2])
+
+
+on_a_cpu = pytest.mark.skipif(PROVIDER != "CPUExecutionProvider", reason="convolutions for CPUs")
+
+
+@on_a_cpu
+def test_the_graph_for_cpus_gives_nearly_the_same(weights, images):
+    run, standard = session(graph.build_for_cpu(weights)), session(graph.build(weights, standard=True))
+    for batch in (images[:1], images[1:8]):
+        one, other = (it.run(["logit", "topk_values"], {"pixels": batch}) for it in (run, standard))
+        assert all(np.abs(a - b).max() <= 5e-4 for a, b in zip(one, other, strict=True))
+
+
+@on_a_cpu
+def test_the_graph_for_cpus_does_not_depend_on_batch_or_threads(weights, images):
+    names = ["logit", "topk_values", "topk_indices"]
+    one_thread, two = (session(graph.build_for_cpu(weights), threads) for threads in (1, 2))
+    alone = [one_thread.run(names, {"pixels": image[None]}) for image in images]
+    alone = [np.concatenate(part) for part in zip(*alone, strict=True)]
+    rng = np.random.default_rng(2)
+    for run in (one_thread, two):
+        for size in (1, 2, 3, 7, 32):
+            chosen = rng.permutation(len(images))[:size]
+            for part, expected in zip(run.run(names, {"pixels": images[chosen]}), alone, strict=True):
+                assert part.tobytes() == expected[chosen].tobytes(), size
 
 
 @pytest.mark.parametrize("name", GOLDEN_TOP_K)

@@ -1,4 +1,5 @@
-//! `lfm:TopKPooling` for any ONNX Runtime (1.18 or newer): Python, Triton, C++. The operator is the server's own.
+//! The operators of the domain `lfm` for any ONNX Runtime (1.18 or newer): Python, Triton, C++. They are the server's
+//! own.
 //!
 //! ```python
 //! options = onnxruntime.SessionOptions()
@@ -6,6 +7,9 @@
 //! session = onnxruntime.InferenceSession("models/lfm.onnx", options)
 //! ```
 
+#[allow(dead_code, reason = "choosing and naming kernels is the server's")]
+#[path = "../../src/conv/mod.rs"]
+mod conv;
 #[allow(dead_code, unused_imports, reason = "choosing a GPU is the server's")]
 #[path = "../../src/cuda/mod.rs"]
 mod cuda;

@@ -14,7 +14,11 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::http::openapi;
+use crate::{
+    config::{LogConfig, LogFormat},
+    http::openapi,
+    telemetry,
+};
 
 /// Real or generated? Scores images with the LFM detector, exactly as the reference does.
 #[derive(Debug, Parser)]
@@ -64,8 +68,8 @@ impl Cli {
     pub fn run(self) -> Result<ExitCode, anyhow::Error> {
         match self.command {
             Command::Serve(config) => on_runtime(serve::run(*config)),
-            Command::Score(args) => on_runtime(score::run(args)),
-            Command::Evaluate(args) => on_runtime(evaluate::run(args)),
+            Command::Score(args) => warning(score::run(args)),
+            Command::Evaluate(args) => warning(evaluate::run(args)),
             Command::Doctor(args) => doctor::run(&args),
             Command::Bench(args) => bench::run(&args),
             Command::Healthcheck(args) => Ok(healthcheck::run(&args)),
@@ -84,6 +88,14 @@ fn on_runtime<F: Future<Output = Result<ExitCode, anyhow::Error>>>(command: F) -
     // A decode or a run that hangs must not keep the process.
     runtime.shutdown_background();
     ended
+}
+
+/// As [`on_runtime`], for a command that has no log: what goes wrong is said all the same, and that another execution
+/// provider had to be taken.
+fn warning<F: Future<Output = Result<ExitCode, anyhow::Error>>>(command: F) -> F::Output {
+    // What ONNX Runtime says of an error is in the error.
+    telemetry::start(&LogConfig { log_format: LogFormat::Text, log_level: "warn,ort=off".into() })?;
+    on_runtime(command)
 }
 
 /// Writes a line to standard output at once. A reader that has gone (`| head`) is an error, not a panic.

@@ -9,7 +9,11 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
-use tokio::{task::spawn_blocking, time::Instant};
+use tokio::{
+    sync::Semaphore,
+    task::spawn_blocking,
+    time::{Instant, sleep},
+};
 
 use crate::{
     app,
@@ -18,13 +22,16 @@ use crate::{
     http::wire::AttributionInfo,
     image,
     metrics::{Identity, Metrics},
-    model::{Manifest, runtime},
-    pipeline::{ImageFacts, Job, Pipeline, PipelineConfig, Scored, Timings, Upload},
+    model::{Execution, Manifest, Model, Provider, runtime},
+    pipeline::{ImageFacts, Job, Pipeline, PipelineConfig, Rebuild, Scored, Timings, Upload},
     verdict::{self, Judgement},
 };
 
 /// Longer than any run: on the command line nobody waits with a deadline.
 const NO_DEADLINE: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// After which a file that the pipeline had no room for comes again.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// A model at work in this process.
 pub(super) struct Scorer {
@@ -33,6 +40,8 @@ pub(super) struct Scorer {
     max_file_bytes: u64,
     limits: image::Limits,
     side_by_side: usize,
+    /// Places of files that are read and not decoded yet: pixels that wait are small, files are not.
+    undecoded: Arc<Semaphore>,
     explains: bool,
 }
 
@@ -54,15 +63,29 @@ pub(super) struct Explanation {
 impl Scorer {
     /// Loads the model.
     pub(super) async fn start(model: &ModelConfig, limits: &LimitsConfig) -> Result<Self, anyhow::Error> {
-        // One image a run: the command line asks for throughput, which batches do not raise on a CPU.
-        let options = app::read_model(model, Auto::Fixed(1))?;
-        let (build, config) = (options.clone(), model.clone());
-        let sessions = spawn_blocking(move || app::start_sessions(&build, &config)).await??;
-        let manifest = Arc::clone(options.manifest());
-        let identity = Identity { manifest: &manifest, execution: options.execution(), ort_version: runtime::VERSION };
+        let options = app::read_model(model, Auto::Auto)?;
+        let options = match options.execution().provider {
+            // Batches give a CPU no more images a second, and measuring that takes longer than to score a few files.
+            Provider::Cpu => options.one_by_one(),
+            Provider::Cuda | Provider::TensorRt => options,
+        };
+        let (options, sessions) = spawn_blocking(move || app::start_sessions(options)).await??;
+        let (manifest, execution) = (Arc::clone(options.manifest()), options.execution().clone());
+        Self::on(manifest, &execution, sessions, app::rebuild(options), limits)
+    }
+
+    fn on<M: Model>(
+        manifest: Arc<Manifest>,
+        execution: &Execution,
+        models: Vec<M>,
+        rebuild: Rebuild<M>,
+        limits: &LimitsConfig,
+    ) -> Result<Self, anyhow::Error> {
+        let identity = Identity { manifest: &manifest, execution, ort_version: runtime::VERSION };
         let metrics = Arc::new(Metrics::new(&identity, [])?);
-        // Enough that neither the decoders nor the sessions wait for the other.
-        let side_by_side = 2 * (sessions.len() + app::cpus());
+        let at_once: usize = models.iter().map(|model| model.costs().len()).sum();
+        // Enough that neither the decoders nor the sessions, with whole batches, wait for the other.
+        let side_by_side = 2 * (at_once + app::cpus());
         let config = PipelineConfig {
             max_in_flight: side_by_side,
             max_admitted_bytes: u64::MAX,
@@ -72,13 +95,14 @@ impl Scorer {
             preprocessing: manifest.preprocessing,
             hash_pixels: true,
         };
-        let pipeline = Pipeline::start(config, sessions, app::rebuild(options), metrics);
         Ok(Self {
-            pipeline,
+            pipeline: Pipeline::start(config, models, rebuild, metrics),
             manifest,
             max_file_bytes: limits.max_body_bytes.as_u64(),
             limits: limits.image(),
             side_by_side,
+            // One being decoded and the next one read, for each decoder.
+            undecoded: Arc::new(Semaphore::new(2 * app::cpus())),
             explains: false,
         })
     }
@@ -106,6 +130,17 @@ impl Scorer {
     }
 
     async fn score(&self, file: &Path, jpeg: Option<u8>) -> Result<FileScore, Error> {
+        loop {
+            match self.try_to_score(file, jpeg).await {
+                // The pipeline refuses what it has no room for: callers can go elsewhere, files wait.
+                Err(Error { code: Code::Overloaded, .. }) => sleep(PAUSE).await,
+                ended => return ended,
+            }
+        }
+    }
+
+    async fn try_to_score(&self, file: &Path, jpeg: Option<u8>) -> Result<FileScore, Error> {
+        let place = Arc::clone(&self.undecoded).acquire_owned().await.map_err(|_| Error::inference_failed())?;
         let (path, limit, limits) = (file.to_path_buf(), self.max_file_bytes, self.limits);
         let load = move || {
             let bytes = read(&path, limit)?;
@@ -113,14 +148,18 @@ impl Scorer {
         };
         let bytes = spawn_blocking(load).await.map_err(|_| Error::inference_failed())??;
         let share = self.pipeline.admit_image()?;
-        let held = Arc::new(self.pipeline.admit_bytes(bytes.len() as u64)?);
+        let held = Arc::new(self.pipeline.admit_bytes(bytes.len() as u64)?.with_place(place));
         let deadline = Instant::now() + NO_DEADLINE;
-        let upload = Upload { bytes, held };
-        let job = Job { payload: upload.clone(), deadline, share, timings: Timings::default() };
+        let payload = Upload { bytes, held };
+        let upload = self.explains.then(|| payload.clone());
+        let job = Job { payload, deadline, share, timings: Timings::default() };
         let scored = self.pipeline.score(job).await?;
         let warnings = verdict::warnings(&self.manifest, &scored.image);
         let judgement = verdict::judge(&self.manifest, scored.output.logit, warnings, None);
-        let explanation = if self.explains { Some(self.explain(upload, &scored, deadline).await?) } else { None };
+        let explanation = match upload {
+            Some(upload) => Some(self.explain(upload, &scored, deadline).await?),
+            None => None,
+        };
         Ok(FileScore { image: scored.image, judgement, explanation })
     }
 
@@ -157,4 +196,90 @@ fn recompress(bytes: &[u8], limits: &image::Limits, quality: u8) -> Result<Bytes
     turbojpeg::compress(view, i32::from(quality), turbojpeg::Subsamp::Sub2x2)
         .map(|jpeg| Bytes::copy_from_slice(&jpeg))
         .map_err(|error| Error::new(Code::UnsupportedFormat, format!("it cannot be saved as JPEG: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use bytesize::ByteSize;
+
+    use super::*;
+    use crate::{
+        config::Pixels as MaxPixels,
+        image::Pixels,
+        model::{Output, RunError},
+    };
+
+    /// An image's logit is its first byte.
+    struct Slow {
+        /// All alike.
+        costs: Vec<Duration>,
+        /// Images in each run.
+        runs: Arc<Mutex<Vec<usize>>>,
+    }
+
+    impl Model for Slow {
+        fn costs(&self) -> &[Duration] {
+            &self.costs
+        }
+
+        async fn run(&mut self, batch: Vec<Pixels>) -> Result<Vec<Output>, RunError> {
+            self.runs.lock().expect("no run panics").push(batch.len());
+            sleep(self.costs[0]).await;
+            let logit = |pixels: &Pixels| f32::from(pixels.as_bytes()[0]);
+            let output = |logit| Output {
+                logit,
+                topk_values: Box::default(),
+                topk_indices: Box::default(),
+                linear: Arc::default(),
+            };
+            Ok(batch.iter().map(logit).map(output).collect())
+        }
+    }
+
+    /// Scores files of one pixel each, whose greys are 0, 1, 2 and so on, on a model that takes `time` a run; gives its
+    /// runs.
+    fn score(files: u8, max_batch_size: usize, time: Duration) -> Vec<usize> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let grey = |value: u8| {
+            let path = folder.path().join(format!("{value}.png"));
+            let mut encoder = png::Encoder::new(std::fs::File::create(&path).expect("a file"), 1, 1);
+            encoder.set_color(png::ColorType::Rgb);
+            encoder.write_header().and_then(|mut writer| writer.write_image_data(&[value; 3])).expect("a PNG");
+            path
+        };
+        let files: Vec<_> = (0..files).map(grey).collect();
+        let model = Slow { costs: vec![time; max_batch_size], runs: Arc::default() };
+        let runs = Arc::clone(&model.runs);
+        let limits = LimitsConfig { max_body_bytes: ByteSize::mib(1), max_pixels: MaxPixels(1), min_side: 0 };
+        let paused = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+        let scored: Vec<_> = paused.expect("a runtime").block_on(async {
+            let manifest = Manifest::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("models")).expect("a manifest");
+            let rebuild: Rebuild<Slow> = Arc::new(|| Err("it never fails".into()));
+            let scorer = Scorer::on(manifest.into(), &Execution::CPU, vec![model], rebuild, &limits).expect("a scorer");
+            scorer.score_all(&files, None).map(|(path, scored)| (path.to_path_buf(), scored)).collect().await
+        });
+        for (index, (path, scored)) in scored.iter().enumerate() {
+            assert_eq!(path, &files[index]);
+            assert_eq!(scored.as_ref().expect("a score").judgement.logit, index as f32);
+        }
+        assert_eq!(scored.len(), files.len());
+        let runs = runs.lock().expect("no run panics").clone();
+        assert_eq!(runs.iter().sum::<usize>(), files.len());
+        runs
+    }
+
+    #[test]
+    fn what_waits_runs_in_whole_batches_and_comes_in_order() {
+        let runs = score(50, 8, Duration::from_millis(100));
+        // The first takes what is there, the last what is left.
+        assert!(runs.len() > 3 && runs[1..runs.len() - 1].iter().all(|&images| images == 8), "{runs:?}");
+    }
+
+    /// They wait for so long that a server would refuse the next ones.
+    #[test]
+    fn files_wait_for_a_model_that_cannot_keep_up() {
+        assert_eq!(score(30, 1, Duration::from_secs(1)), [1; 30]);
+    }
 }

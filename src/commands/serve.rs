@@ -10,7 +10,7 @@ use crate::{
     app::{self, App},
     config::ServeConfig,
     http,
-    model::{Model, provider},
+    model::{Model, placement_summary},
     shutdown, telemetry,
 };
 
@@ -18,7 +18,6 @@ pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, anyhow::Error> 
     telemetry::start(&config.log)?.toggle_on_signal()?;
     let stop = shutdown::stop_signal(config.drain_delay)?;
     let options = app::read_model(&config.model, config.max_batch_size)?;
-    options.execution().log();
     let app = App::new(config.clone(), Arc::clone(options.manifest()), options.execution())?;
     let listener =
         TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
@@ -40,20 +39,12 @@ pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, anyhow::Error> 
 
     // The probes answer while the sessions warm up.
     let starting = {
-        let (app, options, model) = (Arc::clone(&app), options.clone(), config.model.clone());
+        let app = Arc::clone(&app);
         async move {
-            let build = options.clone();
-            let metrics = Arc::clone(&app.metrics);
-            let sessions = spawn_blocking(move || {
-                let sessions = app::start_sessions(&build, &model)?;
-                for tried in provider::availability(&model)? {
-                    metrics.provider(tried.provider.name(), tried.refusal.is_none());
-                }
-                Ok::<_, anyhow::Error>(sessions)
-            })
-            .await??;
+            let loading = Arc::clone(&app);
+            let (options, sessions) = spawn_blocking(move || loading.load(options)).await??;
             let (count, batch) = (sessions.len(), sessions.first().map_or(0, |session| session.costs().len()));
-            let placement = sessions.first().map(|session| session.placement().to_owned());
+            let placement = sessions.first().map(|session| placement_summary(session.nodes()));
             let execution = options.execution().clone();
             app.start(sessions, app::rebuild(options));
             tracing::info!(

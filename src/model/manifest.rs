@@ -14,8 +14,11 @@ use crate::{image::Preprocessing, verdict::Warning};
 /// The version of the manifest's own shape that this program reads.
 const FORMAT_VERSION: u32 = 1;
 
-/// The graph with `lfm:TopKPooling`, run on the CPU.
+/// The graph with `lfm:TopKPooling`.
 pub const GRAPH: &str = "lfm.onnx";
+
+/// The same with `lfm:ResidueConv` and `lfm:WinogradConv`, for CPUs. A folder written before they were there has none.
+pub const CPU_GRAPH: &str = "lfm.cpu.onnx";
 
 /// The same with the standard TopK: the interchange file.
 pub const STANDARD_GRAPH: &str = "lfm.std.onnx";
@@ -140,7 +143,7 @@ impl Manifest {
         {
             return Err(format!("band [{low}, {high}] is no interval between 0 and 1"));
         }
-        if !self.files.contains_key(GRAPH) {
+        if !self.lists(GRAPH) {
             return Err(format!("files does not list {GRAPH}"));
         }
         Ok(())
@@ -162,6 +165,11 @@ impl Manifest {
             return Err(ManifestError::Tampered { path, found, expected: entry.sha256.clone() });
         }
         Ok(bytes)
+    }
+
+    /// Whether the folder has this file.
+    pub fn lists(&self, name: &str) -> bool {
+        self.files.contains_key(name)
     }
 
     /// Names of the files that the manifest lists.

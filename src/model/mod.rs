@@ -13,7 +13,7 @@ mod warmup;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-pub use manifest::{GRAPH, Manifest, ManifestError, STANDARD_GRAPH};
+pub use manifest::{CPU_GRAPH, GRAPH, Manifest, ManifestError, STANDARD_GRAPH};
 pub use node::{TopK, TopKNode};
 pub use placement::{AssignedNode, summary as placement_summary};
 pub use probe::GraphProbe;

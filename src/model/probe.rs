@@ -1,9 +1,7 @@
 //! One graph of a model folder in a session of its own, to be looked at and held against another.
 
 use super::{
-    AssignedNode, Execution, Output, RunError,
-    placement::assigned_nodes,
-    runtime,
+    Execution, Output, RunError,
     session::{Runner, SessionOptions},
 };
 use crate::{
@@ -26,26 +24,9 @@ impl GraphProbe {
         Ok(Self { runner: Runner::new(&options)? })
     }
 
-    /// Builds a session as `serve` does, on the graph that its provider runs.
-    ///
-    /// # Errors
-    /// One line for the operator.
-    pub fn served(config: &ModelConfig, execution: Execution) -> Result<Self, anyhow::Error> {
-        let options = SessionOptions::read_graph(config, Auto::Fixed(1), execution.provider.graph(), execution)?;
-        Ok(Self { runner: Runner::new(&options)? })
-    }
-
     /// The digest of the weights that the graph says it was made from.
     pub fn digest(&self) -> Option<String> {
         self.runner.session.metadata().ok()?.custom("lfm.digest")
-    }
-
-    /// Which execution provider got which node.
-    ///
-    /// # Errors
-    /// Those of ONNX Runtime, none of which is expected.
-    pub fn nodes(&self) -> Result<Vec<AssignedNode>, RunError> {
-        assigned_nodes(&self.runner.session).map_err(|error| RunError(runtime::one_line(&error)))
     }
 
     /// Runs one image.

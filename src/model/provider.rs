@@ -10,7 +10,10 @@ use ort::{
     value::TensorRef,
 };
 
-use super::{manifest, op, runtime};
+use super::{
+    manifest::{CPU_GRAPH, GRAPH, Manifest, STANDARD_GRAPH},
+    op, runtime,
+};
 use crate::{
     config::{ModelConfig, Precision, ProviderChoice},
     cuda::Driver,
@@ -40,6 +43,15 @@ impl Provider {
         }
     }
 
+    /// The setting that asks for it.
+    pub const fn choice(self) -> ProviderChoice {
+        match self {
+            Self::Cpu => ProviderChoice::Cpu,
+            Self::Cuda => ProviderChoice::Cuda,
+            Self::TensorRt => ProviderChoice::Tensorrt,
+        }
+    }
+
     /// As ONNX Runtime calls it.
     pub(super) const fn ort_name(self) -> &'static str {
         match self {
@@ -49,11 +61,12 @@ impl Provider {
         }
     }
 
-    /// The graph that it runs: TensorRT knows our operator as a hole in the graph only.
-    pub(super) const fn graph(self) -> &'static str {
+    /// The graph that it runs, of those that the folder has: TensorRT knows our operators as holes in the graph only.
+    pub(super) fn graph(self, manifest: &Manifest) -> &'static str {
         match self {
-            Self::Cpu | Self::Cuda => manifest::GRAPH,
-            Self::TensorRt => manifest::STANDARD_GRAPH,
+            Self::Cpu if manifest.lists(CPU_GRAPH) => CPU_GRAPH,
+            Self::Cpu | Self::Cuda => GRAPH,
+            Self::TensorRt => STANDARD_GRAPH,
         }
     }
 
@@ -90,16 +103,6 @@ pub struct Availability {
     pub refusal: Option<String>,
 }
 
-/// Tries every provider: what `doctor` and the metrics show. Slow where there is a GPU.
-///
-/// # Errors
-/// If there is no ONNX Runtime.
-pub fn availability(config: &ModelConfig) -> Result<Vec<Availability>, anyhow::Error> {
-    let environment = runtime::environment(config.runtime.ort_library.as_deref())?;
-    let tried = Provider::ALL.map(|provider| Availability { provider, refusal: refusal(provider, environment) });
-    Ok(tried.into())
-}
-
 /// What the sessions run on.
 #[derive(Debug, Clone)]
 pub struct Execution {
@@ -107,7 +110,7 @@ pub struct Execution {
     pub provider: Provider,
     /// The precision of its arithmetic.
     pub precision: Precision,
-    /// Better providers that `auto` found unusable, the best first.
+    /// Better providers that `auto` found unusable, or unable to run the model, the best first.
     pub passed_over: Vec<Availability>,
 }
 
@@ -121,32 +124,54 @@ impl Execution {
     /// One line for the operator: no ONNX Runtime, or what was asked for cannot run here.
     pub fn choose(config: &ModelConfig) -> Result<Self, anyhow::Error> {
         let environment = runtime::environment(config.runtime.ort_library.as_deref())?;
-        Self::pick(config, |provider| refusal(provider, environment))
+        Self::pick(config, Vec::new(), |provider| refusal(provider, environment))
     }
 
-    fn pick(config: &ModelConfig, refusal: impl Fn(Provider) -> Option<String>) -> Result<Self, anyhow::Error> {
+    /// The next best after this one, where `auto` chose it and it cannot run the model: a trial is not the model.
+    ///
+    /// # Errors
+    /// `error`, why it cannot run the model: this one was asked for by name, or there is no other.
+    pub fn step_down(mut self, config: &ModelConfig, error: anyhow::Error) -> Result<Self, anyhow::Error> {
+        if config.runtime.provider != ProviderChoice::Auto {
+            return Err(error);
+        }
+        let environment = runtime::environment(config.runtime.ort_library.as_deref())?;
+        let reason = format!("{error:#}");
+        self.passed_over.push(Availability { provider: self.provider, refusal: Some(reason.clone()) });
+        let next =
+            Self::pick(config, self.passed_over, |provider| refusal(provider, environment)).map_err(|_| error)?;
+        let (provider, next_best) = (self.provider.name(), next.provider.name());
+        tracing::warn!(provider, reason, next_best, "this execution provider cannot run the model");
+        Ok(next)
+    }
+
+    /// The provider that was asked for, or the best of those that are not `passed_over` yet.
+    fn pick(
+        config: &ModelConfig,
+        mut passed_over: Vec<Availability>,
+        refusal: impl Fn(Provider) -> Option<String>,
+    ) -> Result<Self, anyhow::Error> {
         let precision = config.runtime.precision;
-        let named = match config.runtime.provider {
-            ProviderChoice::Auto => None,
-            ProviderChoice::Cpu => Some(Provider::Cpu),
-            ProviderChoice::Cuda => Some(Provider::Cuda),
-            ProviderChoice::Tensorrt => Some(Provider::TensorRt),
-        };
+        let named = Provider::ALL.into_iter().find(|provider| provider.choice() == config.runtime.provider);
         let refusal = |provider: Provider| match provider.can_run(precision) {
             true => refusal(provider),
             false => Some(format!("--precision {} runs on tensorrt only", precision.name())),
         };
         if let Some(provider) = named {
             return match refusal(provider) {
-                None => Ok(Self { provider, precision, passed_over: Vec::new() }),
+                None => Ok(Self { provider, precision, passed_over }),
                 Some(reason) => Err(anyhow::anyhow!("--provider {} cannot run: {reason}", provider.name())),
             };
         }
-        let mut passed_over = Vec::new();
-        for provider in Provider::ALL.into_iter().rev() {
+        let mut left: Vec<_> = Provider::ALL.into_iter().rev().collect();
+        left.retain(|provider| passed_over.iter().all(|one| one.provider != *provider));
+        for provider in left {
             match refusal(provider) {
                 None => return Ok(Self { provider, precision, passed_over }),
-                reason => passed_over.push(Availability { provider, refusal: reason }),
+                Some(reason) => {
+                    tracing::info!(provider = provider.name(), reason, "this execution provider cannot run");
+                    passed_over.push(Availability { provider, refusal: Some(reason) });
+                }
             }
         }
         let reasons = passed_over.iter().map(|one| {
@@ -156,12 +181,15 @@ impl Execution {
         Err(anyhow::anyhow!("no provider can run: {}", reasons.collect::<Vec<_>>().join("; ")))
     }
 
-    /// Says in the log which better providers were passed over, and why.
-    pub fn log(&self) {
-        for Availability { provider, refusal } in &self.passed_over {
-            let reason = refusal.as_deref().unwrap_or_default();
-            tracing::info!(provider = provider.name(), reason, "this execution provider cannot run");
-        }
+    /// Every provider, tried: what `doctor` and the metrics show. Slow where there is a GPU.
+    ///
+    /// # Errors
+    /// If there is no ONNX Runtime.
+    pub fn availability(&self, config: &ModelConfig) -> Result<Vec<Availability>, anyhow::Error> {
+        let environment = runtime::environment(config.runtime.ort_library.as_deref())?;
+        let known = |provider| self.passed_over.iter().find(|one| one.provider == provider).cloned();
+        let tried = |provider| Availability { provider, refusal: refusal(provider, environment) };
+        Ok(Provider::ALL.map(|provider| known(provider).unwrap_or_else(|| tried(provider))).into())
     }
 }
 
@@ -276,7 +304,7 @@ mod tests {
     fn pick(flags: &[&str], working: &[Provider]) -> Result<Execution, String> {
         let config = Flags::try_parse_from([&["test"], flags].concat()).expect("the flags are right").config;
         let refusal = |provider| (!working.contains(&provider)).then(|| "it is broken".to_owned());
-        Execution::pick(&config, refusal).map_err(|error| error.to_string())
+        Execution::pick(&config, Vec::new(), refusal).map_err(|error| error.to_string())
     }
 
     #[test]

@@ -20,9 +20,8 @@ use ort::{
 use tokio::sync::oneshot;
 
 use super::{
-    Execution, Linear, Manifest, Model, Output, Provider, RunError, gpu, manifest, op,
-    placement::{self, assigned_nodes},
-    runtime, warmup,
+    AssignedNode, Execution, Linear, Manifest, Model, Output, Provider, RunError, gpu, manifest, op,
+    placement::assigned_nodes, runtime, warmup,
 };
 use crate::{
     config::{Auto, ModelConfig},
@@ -33,7 +32,6 @@ use crate::{
 const STILL_STARTING: Duration = Duration::from_secs(10);
 
 /// Maps that the network pools, each giving `k` values.
-/// Maps that the network pools.
 pub const MAPS: usize = 64;
 
 /// What a session is made from: read and checked once, shared by all sessions and their rebuilds.
@@ -60,15 +58,40 @@ impl SessionOptions {
         let folder = find_folder(config.model.as_deref())?;
         // Before the provider, which takes longer to find out.
         Manifest::read(&folder)?;
-        let execution = Execution::choose(config)?;
-        Self::read_graph(config, max_batch_size, execution.provider.graph(), execution)
+        Self::on(Execution::choose(config)?, config, max_batch_size)
+    }
+
+    /// Reads the model folder for what was chosen, or for the next best where the folder does not serve that one.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn on(execution: Execution, config: &ModelConfig, max_batch_size: Auto<usize>) -> Result<Self, anyhow::Error> {
+        let manifest = Manifest::read(&find_folder(config.model.as_deref())?)?;
+        let graph = execution.provider.graph(&manifest);
+        let read = Self::read_graph(config, max_batch_size, graph, execution.clone());
+        read.or_else(|error| Self::on(execution.step_down(config, error)?, config, max_batch_size))
+    }
+
+    /// The same on the next best provider, after this one failed with `error`.
+    ///
+    /// # Errors
+    /// `error`, where the provider was asked for by name or there is no other.
+    pub fn step_down(&self, error: anyhow::Error) -> Result<Self, anyhow::Error> {
+        let next = Execution::clone(&self.execution).step_down(&self.config, error)?;
+        Self::on(next, &self.config, self.max_batch_size)
+    }
+
+    /// The same, running one image at a time.
+    #[must_use]
+    pub fn one_by_one(self) -> Self {
+        Self { max_batch_size: Auto::Fixed(1), ..self }
     }
 
     /// Reads the model folder for one of its graphs.
     ///
     /// # Errors
     /// One line for the operator: the folder, the manifest or a graph is missing or wrong.
-    pub(super) fn read_graph(
+    pub fn read_graph(
         config: &ModelConfig,
         max_batch_size: Auto<usize>,
         graph_name: &'static str,
@@ -86,6 +109,11 @@ impl SessionOptions {
         };
         let (config, execution) = (config.clone(), Arc::new(execution));
         Ok(Self { graph_name, graph, manifest, config, max_batch_size, execution, engine_cache })
+    }
+
+    /// Sessions to run side by side.
+    pub fn sessions(&self, cpus: usize) -> usize {
+        self.config.runtime.sessions.or_else(|| self.execution.provider.sessions(cpus))
     }
 
     /// What the sessions run on.
@@ -126,7 +154,7 @@ type Call = (Vec<Pixels>, oneshot::Sender<Result<Vec<Output>, RunError>>);
 pub struct OnnxModel {
     calls: mpsc::Sender<Call>,
     costs: Vec<Duration>,
-    placement: String,
+    nodes: Vec<AssignedNode>,
 }
 
 impl OnnxModel {
@@ -145,7 +173,7 @@ impl OnnxModel {
             let warm = warmup::warm(&options);
             match warm {
                 Ok((mut runner, costs)) => {
-                    let _ = ready.send(Ok((costs, runner.placement.clone())));
+                    let _ = ready.send(Ok((costs, runner.nodes.clone())));
                     for (batch, reply) in inbox {
                         // A caller that no longer waits is no reason to stop.
                         let _ = reply.send(runner.run(&batch));
@@ -155,7 +183,7 @@ impl OnnxModel {
             }
         })?;
         let began = Instant::now();
-        let (costs, placement) = loop {
+        let (costs, nodes) = loop {
             match started.recv_timeout(STILL_STARTING) {
                 Ok(warm) => break warm?,
                 // TensorRT builds an engine for minutes.
@@ -165,12 +193,12 @@ impl OnnxModel {
                 Err(RecvTimeoutError::Disconnected) => anyhow::bail!("the session's thread ended while starting"),
             }
         };
-        Ok(Self { calls, costs, placement })
+        Ok(Self { calls, costs, nodes })
     }
 
-    /// Which execution provider runs which nodes, for the log.
-    pub fn placement(&self) -> &str {
-        &self.placement
+    /// Which execution provider runs which node.
+    pub fn nodes(&self) -> &[AssignedNode] {
+        &self.nodes
     }
 }
 
@@ -195,7 +223,7 @@ pub(super) struct Runner {
     input: Vec<u8>,
     /// Memory that a GPU reads without the CPU's help, where there is one.
     pinned: Option<Allocator>,
-    placement: String,
+    nodes: Vec<AssignedNode>,
 }
 
 impl Runner {
@@ -224,8 +252,7 @@ impl Runner {
             tracing::warn!(error = runtime::one_line(&error), "no pinned memory: images reach the GPU by a detour");
             None
         });
-        let placement = placement::summary(&nodes);
-        Ok(Self { session, linear: Arc::new(linear), k, input: Vec::new(), pinned, placement })
+        Ok(Self { session, linear: Arc::new(linear), k, input: Vec::new(), pinned, nodes })
     }
 
     pub(super) fn run(&mut self, batch: &[Pixels]) -> Result<Vec<Output>, RunError> {

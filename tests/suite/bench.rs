@@ -75,6 +75,19 @@ fn sessions_are_measured_by_layout_and_batch_size() {
 }
 
 #[test]
+fn both_graphs_are_measured_in_every_layout() {
+    let report = bench(&["--only", "graph", "--rounds", "1"]);
+    let rows = report["graphs"].as_array().expect("rows");
+    assert_eq!((&rows[0]["sessions"], &rows[0]["intra_threads"]), (&1.into(), &1.into()));
+    for row in rows {
+        ["standard", "ours"].iter().for_each(|name| assert_spread(&row[name]));
+        // In a single round the ratio is that of the rates.
+        let of = |name: &str| row[name]["median"].as_f64().expect("a rate");
+        assert!((of("ours_over_standard") - of("ours") / of("standard")).abs() < 1e-9, "{row}");
+    }
+}
+
+#[test]
 fn without_pillow_it_says_why() {
     let sizes = ["--only", "decode,prepare", "--rounds", "2", "--sizes", "64x48,300x200"];
     let report = bench(&[&sizes[..], &["--python", "/nowhere/python"]].concat());

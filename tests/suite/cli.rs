@@ -9,7 +9,7 @@ use crate::harness::{Server, golden, program, root, run};
 /// A copy of the bundled model folder, to be damaged.
 pub fn model_copy() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
-    for file in ["manifest.json", "lfm.onnx", "lfm.std.onnx"] {
+    for file in ["manifest.json", "lfm.onnx", "lfm.std.onnx", "lfm.cpu.onnx"] {
         fs::copy(root().join("models").join(file), folder.path().join(file)).expect("copied");
     }
     folder
@@ -62,11 +62,11 @@ fn a_model_that_is_not_one_is_one_line() {
     assert_one_line(&score(Path::new("/nowhere")), &["/nowhere/manifest.json", "No such file"]);
 
     let tampered = model_copy();
-    let graph = tampered.path().join("lfm.onnx");
+    let graph = tampered.path().join("lfm.cpu.onnx");
     let mut bytes = fs::read(&graph).expect("the graph");
     *bytes.last_mut().expect("bytes") ^= 1;
     fs::write(&graph, bytes).expect("written");
-    assert_one_line(&score(tampered.path()), &["lfm.onnx does not match its manifest", "sha256"]);
+    assert_one_line(&score(tampered.path()), &["lfm.cpu.onnx does not match its manifest", "sha256"]);
 
     let manifest = |change: fn(&mut Value)| {
         let folder = model_copy();

@@ -45,14 +45,19 @@ fn overwrite(file: &Path, change: impl FnOnce(&mut Vec<u8>)) {
     fs::write(file, bytes).expect("written");
 }
 
-/// Makes the manifest true of the folder's `lfm.onnx` again.
-fn rehash(folder: &Path) {
-    let hash = Sha256::digest(fs::read(folder.join("lfm.onnx")).expect("the graph"));
+fn change_manifest(folder: &Path, change: impl FnOnce(&mut Value)) {
+    overwrite(&folder.join("manifest.json"), |bytes| {
+        let mut manifest = serde_json::from_slice(bytes).expect("JSON");
+        change(&mut manifest);
+        *bytes = manifest.to_string().into_bytes();
+    });
+}
+
+/// Makes the manifest true of one of the folder's graphs again.
+fn rehash(folder: &Path, graph: &str) {
+    let hash = Sha256::digest(fs::read(folder.join(graph)).expect("the graph"));
     let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-    let path = folder.join("manifest.json");
-    let mut manifest: Value = serde_json::from_slice(&fs::read(&path).expect("the manifest")).expect("JSON");
-    manifest["files"]["lfm.onnx"]["sha256"] = hash.into();
-    fs::write(path, manifest.to_string()).expect("written");
+    change_manifest(folder, |manifest| manifest["files"][graph]["sha256"] = hash.into());
 }
 
 #[test]
@@ -61,7 +66,7 @@ fn nothing_is_wrong_here() {
     assert_eq!((code, &report["ok"]), (Some(0), &Value::from(true)), "{report}");
     let names: Vec<_> = report["checks"].as_array().expect("checks").iter().map(|check| &check["name"]).collect();
     let expected =
-        ["cpu", "limits", "memory", "golden", "op", "manifest", "library", "providers", "graphs", "placement"];
+        ["cpu", "limits", "memory", "golden", "op", "manifest", "library", "graphs", "providers", "placement"];
     assert_eq!(names, expected);
     let detail = |name| check(&report, name)["detail"].as_str().expect("a detail");
     assert!(detail("op").contains("portable"), "{}", detail("op"));
@@ -71,6 +76,7 @@ fn nothing_is_wrong_here() {
     let nodes = check(&report, "placement")["nodes"].as_array().expect("nodes");
     let pooling: Vec<_> = nodes.iter().filter(|node| node["operator"] == "lfm:TopKPooling").collect();
     assert!(matches!(pooling[..], [node] if node["provider"] == "CPUExecutionProvider"), "{nodes:?}");
+    assert_eq!(nodes.iter().filter(|node| node["operator"] == "lfm:WinogradConv").count(), 3, "{nodes:?}");
 
     let (code, text, _) = run(&["doctor"]);
     assert_eq!(code, Some(0), "{text}");
@@ -112,7 +118,7 @@ fn compile(source: &str, to: &Path) {
 
 #[test]
 fn a_tampered_file_fails_even_if_it_is_not_served() {
-    for name in ["lfm.onnx", "lfm.std.onnx"] {
+    for name in ["lfm.onnx", "lfm.std.onnx", "lfm.cpu.onnx"] {
         let model = model_copy();
         overwrite(&model.path().join(name), |bytes| *bytes.last_mut().expect("bytes") ^= 1);
         let report = doctor(&["--model", model.path().to_str().expect("UTF-8")]);
@@ -125,16 +131,35 @@ fn a_tampered_file_fails_even_if_it_is_not_served() {
 
 #[test]
 fn graphs_that_disagree_fail_though_their_hashes_are_right() {
+    for (graph, found) in [
+        ("lfm.onnx", ["lfm.onnx and lfm.std.onnx differ by", "at most 1e-5"]),
+        ("lfm.cpu.onnx", ["lfm.onnx and lfm.cpu.onnx differ by", "at most 5e-4"]),
+    ] {
+        let model = model_copy();
+        // The middle of the file lies in the weights of the largest convolution.
+        overwrite(&model.path().join(graph), |bytes| {
+            let middle = bytes.len() / 2;
+            bytes[middle..middle + 4096].fill(0);
+        });
+        rehash(model.path(), graph);
+        let report = doctor(&["--model", model.path().to_str().expect("UTF-8")]);
+        assert_fails(&report, "graphs", &found);
+        assert_eq!(check(&report.1, "manifest")["status"], "ok");
+    }
+}
+
+#[test]
+fn a_folder_from_before_there_was_a_graph_for_cpus_is_served_without_it() {
     let model = model_copy();
-    // The middle of the file lies in the weights of the largest convolution.
-    overwrite(&model.path().join("lfm.onnx"), |bytes| {
-        let middle = bytes.len() / 2;
-        bytes[middle..middle + 4096].fill(0);
+    fs::remove_file(model.path().join("lfm.cpu.onnx")).expect("removed");
+    change_manifest(model.path(), |manifest| {
+        manifest["files"].as_object_mut().expect("files").remove("lfm.cpu.onnx").expect("it was listed");
     });
-    rehash(model.path());
-    let report = doctor(&["--model", model.path().to_str().expect("UTF-8")]);
-    assert_fails(&report, "graphs", &["lfm.onnx and lfm.std.onnx differ by", "at most 1e-5"]);
-    assert_eq!(check(&report.1, "manifest")["status"], "ok");
+    let (code, report) = doctor(&["--model", model.path().to_str().expect("UTF-8")]);
+    assert_eq!(code, Some(0), "{report}");
+    let placement = check(&report, "placement")["detail"].as_str().expect("a detail");
+    assert!(placement.contains("4 Conv") || placement.contains("5 Conv"), "{placement}");
+    assert!(!placement.contains("Winograd"), "{placement}");
 }
 
 #[test]
@@ -144,7 +169,7 @@ fn a_graph_of_other_weights_than_the_manifest_says_fails() {
         let at = bytes.windows(7).position(|window| window == b"sha256:").expect("the digest in the metadata");
         bytes[at + 7..at + 71].fill(b'0');
     });
-    rehash(model.path());
+    rehash(model.path(), "lfm.onnx");
     let report = doctor(&["--model", model.path().to_str().expect("UTF-8")]);
     assert_fails(&report, "graphs", &["lfm.onnx is of other weights", "sha256:000"]);
 }
@@ -153,7 +178,7 @@ fn a_graph_of_other_weights_than_the_manifest_says_fails() {
 fn a_graph_that_does_not_load_fails() {
     let model = model_copy();
     overwrite(&model.path().join("lfm.onnx"), |bytes| *bytes = b"no graph".to_vec());
-    rehash(model.path());
+    rehash(model.path(), "lfm.onnx");
     let report = doctor(&["--model", model.path().to_str().expect("UTF-8")]);
     assert_fails(&report, "graphs", &["ONNX Runtime cannot load the model's lfm.onnx"]);
     assert_eq!(check(&report.1, "placement")["status"], "skip");

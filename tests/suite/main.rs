@@ -4,6 +4,7 @@
 
 mod bench;
 mod cli;
+mod conv;
 mod dist;
 mod doctor;
 mod drain;

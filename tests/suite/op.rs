@@ -5,13 +5,17 @@ use ort::{
     value::{Tensor, TensorRef},
 };
 
-/// A session on `tests/data/ops/<model>.onnx`. The one place that knows how the crate starts ONNX
-/// Runtime.
-fn session(model: &str) -> ort::Result<Session> {
+/// A session on `tests/data/ops/<model>.onnx`.
+pub(crate) fn session(model: &str) -> ort::Result<Session> {
+    session_with_threads(model, 1)
+}
+
+/// The one place that knows how the crate starts ONNX Runtime.
+pub(crate) fn session_with_threads(model: &str, threads: usize) -> ort::Result<Session> {
     let environment = lfm_serve::model::runtime::environment(None).expect("ONNX Runtime is there");
     let path = format!("{}/tests/data/ops/{model}.onnx", env!("CARGO_MANIFEST_DIR"));
     let graph = std::fs::read(path).expect("the model");
-    lfm_serve::model::op::commit(Session::builder(environment)?.with_intra_threads(1)?, &graph)
+    lfm_serve::model::op::commit(Session::builder(environment)?.with_intra_threads(threads)?, &graph)
 }
 
 /// The value that 32 random bits stand for in a class of data.
@@ -37,7 +41,7 @@ fn uniform(bits: u32) -> f32 {
 }
 
 /// Runs the session; the error's text if that fails.
-fn run_error<'v>(session: &mut Session, input: impl Into<SessionInputValue<'v>>) -> String {
+pub(crate) fn run_error<'v>(session: &mut Session, input: impl Into<SessionInputValue<'v>>) -> String {
     match session.run(ort::inputs![input]) {
         Ok(_) => panic!("the run should fail"),
         Err(error) => error.to_string(),

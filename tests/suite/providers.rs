@@ -4,18 +4,21 @@
 use std::{
     io::{Read, Write},
     process::Command,
+    sync::Arc,
 };
 
 use lfm_serve::{
-    config::ModelConfig,
+    app,
+    config::{Auto, ModelConfig, Precision},
     image::{Limits, inspect, prepare},
-    model::{GRAPH, GraphProbe, STANDARD_GRAPH},
+    model::{Execution, GRAPH, GraphProbe, OnnxModel, Provider, STANDARD_GRAPH, SessionOptions},
 };
 use serde_json::Value;
+use tracing::{Level, subscriber::with_default};
 
 use crate::{
-    cli::assert_one_line,
-    harness::{Server, config, golden, picture, program, published_model, root, run, shared},
+    cli::{assert_one_line, model_copy},
+    harness::{Server, TestApp, config, golden, picture, program, published_model, root, run, shared},
 };
 
 const CPU_BUILD: &str = "vendor/onnxruntime/libonnxruntime.so";
@@ -134,6 +137,76 @@ fn doctor_shows_every_provider_and_fails_for_one_that_was_named() {
         assert_eq!((code, &*status, &*placement), (Some(1), "fail", "skip"), "{detail}");
         assert!(detail.contains("--provider cuda cannot run"), "{detail}");
     }
+}
+
+/// TensorRT as on a GPU that passes its trial and then cannot run the model: here it was never tried, and ONNX Runtime
+/// refuses the session.
+const TENSORRT: Execution =
+    Execution { provider: Provider::TensorRt, precision: Precision::Fp32, passed_over: Vec::new() };
+
+type Loaded = Result<(SessionOptions, Vec<OnnxModel>), String>;
+
+/// Loads the model as `serve` does once it has chosen TensorRT; with what the log says of it.
+async fn load_on_tensorrt(test: &TestApp) -> (Loaded, Vec<Value>) {
+    let app = Arc::clone(&test.app);
+    let written = tempfile::NamedTempFile::new().expect("a file");
+    let writer = Arc::new(written.reopen().expect("the file"));
+    let log = tracing_subscriber::fmt().json().with_max_level(Level::WARN).with_writer(writer).finish();
+    let load = move || {
+        app.metrics.runs_on(&TENSORRT);
+        app.load(SessionOptions::on(TENSORRT, &app.config.model, Auto::Fixed(1))?)
+    };
+    let loaded = tokio::task::spawn_blocking(|| with_default(log, load)).await.expect("no panic");
+    let lines = std::fs::read_to_string(written.path()).expect("a log");
+    let lines = lines.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON")["fields"].take());
+    (loaded.map_err(|error| format!("{error:#}")), lines.collect())
+}
+
+#[tokio::test]
+async fn auto_steps_down_from_a_provider_that_cannot_run_the_model() {
+    let whole = model_copy();
+    let lacking = model_copy();
+    let path = lacking.path().join("manifest.json");
+    let mut manifest: Value = serde_json::from_slice(&std::fs::read(&path).expect("read")).expect("JSON");
+    manifest["files"].as_object_mut().expect("files").remove(STANDARD_GRAPH).expect("it was there");
+    std::fs::write(&path, manifest.to_string()).expect("written");
+
+    for (model, reason) in [
+        (&whole, "ONNX Runtime cannot load the model's lfm.std.onnx: "),
+        (&lacking, "files does not list lfm.std.onnx"),
+    ] {
+        let test = TestApp::starting(&["--sessions", "1", "--model", &model.path().to_string_lossy()]).await;
+        let (loaded, log) = load_on_tensorrt(&test).await;
+        let (options, sessions) = loaded.expect("the CPU runs it");
+        let fields = &log.first().expect("a line");
+        let why = fields["reason"].as_str().expect("a reason");
+        assert!(log.len() == 1 && why.contains(reason) && !why.contains('\n'), "{log:?}");
+        assert_eq!((&fields["provider"], &fields["next_best"]), (&"tensorrt".into(), &"cpu".into()));
+
+        let shown = options.execution().availability(&test.app.config.model).expect("ONNX Runtime is there");
+        let shown = shown.iter().map(|one| (one.provider, one.refusal.as_deref())).collect::<Vec<_>>();
+        assert!(matches!(
+            shown[..],
+            [(Provider::Cpu, None), (Provider::Cuda, Some(_)), (Provider::TensorRt, Some(told))] if told == why
+        ));
+        test.app.start(sessions, app::rebuild(options));
+        assert_eq!(test.score(picture()).await.status(), 200);
+        assert_eq!(test.metric(r#"lfm_execution_provider_available{provider="cpu"}"#).await, 1.0);
+        assert_eq!(test.metric(r#"lfm_execution_provider_available{provider="tensorrt"}"#).await, 0.0);
+        let metrics = test.get("/metrics").await.text().await.expect("text");
+        let info: Vec<_> = metrics.lines().filter(|line| line.starts_with("lfm_model_info{")).collect();
+        assert!(matches!(info[..], [line] if line.contains(r#"execution_provider="cpu""#)), "{info:?}");
+        test.stopped().await;
+    }
+}
+
+#[tokio::test]
+async fn a_provider_that_was_named_and_cannot_run_the_model_is_an_error() {
+    let test = TestApp::starting(&["--sessions", "1", "--provider", "tensorrt"]).await;
+    let (loaded, log) = load_on_tensorrt(&test).await;
+    let error = loaded.map(drop).expect_err("it was named");
+    assert!(error.starts_with("ONNX Runtime cannot load the model's lfm.std.onnx: "), "{error}");
+    assert!(!error.contains('\n') && log.is_empty(), "{error} {log:?}");
 }
 
 /// With the GPU build and libraries that only pretend: a machine whose driver has no GPU, or one that is too old.

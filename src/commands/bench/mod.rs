@@ -1,5 +1,6 @@
 //! `lfm-serve bench`: what is fast on this machine, as ratios of things measured in turn.
 
+mod graph;
 mod images;
 mod measure;
 mod metrics;
@@ -37,11 +38,13 @@ Sections:
   decode   JPEG to a new buffer of full-size RGB, against Pillow
   prepare  JPEG to the 256x256 RGB that the network takes: decode and resize, with buffers that are kept from
            image to image, as the server does it; against Pillow
+  graph    images a second of the network's two graphs for CPUs, with standard operators and with ours, one image
+           a run, on one thread, on a thread a CPU and in a session a CPU
   session  images a second of the network by layout: one session with all CPUs, one session a CPU, and the
            layout of --sessions and --intra-threads if that is another; and by batch size
   metrics  what counting an image costs: every update of a metric that it makes
 
-The sessions of all layouts are in memory together, each with 60 MB for every image of the largest batch:
+The sessions of all layouts are in memory together, each with 12 MB for every image of the largest batch:
 batch sizes that this machine has no memory for are left out.
 
 Examples:
@@ -59,7 +62,7 @@ pub(super) struct BenchArgs {
     #[arg(long, env = "LFM_ONLY", value_name = "SECTIONS", value_delimiter = ',')]
     only: Vec<Section>,
 
-    /// Rounds that count, after one that does not. Default: op 100, decode and prepare 20, session 5.
+    /// Rounds that count, after one that does not. Default: op 100, decode and prepare 20, graph 15, session 5.
     #[arg(long, env = "LFM_ROUNDS", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     rounds: Option<u32>,
 
@@ -104,6 +107,8 @@ enum Section {
     /// Pixels to the network's input, against Pillow.
     Resize,
     Prepare,
+    /// Our operators against ONNX Runtime's, the whole network.
+    Graph,
     Session,
     Metrics,
 }
@@ -115,6 +120,8 @@ struct Report {
     op: Option<Vec<op::Row>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     images: Option<images::Report>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    graphs: Option<Vec<graph::Row>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     sessions: Option<session::Report>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -159,7 +166,8 @@ fn measure(args: &BenchArgs) -> Result<Report, anyhow::Error> {
     let wanted = |section| args.only.is_empty() || args.only.contains(&section);
     let progress = ProgressBar::new_spinner().with_style(ProgressStyle::with_template("{spinner} {elapsed} {msg}")?);
     let rounds = |count: u32| Rounds { count: args.rounds.unwrap_or(count) as usize, progress: progress.clone() };
-    let mut report = Report { machine: Machine::look(), op: None, images: None, sessions: None, metrics: None };
+    let mut report =
+        Report { machine: Machine::look(), op: None, images: None, graphs: None, sessions: None, metrics: None };
     if wanted(Section::Op) {
         report.op = Some(op::measure(args.model.runtime.ort_library.as_deref(), &rounds(100))?);
     }
@@ -167,6 +175,9 @@ fn measure(args: &BenchArgs) -> Result<Report, anyhow::Error> {
     let tasks: Vec<_> = tasks.into_iter().filter_map(|(section, task)| wanted(section).then_some(task)).collect();
     if !tasks.is_empty() {
         report.images = Some(images::measure(&tasks, &args.sizes, args.python.as_deref(), &rounds(20))?);
+    }
+    if wanted(Section::Graph) {
+        report.graphs = Some(graph::measure(&args.model, &rounds(15))?);
     }
     if wanted(Section::Session) {
         let batch_sizes: Vec<_> = args.batch_sizes.iter().map(|&size| size as usize).collect();
@@ -198,6 +209,9 @@ fn show(report: &Report) -> String {
     if let Some(images) = &report.images {
         let title = "JPEG 4:2:0, quality 90, one thread; decode: full-size RGB, prepare: decode and resize to 256x256";
         section(title, images::tabulate(images), &images::remarks(images));
+    }
+    if let Some(rows) = &report.graphs {
+        section("The network, images a second, one image a run", graph::tabulate(rows), &[]);
     }
     if let Some(sessions) = &report.sessions {
         section("The network, on decoded pixels", session::tabulate(sessions), &session::remarks(sessions));

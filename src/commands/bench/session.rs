@@ -5,6 +5,7 @@ use std::{fs, time::Instant};
 use comfy_table::Table;
 use futures_util::future::try_join_all;
 use serde::Serialize;
+use tokio::runtime::Runtime;
 
 use super::{
     measure::{Random, Rounds, Spread},
@@ -14,12 +15,11 @@ use crate::{
     app,
     config::{Auto, ModelConfig},
     image::Pixels,
-    model::{Model, OnnxModel, Provider, RunError},
+    model::{Model, OnnxModel, Provider, RunError, SessionOptions},
 };
 
-/// Memory that a session holds for each image of its largest batch: three sessions that ran batches of 32
-/// came to 5.5 GB.
-const BYTES_PER_IMAGE: u64 = 60_000_000;
+/// Memory that a session holds for each image of its largest batch: one that ran batches of 32 came to 320 MB.
+const BYTES_PER_IMAGE: u64 = 12_000_000;
 
 /// All that was measured on sessions.
 #[derive(Debug, Serialize)]
@@ -44,10 +44,11 @@ struct Row {
     of_best: Spread,
 }
 
+/// How CPUs are given to sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Layout {
-    sessions: usize,
-    intra_threads: usize,
+pub(super) struct Layout {
+    pub(super) sessions: usize,
+    pub(super) intra_threads: usize,
 }
 
 impl Layout {
@@ -71,19 +72,42 @@ impl Layout {
         layouts
     }
 
-    /// Sessions as the server builds them.
-    fn start(self, config: &ModelConfig, max_batch_size: usize) -> Result<Vec<OnnxModel>, anyhow::Error> {
+    /// Sessions as the server builds them, of what `read` makes of the settings.
+    pub(super) fn start(
+        self,
+        config: &ModelConfig,
+        read: impl FnOnce(&ModelConfig) -> Result<SessionOptions, anyhow::Error>,
+    ) -> Result<Vec<OnnxModel>, anyhow::Error> {
         let mut config = config.clone();
         config.runtime.sessions = Auto::Fixed(self.sessions);
         config.runtime.intra_threads = Auto::Fixed(self.intra_threads);
-        app::start_sessions(&app::read_model(&config, Auto::Fixed(max_batch_size))?, &config)
+        let (_, sessions) = app::start_sessions(read(&config)?)?;
+        Ok(sessions)
     }
+}
+
+/// Runs `batches` batches of `picture` in each of the sessions at once: images a second.
+pub(super) fn images_per_second(
+    runtime: &Runtime,
+    sessions: &mut [OnnxModel],
+    picture: &Pixels,
+    batch_size: usize,
+    batches: usize,
+) -> Result<f64, anyhow::Error> {
+    let images = (batches * batch_size * sessions.len()) as f64;
+    let work: Vec<_> = sessions.iter().map(|_| vec![vec![picture.clone(); batch_size]; batches]).collect();
+    let start = Instant::now();
+    runtime.block_on(try_join_all(sessions.iter_mut().zip(work).map(|(session, work)| run_all(session, work))))?;
+    Ok(images / start.elapsed().as_secs_f64())
 }
 
 /// Measures every layout at every batch size.
 pub(super) fn measure(config: &ModelConfig, batch_sizes: &[usize], rounds: &Rounds) -> Result<Report, anyhow::Error> {
-    let provider = app::read_model(config, Auto::Fixed(1))?.execution().provider;
-    let layouts = Layout::all(config, provider);
+    let mut config = config.clone();
+    let provider = app::read_model(&config, Auto::Fixed(1))?.execution().provider;
+    // By name: a layout that cannot run is not to be measured on another provider.
+    config.runtime.provider = provider.choice();
+    let layouts = Layout::all(&config, provider);
     let all_sessions: usize = layouts.iter().map(|layout| layout.sessions).sum();
     let memory = available_memory();
     let fits = |batch_size: usize| ((all_sessions * batch_size) as u64).saturating_mul(BYTES_PER_IMAGE) <= memory;
@@ -91,7 +115,7 @@ pub(super) fn measure(config: &ModelConfig, batch_sizes: &[usize], rounds: &Roun
     let largest = batch_sizes.iter().copied().max().unwrap_or(1);
     let mut sessions = Vec::new();
     for layout in &layouts {
-        sessions.push(layout.start(config, largest)?);
+        sessions.push(layout.start(&config, |config| app::read_model(config, Auto::Fixed(largest)))?);
     }
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let picture = noise()?;
@@ -102,11 +126,7 @@ pub(super) fn measure(config: &ModelConfig, batch_sizes: &[usize], rounds: &Roun
     let samples = rounds.interleave("sessions", &contenders, |(layout, batch_size)| {
         let Some(sessions) = sessions.get_mut(layout) else { return Ok(f64::NAN) };
         let batches = quota.div_ceil(sessions.len() * batch_size);
-        let images = (batches * batch_size * sessions.len()) as f64;
-        let work: Vec<_> = sessions.iter().map(|_| vec![vec![picture.clone(); batch_size]; batches]).collect();
-        let start = Instant::now();
-        runtime.block_on(try_join_all(sessions.iter_mut().zip(work).map(|(session, work)| run_all(session, work))))?;
-        Ok(images / start.elapsed().as_secs_f64())
+        images_per_second(&runtime, sessions, &picture, batch_size, batches)
     })?;
 
     let best = samples.iter().max_by(|a, b| a.spread(1.0).median.total_cmp(&b.spread(1.0).median));
@@ -137,7 +157,7 @@ async fn run_all(session: &mut OnnxModel, work: Vec<Vec<Pixels>>) -> Result<(), 
 }
 
 /// The network's cost does not depend on what it sees.
-fn noise() -> Result<Pixels, anyhow::Error> {
+pub(super) fn noise() -> Result<Pixels, anyhow::Error> {
     let mut random = Random::default();
     let pixels = Pixels::new((0..Pixels::LEN).map(|_| random.bits() as u8).collect());
     pixels.ok_or_else(|| anyhow::anyhow!("an input has another size"))

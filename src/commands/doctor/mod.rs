@@ -17,8 +17,9 @@ use self::{
     report::{Finding, Report},
 };
 use crate::{
-    config::{ModelConfig, ServeConfig},
-    model::{Execution, provider, runtime},
+    app,
+    config::{Auto, ModelConfig, ServeConfig},
+    model::{AssignedNode, OnnxModel, runtime},
 };
 
 /// Settings of `doctor`.
@@ -52,20 +53,12 @@ fn examine(config: &ServeConfig) -> Report {
     report.add("op", op::check());
     let manifest = ("manifest", report.add("manifest", model::manifest(model)));
     let library = ("library", report.add("library", after(&[memory], || library(model))));
-    let mut execution = None;
-    let chosen = after(&[library], || providers(model, &mut execution));
-    report.add("providers", chosen);
-    let mut graphs = None;
-    let compared = after(&[library, manifest], || graphs.insert(Graphs::start(model)?).compare());
-    report.add("graphs", compared);
-    report.add(
-        "placement",
-        match (graphs, execution) {
-            (Some(graphs), Some(execution)) => graphs.placement(model, execution).into(),
-            (None, _) => Finding::skip("graphs"),
-            (_, None) => Finding::skip("providers"),
-        },
-    );
+    let graphs = after(&[library, manifest], || Graphs::start(model)?.compare());
+    let graphs = ("graphs", report.add("graphs", graphs));
+    let mut nodes = Vec::new();
+    let served = after(&[library, manifest, graphs], || providers(config, &mut nodes));
+    let providers = ("providers", report.add("providers", served));
+    report.add("placement", after(&[providers], || Ok(Finding::placement(nodes))));
     report
 }
 
@@ -85,18 +78,25 @@ fn library(config: &ModelConfig) -> Result<Finding, anyhow::Error> {
     Ok(Finding::ok(format!("ONNX Runtime {}, {}", runtime::VERSION, path.display())))
 }
 
-/// The execution providers: which can be used, why not the others, and which one `serve` would take.
-fn providers(config: &ModelConfig, execution: &mut Option<Execution>) -> Result<Finding, anyhow::Error> {
-    let tried = provider::availability(config)?;
-    let chosen = Execution::choose(config)?;
-    let mut shown: Vec<_> = tried
+/// The execution providers: which can be used, why not the others, and which one `serve` runs on, which is tried with a
+/// session like one of its own.
+fn providers(config: &ServeConfig, nodes: &mut Vec<AssignedNode>) -> Result<Finding, anyhow::Error> {
+    let mut model = config.model.clone();
+    model.runtime.sessions = Auto::Fixed(1);
+    let options = app::read_model(&model, config.max_batch_size)?;
+    let chosen = options.execution().provider;
+    let (options, sessions) = app::start_sessions(options)?;
+    nodes.extend(sessions.iter().flat_map(OnnxModel::nodes).cloned());
+    let served = options.execution();
+    let mut shown: Vec<_> = served
+        .availability(&model)?
         .iter()
         .map(|one| match &one.refusal {
             None => format!("{}: usable", one.provider.name()),
             Some(reason) => format!("{}: not usable, {reason}", one.provider.name()),
         })
         .collect();
-    shown.push(format!("serve runs on {}, {}", chosen.provider.name(), chosen.precision.name()));
-    *execution = Some(chosen);
-    Ok(Finding::ok(shown.join("; ")))
+    shown.push(format!("serve runs on {}, {}", served.provider.name(), served.precision.name()));
+    let shown = shown.join("; ");
+    Ok(if served.provider == chosen { Finding::ok(shown) } else { Finding::warn(shown) })
 }

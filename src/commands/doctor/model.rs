@@ -4,11 +4,12 @@ use super::{golden, report::Finding};
 use crate::{
     config::ModelConfig,
     image::Pixels,
-    model::{Execution, GRAPH, GraphProbe, Manifest, Output, Provider, STANDARD_GRAPH, find_folder, placement_summary},
+    model::{CPU_GRAPH, GRAPH, GraphProbe, Manifest, Output, STANDARD_GRAPH, find_folder},
 };
 
-/// The most by which the two graphs of one set of weights may differ, in logits and in Top-K values.
-const TOLERANCE: f32 = 1e-5;
+/// Graphs that a folder may have beside [`GRAPH`], and by how much they may differ from it, in logits and in Top-K
+/// values: by the order of some sums, or by what Winograd's transforms round.
+const OTHERS: [(&str, f32); 2] = [(STANDARD_GRAPH, 1e-5), (CPU_GRAPH, 5e-4)];
 
 /// The manifest, and the hash of every file that it lists.
 pub(super) fn manifest(config: &ModelConfig) -> Result<Finding, anyhow::Error> {
@@ -33,10 +34,18 @@ pub(super) fn manifest(config: &ModelConfig) -> Result<Finding, anyhow::Error> {
 
 /// The folder's graphs, each in a session.
 pub(super) struct Graphs {
-    /// The one that is served.
+    /// [`GRAPH`].
     ours: GraphProbe,
-    /// The one with standard operators, if the manifest lists it.
-    standard: Option<GraphProbe>,
+    /// The others that the manifest lists.
+    others: Vec<Other>,
+}
+
+struct Other {
+    name: &'static str,
+    graph: GraphProbe,
+    tolerance: f32,
+    /// The furthest it was from ours.
+    worst: f32,
 }
 
 impl Graphs {
@@ -50,46 +59,33 @@ impl Graphs {
             anyhow::ensure!(digest == *expected, "{name} is of other weights: its digest is {digest}, not {expected}");
             Ok(graph)
         };
-        let has_standard = manifest.file_names().any(|name| name == STANDARD_GRAPH);
-        Ok(Self { ours: start(GRAPH)?, standard: has_standard.then(|| start(STANDARD_GRAPH)).transpose()? })
+        let ours = start(GRAPH)?;
+        let listed = OTHERS.into_iter().filter(|(name, _)| manifest.lists(name));
+        let others = listed.map(|(name, tolerance)| Ok(Other { name, graph: start(name)?, tolerance, worst: 0.0 }));
+        Ok(Self { ours, others: others.collect::<Result<_, anyhow::Error>>()? })
     }
 
-    /// Which execution provider got which node, where `serve` would run.
-    pub(super) fn placement(&self, config: &ModelConfig, execution: Execution) -> Result<Finding, anyhow::Error> {
-        let nodes = match execution.provider {
-            Provider::Cpu => self.ours.nodes()?,
-            _ => GraphProbe::served(config, execution)?.nodes()?,
-        };
-        let mut finding = Finding::ok(placement_summary(&nodes));
-        finding.nodes = nodes;
-        Ok(finding)
-    }
-
-    /// Runs both graphs on the golden images, on noise and on a flat image, and compares.
+    /// Runs all graphs on the golden images, on noise and on a flat image, and compares.
     pub(super) fn compare(&mut self) -> Result<Finding, anyhow::Error> {
         let mut inputs = golden::pixels()?;
         inputs.extend([noise(), Pixels::new(vec![128; Pixels::LEN])].into_iter().flatten());
-        let mut worst = 0.0_f32;
         for (number, pixels) in inputs.iter().enumerate() {
             let ours = self.ours.run(pixels).map_err(|error| anyhow::anyhow!("{GRAPH} does not run: {error}"))?;
             anyhow::ensure!(ours.logit.is_finite(), "{GRAPH} gives the logit {} on input {number}", ours.logit);
-            let Some(standard) = &mut self.standard else { continue };
-            let standard =
-                standard.run(pixels).map_err(|error| anyhow::anyhow!("{STANDARD_GRAPH} does not run: {error}"))?;
-            let apart = distance(&ours, &standard);
-            anyhow::ensure!(
-                apart <= TOLERANCE,
-                "{GRAPH} and {STANDARD_GRAPH} differ by {apart:.1e} on input {number} (logits {} and {}; at most {TOLERANCE:.0e})",
-                ours.logit,
-                standard.logit
-            );
-            worst = worst.max(apart);
+            for Other { name, graph, tolerance, worst } in &mut self.others {
+                let other = graph.run(pixels).map_err(|error| anyhow::anyhow!("{name} does not run: {error}"))?;
+                let apart = distance(&ours, &other);
+                anyhow::ensure!(
+                    apart <= *tolerance,
+                    "{GRAPH} and {name} differ by {apart:.1e} on input {number} (logits {} and {}; at most {tolerance:.0e})",
+                    ours.logit,
+                    other.logit
+                );
+                *worst = worst.max(apart);
+            }
         }
-        let runs = format!("{} images run on {GRAPH}", inputs.len());
-        Ok(Finding::ok(match &self.standard {
-            Some(_) => format!("{runs} and {STANDARD_GRAPH}, at most {worst:.1e} apart"),
-            None => runs,
-        }))
+        let others = self.others.iter().map(|other| format!(" and {}, at most {:.1e} apart", other.name, other.worst));
+        Ok(Finding::ok(format!("{} images run on {GRAPH}{}", inputs.len(), others.collect::<String>())))
     }
 }
 

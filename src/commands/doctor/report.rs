@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::super::VERSION;
-use crate::model::AssignedNode;
+use crate::model::{AssignedNode, placement_summary};
 
 /// How a check ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -52,6 +52,12 @@ impl Finding {
 
     pub(super) fn fail(detail: impl Into<String>) -> Self {
         Self::new(Status::Fail, detail)
+    }
+
+    /// Which execution provider got which node.
+    pub(super) fn placement(nodes: Vec<AssignedNode>) -> Self {
+        let shown = Self::ok(placement_summary(&nodes));
+        Self { nodes, ..shown }
     }
 
     /// Not checked, for want of what the check `missing` looks at.

@@ -1,19 +1,21 @@
-//! `lfm:TopKPooling`, the operator that ONNX Runtime calls for the Top-K of every feature map.
+//! The operators of the domain `lfm`: the convolutions ([`conv`]), and `lfm:TopKPooling`, which ONNX Runtime calls for
+//! the Top-K of every feature map.
 //!
-//! Input: float32 (N, C, H, W). Attribute: `k`, an integer from 1 to H*W. Outputs: `values` float32
+//! `TopKPooling`'s input: float32 (N, C, H, W). Attribute: `k`, an integer from 1 to H*W. Outputs: `values` float32
 //! (N, C, k) and `indices` int64 (N, C, k), each index into the flattened H*W map, in the order
 //! that [`crate::topk`] documents. N may be 0.
 //!
-//! There is one for the CPU and one for CUDA ([`cuda`]), which do the same.
+//! There is a `TopKPooling` for the CPU and one for CUDA ([`cuda`]), which do the same.
 //!
 //! Rows are not spread over ONNX Runtime's threads: all of them cost about a thousandth of the
 //! network's run, and a session mostly has one thread.
 
+mod conv;
 mod cuda;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use ort::{
@@ -25,15 +27,23 @@ use ort::{
     value::{Shape, SymbolicDimensions, TensorElementType, ValueType},
 };
 
-use crate::topk;
+use crate::{
+    conv::{Arena, ResidueConv, WinogradConv},
+    topk,
+};
 
-/// The domain `lfm` with its operator. Not `Send`: each session gets its own, made on the thread that builds
+/// The domain `lfm` with its operators. Not `Send`: each session gets its own, made on the thread that builds
 /// the session.
 ///
 /// # Errors
 /// Those of ONNX Runtime.
 pub fn operator_domain() -> ort::Result<OperatorDomain> {
-    OperatorDomain::new("lfm")?.add(TopKPooling)?.add(cuda::TopKPooling)
+    let arena = Arc::new(Arena::default());
+    OperatorDomain::new("lfm")?
+        .add(TopKPooling)?
+        .add(cuda::TopKPooling)?
+        .add(conv::Convolution::<ResidueConv>::new(&arena))?
+        .add(conv::Convolution::<WinogradConv>::new(&arena))
 }
 
 /// Builds a session on `graph`, with the domain `lfm`.
@@ -183,7 +193,11 @@ fn required<T>(value: Option<T>) -> ort::Result<T> {
 }
 
 fn at_node(node: &str, error: &dyn std::fmt::Display) -> ort::Error {
-    ort::Error::new(format!("lfm:TopKPooling node \"{node}\": {error}"))
+    located("TopKPooling", node, error)
+}
+
+fn located(operator: &str, node: &str, error: &dyn std::fmt::Display) -> ort::Error {
+    ort::Error::new(format!("lfm:{operator} node \"{node}\": {error}"))
 }
 
 /// Turns a panic into an error: unwinding into ONNX Runtime's C++ aborts the process.

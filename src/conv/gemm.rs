@@ -1,0 +1,56 @@
+//! A matrix product in registers: some rows times a panel of two vectors of columns.
+
+use pulp::Simd;
+
+use super::kernel::mul_add;
+
+/// Vectors side by side in a panel.
+pub(super) const PANEL: usize = 2;
+
+/// Row of a panel, or of what it gives.
+pub(super) type Columns<S> = [<S as Simd>::f32s; PANEL];
+
+/// `a` (rows, depth) times `panel` (depth, columns) into `out` (rows, columns).
+#[inline(always)]
+pub(super) fn multiply<S: Simd>(simd: S, a: &[f32], panel: &[Columns<S>], out: &mut [Columns<S>]) {
+    let (depth, rows) = (panel.len(), out.len());
+    // Two accumulators a row, the panel's row and a value of `a` are all that the registers hold.
+    let most = (S::REGISTER_COUNT - 4) / PANEL;
+    let groups = rows.div_ceil(most);
+    let mut done = 0;
+    for group in 0..groups {
+        // Groups of about the same size: a group of few rows has too few sums to keep the FMA units busy.
+        let group_rows = (rows - done).div_ceil(groups - group);
+        let (a, out) = (&a[done * depth..], &mut out[done..]);
+        macro_rules! dispatch {
+            ($($rows:literal)*) => {
+                match group_rows {
+                    $($rows => group_product::<S, $rows>(simd, a, panel, out),)*
+                    _ => unreachable!("no CPU has more than 32 vector registers"),
+                }
+            };
+        }
+        dispatch!(1 2 3 4 5 6 7 8 9 10 11 12 13 14);
+        done += group_rows;
+    }
+}
+
+#[inline(always)]
+fn group_product<S: Simd, const ROWS: usize>(simd: S, a: &[f32], panel: &[Columns<S>], out: &mut [Columns<S>]) {
+    let depth = panel.len();
+    let mut rows = [a; ROWS];
+    for (row, start) in rows.iter_mut().enumerate() {
+        *start = &a[row * depth..][..depth];
+    }
+    let mut sums = [[simd.splat_f32s(0.0); PANEL]; ROWS];
+    for k in 0..depth {
+        let [left, right] = panel[k];
+        // By index: the compiler keeps all sums in registers when it knows the number of rows before all else.
+        for row in 0..ROWS {
+            let value = simd.splat_f32s(rows[row][k]);
+            sums[row][0] = mul_add(simd, value, left, sums[row][0]);
+            sums[row][1] = mul_add(simd, value, right, sums[row][1]);
+        }
+    }
+    out[..ROWS].copy_from_slice(&sums);
+}

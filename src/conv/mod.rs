@@ -1,0 +1,152 @@
+//! The network's convolutions on a CPU: 2x2, stride 1, no padding, with bias, ReLU and, where the network pools, the
+//! 2x2 max-pool behind it. Images are NHWC, so that a vector holds channels of one pixel.
+//!
+//! [`WinogradConv`] computes them by Winograd's minimal filtering F(6x6, 2x2) (Lavin and Gray, "Fast Algorithms for
+//! Convolutional Neural Networks", CVPR 2016): 49 multiplications give 36 outputs where the plain sum takes 144.
+//! [`ResidueConv`] is the first of them, which looks at the NPR residue of the pixels.
+//!
+//! A place's value depends on the pixels it sees alone, to the last bit: not on its batch, its block, or the number of
+//! threads. The kernels differ among each other by rounding.
+
+mod gemm;
+mod kernel;
+mod residue;
+#[cfg(test)]
+mod tests;
+mod transform;
+mod winograd;
+
+use std::sync::{Mutex, PoisonError};
+
+use aligned_vec::{AVec, ConstAlign};
+
+pub use kernel::Kernel;
+pub use residue::ResidueConv;
+pub use winograd::WinogradConv;
+
+/// What a convolution cannot be built from or run on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConvError {
+    /// The weight must be (M, C, 2, 2) with M and C above 0, and the bias (M).
+    #[error("the weight has {weight} values and the bias {bias}, must be 4 * {maps} * {channels} and {maps}, none 0")]
+    Weights {
+        /// Values in the weight.
+        weight: usize,
+        /// Values in the bias.
+        bias: usize,
+        /// Output channels.
+        maps: usize,
+        /// Input channels.
+        channels: usize,
+    },
+    /// The input has fewer places than a 2x2 window, or than a window of the pool.
+    #[error("an input of {height} x {width} is too small, must be at least {least} x {least}")]
+    TooSmall {
+        /// Rows.
+        height: usize,
+        /// Columns.
+        width: usize,
+        /// The least of either.
+        least: usize,
+    },
+    /// The residue is made of blocks of 2x2 pixels.
+    #[error("an image of {height} x {width} has an odd side")]
+    Odd {
+        /// Rows.
+        height: usize,
+        /// Columns.
+        width: usize,
+    },
+    /// A slice does not hold what its shape says, or sizes overflow.
+    #[error("an input or output has another number of values than its shape")]
+    Length,
+}
+
+/// Rows and columns.
+pub type Size = [usize; 2];
+
+/// Floats that begin at a cache line: a vector of AVX-512 is one.
+type Floats = AVec<f32, ConstAlign<64>>;
+
+fn floats(len: usize) -> Floats {
+    let mut floats = AVec::new(64);
+    floats.resize(len, 0.0);
+    floats
+}
+
+/// Working memory of a session: one buffer for each of its threads, as large as the hungriest layer needs. It grows in
+/// the first run and then stays.
+#[derive(Debug, Default)]
+pub struct Arena(Mutex<Vec<Floats>>);
+
+impl Arena {
+    fn with<T>(&self, len: usize, use_it: impl FnOnce(&mut [f32]) -> T) -> T {
+        let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut buffer = lock().pop().unwrap_or_else(|| floats(0));
+        if buffer.len() < len {
+            buffer.resize(len, 0.0);
+        }
+        let done = use_it(&mut buffer[..len]);
+        lock().push(buffer);
+        done
+    }
+}
+
+/// Something that makes images band by band: a band is some rows of one image's output.
+///
+/// Bands do not depend on each other. Whoever runs them decides in which order and on which threads.
+pub trait Bands: Sync {
+    /// What the input consists of.
+    type Input: Sync;
+
+    /// The output's rows, columns and channels for an input of this size.
+    ///
+    /// # Errors
+    /// If the input is too small or otherwise not what the convolution takes.
+    fn output(&self, input: Size) -> Result<[usize; 3], ConvError>;
+
+    /// Values of one pixel of the input.
+    fn channels(&self) -> usize;
+
+    /// Output rows of a band; the last one of an image may have fewer.
+    fn band_rows(&self, input: Size) -> usize;
+
+    /// Computes the band that begins at row `first` of `image`'s output into `band`.
+    fn run_band(&self, image: &[Self::Input], input: Size, first: usize, band: &mut [f32], arena: &Arena);
+}
+
+/// Runs `conv` on `images` (N, H, W, C) into `output` (N, H', W', M).
+///
+/// `parallel` gets the number of bands and something to call that many times, on any threads, whatever the argument.
+///
+/// # Errors
+/// [`ConvError`]; nothing is written then.
+pub fn run<C: Bands>(
+    conv: &C,
+    input: Size,
+    images: &[C::Input],
+    output: &mut [f32],
+    arena: &Arena,
+    parallel: impl FnOnce(usize, &(dyn Fn(usize) + Sync)),
+) -> Result<(), ConvError> {
+    let [rows, columns, maps] = conv.output(input)?;
+    let product = |sides: [usize; 3]| sides.into_iter().try_fold(1, usize::checked_mul).ok_or(ConvError::Length);
+    let (image_len, output_len) = (product([input[0], input[1], conv.channels()])?, product([rows, columns, maps])?);
+    let images_in = images.len() / image_len;
+    if images.len() != images_in * image_len || Some(output.len()) != images_in.checked_mul(output_len) {
+        return Err(ConvError::Length);
+    }
+    let band_rows = conv.band_rows(input);
+    let bands = output.chunks_exact_mut(output_len).zip(images.chunks_exact(image_len)).flat_map(|(output, image)| {
+        let bands = output.chunks_mut(band_rows * columns * maps).enumerate();
+        bands.map(move |(number, band)| (image, number * band_rows, band))
+    });
+    let todo = Mutex::new(bands);
+    parallel(images_in * rows.div_ceil(band_rows), &|_| {
+        let next = todo.lock().unwrap_or_else(PoisonError::into_inner).next();
+        if let Some((image, first, band)) = next {
+            conv.run_band(image, input, first, band, arena);
+        }
+    });
+    Ok(())
+}

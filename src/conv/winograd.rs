@@ -1,0 +1,278 @@
+//! A 2x2 convolution by F(6x6, 2x2), its bias and ReLU, and the max-pool.
+//!
+//! Of every tile of 7x7 inputs a transform makes 49 numbers a channel; at each of the 49 positions the tiles are
+//! multiplied by that position's weights (a matrix product); a second transform makes 6x6 outputs of the 49 products.
+//! A band is some rows of tiles, so that all it works on stays in the second-level cache.
+
+use pulp::{Simd, WithSimd};
+
+use super::{
+    Arena, Bands, ConvError, Floats, Kernel, Size, floats,
+    gemm::{PANEL, multiply},
+    kernel::{load, store},
+    transform::{self, SPAN, TILE},
+};
+
+/// Products of a tile, and matrix products of a band.
+const POSITIONS: usize = SPAN * SPAN;
+
+/// Tiles of a band: enough to use a weight some twenty times once it is there, few enough for the cache.
+const BAND_TILES: usize = 25;
+
+/// Floats between the positions of a buffer, beside what they hold: a cache line, so that a tile's 49 values do not
+/// all want the same place in the first-level cache.
+const APART: usize = 16;
+
+/// A layer: float32 (N, H, W, C) to (N, H-1, W-1, M), or half of that (rounded down) with the pool.
+pub struct WinogradConv {
+    kernel: Kernel,
+    channels: usize,
+    maps: usize,
+    pool: bool,
+    /// (M in panels, 49, C in whole vectors, a panel's columns).
+    weights: Floats,
+    /// (M in whole panels)
+    bias: Floats,
+}
+
+impl WinogradConv {
+    /// Transforms the weight (M, C, 2, 2). `bias` (M) says what M is.
+    ///
+    /// # Errors
+    /// If the weight is not of that size.
+    pub fn new(kernel: Kernel, weight: &[f32], bias: &[f32], pool: bool) -> Result<Self, ConvError> {
+        let maps = bias.len();
+        let channels = weight.len() / 4 / maps.max(1);
+        if channels == 0 || weight.len() != maps * channels * 4 {
+            return Err(ConvError::Weights { weight: weight.len(), bias: maps, maps, channels });
+        }
+        let columns = PANEL * kernel.lanes();
+        let depth = channels.next_multiple_of(kernel.lanes());
+        let panels = maps.div_ceil(columns);
+        let mut weights = floats(panels * POSITIONS * depth * columns);
+        for (filter, taps) in weight.as_chunks::<4>().0.iter().enumerate() {
+            let (map, channel) = (filter / channels, filter % channels);
+            let [a, b, c, d] = taps.map(f64::from);
+            let rows = [transform::weights([a, b]), transform::weights([c, d])];
+            for x in 0..SPAN {
+                for (y, &value) in transform::weights(rows.map(|row| row[x])).iter().enumerate() {
+                    let row = (map / columns * POSITIONS + y * SPAN + x) * depth + channel;
+                    weights[row * columns + map % columns] = value as f32;
+                }
+            }
+        }
+        let mut padded_bias = floats(panels * columns);
+        padded_bias[..maps].copy_from_slice(bias);
+        Ok(Self { kernel, channels, maps, pool, weights, bias: padded_bias })
+    }
+
+    /// Places of the convolution that one place of the output stands for, in a row.
+    fn stride(&self) -> usize {
+        if self.pool { 2 } else { 1 }
+    }
+
+    /// Input channels in whole vectors.
+    fn depth(&self) -> usize {
+        self.channels.next_multiple_of(self.kernel.lanes())
+    }
+
+    /// Columns of a panel.
+    fn columns(&self) -> usize {
+        PANEL * self.kernel.lanes()
+    }
+}
+
+/// Tiles in a row, for inputs of this width.
+fn tiles_wide(width: usize) -> usize {
+    (width - 1).div_ceil(TILE)
+}
+
+impl Bands for WinogradConv {
+    type Input = f32;
+
+    fn output(&self, [height, width]: Size) -> Result<[usize; 3], ConvError> {
+        let stride = self.stride();
+        if height.min(width) <= stride {
+            return Err(ConvError::TooSmall { height, width, least: stride + 1 });
+        }
+        Ok([(height - 1) / stride, (width - 1) / stride, self.maps])
+    }
+
+    fn channels(&self) -> usize {
+        self.channels
+    }
+
+    fn band_rows(&self, [_, width]: Size) -> usize {
+        (BAND_TILES / tiles_wide(width)).max(1) * TILE / self.stride()
+    }
+
+    fn run_band(&self, image: &[f32], input: Size, first: usize, band: &mut [f32], arena: &Arena) {
+        let [_, width] = input;
+        let output_width = (width - 1) / self.stride();
+        let rows = band.len() / (output_width * self.maps);
+        let tiles = (rows * self.stride()).div_ceil(TILE) * tiles_wide(width);
+        let (inputs, products) = (tiles * self.depth() + APART, tiles * self.columns() + APART);
+        let first_row = first * self.stride();
+        arena.with(POSITIONS * (inputs + products), |buffer| {
+            let (inputs, products) = buffer.split_at_mut(POSITIONS * inputs);
+            self.kernel.run(Band {
+                conv: self,
+                image,
+                input,
+                first_row,
+                tiles,
+                inputs,
+                products,
+                output_width,
+                output: band,
+            });
+        });
+    }
+}
+
+/// A band on its way.
+struct Band<'a> {
+    conv: &'a WinogradConv,
+    /// (H, W, C)
+    image: &'a [f32],
+    input: Size,
+    /// Of the convolution's rows, and of the input's that it sees.
+    first_row: usize,
+    tiles: usize,
+    /// (49, tiles, depth), each position [`APART`] from the next: transformed inputs.
+    inputs: &'a mut [f32],
+    /// (49, tiles, a panel's columns), likewise: products of one panel.
+    products: &'a mut [f32],
+    output_width: usize,
+    /// (rows, output width, M)
+    output: &'a mut [f32],
+}
+
+impl WithSimd for Band<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        self.transform_inputs(simd);
+        for panel in 0..self.conv.maps.div_ceil(self.conv.columns()) {
+            self.multiply(simd, panel);
+            self.transform_outputs(simd, panel);
+        }
+    }
+}
+
+impl Band<'_> {
+    /// Row and column of a tile's first output, within the band.
+    fn place(&self, tile: usize) -> Size {
+        let wide = tiles_wide(self.input[1]);
+        [tile / wide * TILE, tile % wide * TILE]
+    }
+
+    #[inline(always)]
+    fn transform_inputs<S: Simd>(&mut self, simd: S) {
+        let ([height, width], channels) = (self.input, self.conv.channels);
+        let apart = self.inputs.len() / POSITIONS / S::F32_LANES;
+        let vectors = self.conv.depth() / S::F32_LANES;
+        for tile in 0..self.tiles {
+            let [row, column] = self.place(tile);
+            let row = self.first_row + row;
+            // A tile may reach over the edge: what it makes of the zeros there is thrown away.
+            let (rows, columns) = (SPAN.min(height - row), SPAN.min(width - column));
+            let (inputs, _) = S::as_mut_simd_f32s(self.inputs);
+            for vector in 0..vectors {
+                let mut seen = [[simd.splat_f32s(0.0); SPAN]; SPAN];
+                for (y, seen) in seen.iter_mut().enumerate().take(rows) {
+                    let line = &self.image[((row + y) * width + column) * channels..][..columns * channels];
+                    for (seen, pixel) in seen.iter_mut().zip(line.chunks_exact(channels)) {
+                        *seen = load(simd, pixel, vector * S::F32_LANES);
+                    }
+                    *seen = transform::inputs(simd, *seen);
+                }
+                for x in 0..SPAN {
+                    let mut column = [simd.splat_f32s(0.0); SPAN];
+                    for (place, row) in column.iter_mut().zip(&seen) {
+                        *place = row[x];
+                    }
+                    for (y, value) in transform::inputs(simd, column).into_iter().enumerate() {
+                        inputs[(y * SPAN + x) * apart + tile * vectors + vector] = value;
+                    }
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn multiply<S: Simd>(&mut self, simd: S, panel: usize) {
+        let (depth, columns, tiles) = (self.conv.depth(), self.conv.columns(), self.tiles);
+        let weights = self.conv.weights.chunks_exact(depth * columns).skip(panel * POSITIONS);
+        let inputs = self.inputs.chunks_exact(self.inputs.len() / POSITIONS);
+        let products = self.products.chunks_exact_mut(self.products.len() / POSITIONS);
+        for ((weights, inputs), products) in weights.zip(inputs).zip(products) {
+            let (weights, _) = S::as_simd_f32s(weights).0.as_chunks();
+            let (products, _) = S::as_mut_simd_f32s(products).0.as_chunks_mut();
+            multiply::<S>(simd, inputs, weights, &mut products[..tiles]);
+        }
+    }
+
+    #[inline(always)]
+    fn transform_outputs<S: Simd>(&mut self, simd: S, panel: usize) {
+        let apart = self.products.len() / POSITIONS / S::F32_LANES;
+        let (maps, stride) = (self.conv.maps, self.conv.stride());
+        let zero = simd.splat_f32s(0.0);
+        for tile in 0..self.tiles {
+            let [row, column] = self.place(tile).map(|at| at / stride);
+            for vector in 0..PANEL {
+                let map = panel * self.conv.columns() + vector * S::F32_LANES;
+                if map >= maps {
+                    break;
+                }
+                let (products, _) = S::as_simd_f32s(self.products);
+                let mut half_done = [[zero; SPAN]; TILE];
+                for x in 0..SPAN {
+                    let mut column = [zero; SPAN];
+                    for (y, place) in column.iter_mut().enumerate() {
+                        *place = products[(y * SPAN + x) * apart + tile * PANEL + vector];
+                    }
+                    for (half_done, value) in half_done.iter_mut().zip(transform::outputs(simd, column)) {
+                        half_done[x] = value;
+                    }
+                }
+                let bias = load(simd, &self.conv.bias, map);
+                for (y, pair) in half_done.as_chunks::<2>().0.iter().enumerate() {
+                    let mut upper = transform::outputs(simd, pair[0]);
+                    let mut lower = transform::outputs(simd, pair[1]);
+                    if self.conv.pool {
+                        let mut pooled = [zero; TILE / 2];
+                        for (x, place) in pooled.iter_mut().enumerate() {
+                            let left = simd.max_f32s(upper[2 * x], lower[2 * x]);
+                            *place = simd.max_f32s(left, simd.max_f32s(upper[2 * x + 1], lower[2 * x + 1]));
+                        }
+                        self.write(simd, [row + y, column], map, rectify(simd, &mut pooled, bias));
+                    } else {
+                        self.write(simd, [row + 2 * y, column], map, rectify(simd, &mut upper, bias));
+                        self.write(simd, [row + 2 * y + 1, column], map, rectify(simd, &mut lower, bias));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Puts values into the output from a place on, as far as its row goes.
+    #[inline(always)]
+    fn write<S: Simd>(&mut self, simd: S, [row, column]: Size, map: usize, values: &[S::f32s]) {
+        let maps = self.conv.maps;
+        let Some(line) = self.output.chunks_exact_mut(self.output_width * maps).nth(row) else { return };
+        for (pixel, &value) in line.chunks_exact_mut(maps).skip(column).zip(values) {
+            store(simd, pixel, map, value);
+        }
+    }
+}
+
+/// Bias and ReLU. They come behind the pool, where they are fewer: neither changes which place is the greatest.
+#[inline(always)]
+fn rectify<S: Simd>(simd: S, values: &mut [S::f32s], bias: S::f32s) -> &[S::f32s] {
+    for value in values.iter_mut() {
+        *value = simd.max_f32s(simd.add_f32s(*value, bias), simd.splat_f32s(0.0));
+    }
+    values
+}
