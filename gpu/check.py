@@ -23,7 +23,7 @@ import roofline
 ROOT = Path(__file__).resolve().parent.parent
 BINARY = ROOT / "target/release/lfm-serve"
 PYTHON = ROOT / ".venv-gpu/bin/python"  # with onnxruntime-gpu, for the operator's tests
-K6 = ROOT / ".venv-load/bin/k6"
+LOAD = ROOT / ".venv-load/bin/python"
 ENGINES = ROOT / "target/gpu-engines"
 RUNS = [("cpu", "fp32"), ("cuda", "fp32"), ("tensorrt", "fp32"), ("tensorrt", "fp16")]
 ORT_NAMES = {"cpu": "CPU", "cuda": "CUDA", "tensorrt": "Tensorrt"}
@@ -154,9 +154,9 @@ def throughput(settings: dict[str, str], gpu: roofline.Gpu | None, quick: bool) 
 
 
 def load(settings: dict[str, str]) -> str:
-    if not K6.is_file():
+    if not LOAD.is_file():
         return "Load test: not run, there is no .venv-load\n"
-    return f"```\n{run(ROOT / 'loadtest/run.sh', BINARY, K6, **settings)}```\n"
+    return f"```\n{run(LOAD, ROOT / 'loadtest/load.py', 'short', **settings)}```\n"
 
 
 def examine(provider: str, precision: str, context: dict) -> tuple[bool, list[str]]:

@@ -9,7 +9,7 @@ import json
 import pathlib
 import statistics
 
-from scheduler import Server
+from server import Server
 
 
 def milliseconds(server: Server, connection: http.client.HTTPConnection, route: str, image: bytes) -> float:
@@ -28,14 +28,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=100)
     args = parser.parse_args()
     with Server("--sessions", "1", "--log-level", "warn") as server:
-        connection = http.client.HTTPConnection("127.0.0.1", server.port)
+        connection = http.client.HTTPConnection(*server.address)
         for path in args.images:
             image = path.read_bytes()
             pairs = [
                 [milliseconds(server, connection, route, image) for route in ("/v1/score", "/v1/explain")]
                 for _ in range(args.rounds)
             ]
-            score, explain = (statistics.median(times) for times in zip(*pairs))
+            score, explain = (statistics.median(times) for times in zip(*pairs, strict=True))
             print(f"{path.name}: score {score:.2f} ms of CPU, explain {explain:.2f} ms, {explain / score:.3f}x")
 
 

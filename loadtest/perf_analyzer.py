@@ -5,6 +5,7 @@ python perf_analyzer.py, from the virtual environment that `make perf-analyzer` 
 """
 
 import base64
+import itertools
 import json
 import os
 import pathlib
@@ -56,7 +57,7 @@ class Watch(threading.Thread):
         """Requests a second and milliseconds a request, between the first half second and the last of the load."""
         self.over.set()
         self.join()
-        busy = [now for before, now in zip(self.samples, self.samples[1:]) if now[1] > before[1]]
+        busy = [now for before, now in itertools.pairwise(self.samples) if now[1] > before[1]]
         (began, first, spent), (ended, last, more) = busy[5], busy[-5]
         return (last - first) / (ended - began), (more - spent) / (last - first) * 1e3
 

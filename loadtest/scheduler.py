@@ -15,107 +15,24 @@ import json
 import pathlib
 import statistics
 import subprocess
-import tempfile
 import time
+from collections import Counter
 
-ROOT = pathlib.Path(__file__).parents[1]
-BINARY = ROOT / "target/release/lfm-serve"
+from client import Address, closed_loop, evenly, open_loop, post, quantile
+from server import BINARY, ROOT, Server
+
 DEADLINE_MS = 2000
 
 
-class Server:
-    """`lfm-serve serve` on a free port, its access log in a file."""
-
-    def __init__(self, *flags: str):
-        self.log = tempfile.NamedTemporaryFile(suffix=".jsonl")
-        command = [BINARY, "serve", "--listen", "127.0.0.1:0", "--drain-delay", "0s", "--log-format", "json", *flags]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log, text=True, cwd=ROOT)
-        line = self.process.stdout.readline()
-        assert line.startswith("listening on "), line
-        self.port = int(line.rsplit(":", 1)[1])
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.process.terminate()
-        assert self.process.wait(60) == 0, "the server did not stop well"
-
-    def cpu_seconds(self) -> float:
-        """Of all threads so far."""
-        # CPUCLOCK_SCHED of the process, as clock_getcpuclockid(3) makes it: nanoseconds, where /proc has hundredths.
-        return time.clock_gettime_ns(~self.process.pid << 3 | 2) / 1e9
-
-    def peak_mib(self) -> float:
-        status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(status.split("VmHWM:")[1].split()[0]) / 1024
-
-    def access_lines(self) -> list[dict]:
-        lines = (json.loads(line) for line in pathlib.Path(self.log.name).read_text().splitlines())
-        return [line for line in lines if line.get("route") == "/v1/score"]
+def score(image: bytes) -> list[bytes]:
+    return [post("/v1/score", image, f"x-request-timeout-ms: {DEADLINE_MS}")]
 
 
-class Connection:
-    """One kept-alive HTTP/1.1 connection."""
-
-    def __init__(self, port: int, image: bytes):
-        self.port, self.streams = port, None
-        head = f"POST /v1/score HTTP/1.1\r\nhost: x\r\nx-request-timeout-ms: {DEADLINE_MS}\r\ncontent-length: {len(image)}\r\n\r\n"
-        self.request = head.encode() + image
-
-    async def score(self) -> tuple[int, bytes]:
-        if self.streams is None:
-            self.streams = await asyncio.open_connection("127.0.0.1", self.port)
-        reader, writer = self.streams
-        writer.write(self.request)
-        head = (await reader.readuntil(b"\r\n\r\n")).lower()
-        length = int(head.split(b"content-length:")[1].split(b"\r\n")[0])
-        body = await reader.readexactly(length)
-        if b"connection: close" in head:
-            writer.close()
-            self.streams = None
-        return int(head.split()[1]), body
-
-
-async def closed_loop(port: int, image: bytes, clients: int, seconds: float) -> list[dict]:
-    """Each client sends its next image when the last is answered. Returns the answers of the middle part."""
-    end = time.monotonic() + seconds
-    answers = []
-
-    async def client():
-        connection = Connection(port, image)
-        while time.monotonic() < end:
-            status, body = await connection.score()
-            assert status == 200, body
-            answers.append(json.loads(body))
-
-    await asyncio.gather(*(client() for _ in range(clients)))
-    return answers
-
-
-async def open_loop(port: int, image: bytes, rate: float, seconds: float) -> list[tuple[int, float]]:
-    """Sends at fixed intended times whatever the answers do. Returns (status, seconds since the intended time)."""
-    free: list[Connection] = []
-    results = []
-
-    async def one(intended: float):
-        connection = free.pop() if free else Connection(port, image)
-        status, _ = await connection.score()
-        results.append((status, time.monotonic() - intended))
-        free.append(connection)
-
-    start, tasks = time.monotonic(), []
-    for i in range(int(rate * seconds)):
-        intended = start + i / rate
-        await asyncio.sleep(max(0.0, intended - time.monotonic()))
-        tasks.append(asyncio.create_task(one(intended)))
-    await asyncio.gather(*tasks)
-    return results
-
-
-def quantile(values: list[float], q: float) -> float:
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(q * len(ordered)))] if ordered else float("nan")
+def saturate(address: Address, image: bytes, clients: int, seconds: float) -> list[dict]:
+    """The answers of a closed loop."""
+    answers = asyncio.run(closed_loop(address, score(image), clients, seconds))
+    assert all(answer.status == 200 for answer in answers), answers
+    return [json.loads(answer.body) for answer in answers]
 
 
 def bare_sessions(*flags: str) -> dict:
@@ -130,7 +47,7 @@ def one_client(image: bytes, rounds: int) -> dict:
     added, runs = [], []
     with Server("--sessions", "1") as server:
         for _ in range(rounds):
-            answers = asyncio.run(closed_loop(server.port, image, 1, 3))
+            answers = saturate(server.address, image, 1, 3)
             times = [answer["timings_ms"] for answer in answers[5:]]
             added.append(statistics.median(t["total"] - t["decode"] - t["inference"] for t in times))
             runs.append(statistics.median(t["inference"] for t in times))
@@ -143,23 +60,27 @@ def saturated(image: bytes, rounds: int) -> dict:
     for _ in range(rounds):
         (sessions, threads), bare = max(bare_sessions().items(), key=lambda layout: layout[1])
         with Server() as server:
-            asyncio.run(closed_loop(server.port, image, 8, 2))
+            saturate(server.address, image, 8, 2)
             began = time.monotonic()
-            answers = asyncio.run(closed_loop(server.port, image, 8, 8))
+            answers = saturate(server.address, image, 8, 8)
             rate = len(answers) / (time.monotonic() - began)
         # The bare layout decodes too, on the same cores.
         decode = statistics.median(answer["timings_ms"]["decode"] for answer in answers) / 1000
         both = 1 / (1 / bare + decode / (sessions * threads))
         ratios.append(rate / both)
         rates.append(rate)
-    return {"images_per_second": statistics.median(rates), "of_bare_sessions": statistics.median(ratios), "rounds": ratios}
+    return {
+        "images_per_second": statistics.median(rates),
+        "of_bare_sessions": statistics.median(ratios),
+        "rounds": ratios,
+    }
 
 
 def overload(image: bytes, seconds: float) -> dict:
     with Server() as server:
-        capacity = len(asyncio.run(closed_loop(server.port, image, 8, 10))) / 10
+        capacity = len(saturate(server.address, image, 8, 10)) / 10
         before = len(server.access_lines())
-        results = asyncio.run(open_loop(server.port, image, 2 * capacity, seconds))
+        results = asyncio.run(open_loop(server.address, score(image), evenly(2 * capacity, seconds)))
         lines, peak = server.access_lines()[before:], server.peak_mib()
     good = [line for line in lines if line["status"] == 200]
     late = [line["duration_ms"] - DEADLINE_MS for line in lines if line["status"] == 504]
@@ -168,7 +89,7 @@ def overload(image: bytes, seconds: float) -> dict:
         "capacity_images_per_second": capacity,
         "offered_images_per_second": 2 * capacity,
         "goodput_of_capacity": len(good) / seconds / capacity,
-        "statuses": {str(status): sum(1 for s, _ in results if s == status) for status in {s for s, _ in results}},
+        "statuses": Counter(str(answer.status) for answer in results),
         "answered_after_deadline": sum(1 for line in good if line["duration_ms"] > DEADLINE_MS),
         "worst_504_after_deadline_ms": max(late, default=None),
         "refusal_p50_ms": quantile(refused, 0.5),

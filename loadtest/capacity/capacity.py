@@ -1,0 +1,75 @@
+"""Measures the stages, predicts waits against load, holds them against a measured curve, and writes the figures into
+docs/scaling.md: `make capacity`, on an idle machine.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import machine
+import tables
+from chart import draw
+from markdown import refreshed
+from model import predict
+from server import ROOT
+from stages import TYPICAL, curve, measure, megapixels
+
+SHARES = [0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=20, help="of each load of the curve")
+    parser.add_argument("--quick", action="store_true", help="a test of this program: its figures mean nothing")
+    parser.add_argument("--out", type=Path, help="default: loadtest/results/DATE")
+    given = parser.parse_args()
+    seconds = 1.5 if given.quick else given.seconds
+    today = datetime.date.today()
+    out = given.out or ROOT / "loadtest/results" / f"{today}{'-quick' if given.quick else ''}"
+    allowed = sorted(os.sched_getaffinity(0))
+    if len(allowed) < 2:
+        sys.exit("two cores are needed")
+    described = machine.describe()
+
+    print("stages", flush=True)
+    stages, found = measure(seconds / 4)
+    typical, curves = megapixels(TYPICAL), []
+    for cores, client in ((allowed[:1], allowed[1:2]), (allowed[:2], allowed[:2])):
+        capacity = stages.capacity(len(cores), typical)
+        print(f"{len(cores)} cores: {capacity:.1f} images/s by the model", flush=True)
+        rows = curve(cores, client, [share * capacity for share in SHARES], seconds)
+        for share, row in zip(SHARES, rows, strict=True):
+            p50, p99 = predict(stages, len(cores), row["rate"], [typical])
+            row |= {"share": share, "predicted_p50": p50, "predicted_p99": p99}
+        curves.append({"cores": len(cores), "rows": rows})
+
+    fleets = [
+        tables.fleet(stages, rate, cores, typical, found["image_bytes"], found["memory_mib"])
+        for rate, cores in tables.EXAMPLES
+    ]
+    about = f"{described['Model name']}, {today}" + (
+        " (a quick run: these figures mean nothing)" if given.quick else ""
+    )
+    blocks = {
+        "where": f"Measured on {about}; images of {TYPICAL[0]} x {TYPICAL[1]} pixels, {found['image_bytes'] / 1000:.0f} kB.",
+        "stages": tables.stages_block(stages, typical, found["decode_points"]),
+        "curve": tables.curve_block(curves),
+        "cores": tables.cores_block(stages, typical),
+        "fleet": tables.fleet_block(fleets),
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    result = {"machine": described, "stages": asdict(stages), "found": found, "curves": curves, "fleets": fleets}
+    (out / "capacity.json").write_text(json.dumps(result, indent=1))
+    draw(curves, out / "capacity.svg")
+    document = ROOT / "docs/scaling.md"
+    written = out / "scaling.md" if given.quick else document
+    written.write_text(refreshed(document.read_text(), blocks))
+    print(f"{written}, {out}/capacity.json, {out}/capacity.svg")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,16 @@
+"""How all plots here are made: matplotlib, as SVG, the same file for the same figures."""
+
+import matplotlib
+
+matplotlib.use("svg")
+import matplotlib.pyplot as plt  # noqa: E402
+
+matplotlib.rcParams.update({"svg.hashsalt": "lfm-serve", "svg.fonttype": "none", "font.size": 8})
+
+OURS, OTHERS = "#1f6f8b", "#b9c4c9"
+
+
+def save(figure, file) -> None:
+    """To a path or an open file."""
+    figure.savefig(file, format="svg", metadata={"Date": None})
+    plt.close(figure)

@@ -1,0 +1,55 @@
+"""Our server, started for a measurement. Standard library only."""
+
+import json
+import pathlib
+import re
+import subprocess
+import tempfile
+import time
+import urllib.request
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+BINARY = ROOT / "target/release/lfm-serve"
+
+
+def cpu_seconds(pid: int) -> float:
+    """Of all threads of a process so far."""
+    # CPUCLOCK_SCHED of the process, as clock_getcpuclockid(3) makes it: nanoseconds, where /proc has hundredths.
+    return time.clock_gettime_ns(~pid << 3 | 2) / 1e9
+
+
+class Server:
+    """`lfm-serve serve` on a free port, its access log in a file."""
+
+    def __init__(self, *flags: str):
+        self.log = tempfile.NamedTemporaryFile(suffix=".jsonl")
+        command = [BINARY, "serve", "--listen", "127.0.0.1:0", "--drain-delay", "0s", "--log-format", "json", *flags]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log, text=True, cwd=ROOT)
+        line = self.process.stdout.readline()
+        assert line.startswith("listening on "), line
+        self.address = ("127.0.0.1", int(line.rsplit(":", 1)[1]))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        assert self.process.wait(60) == 0, "the server did not stop well"
+
+    def cpu_seconds(self) -> float:
+        return cpu_seconds(self.process.pid)
+
+    def peak_mib(self) -> float:
+        status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+    def access_lines(self) -> list[dict]:
+        lines = (json.loads(line) for line in pathlib.Path(self.log.name).read_text().splitlines())
+        return [line for line in lines if line.get("route") == "/v1/score"]
+
+
+def metrics(address: tuple[str, int]) -> dict[str, float]:
+    """Every series of /metrics, by name with labels."""
+    with urllib.request.urlopen("http://{}:{}/metrics".format(*address), timeout=30) as answer:
+        text = answer.read().decode()
+    return {name: float(value) for name, value in re.findall(r"^(\w.*) (\S+)$", text, re.MULTILINE)}

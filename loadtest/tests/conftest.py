@@ -1,0 +1,7 @@
+"""The programs here are scripts beside each other, not a package."""
+
+import sys
+from pathlib import Path
+
+LOADTEST = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(LOADTEST), str(LOADTEST / "compare"), str(LOADTEST / "capacity")]
