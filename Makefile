@@ -84,6 +84,10 @@ capacity: build $(VENV_LOAD)/.installed ## The capacity model against a measured
 bench-scheduler: build ## What the scheduler adds and keeps under load, in figures (5 minutes; an idle machine)
 	$(PYTHON) loadtest/scheduler.py
 
+.PHONY: bench-graphs
+bench-graphs: build ## What our operators gain end to end over ONNX Runtime's in the same server (80 s; an idle machine)
+	$(PYTHON) loadtest/graphs.py
+
 .PHONY: bench-explain
 bench-explain: build ## What an explanation costs against a score (10 s; an idle machine)
 	$(PYTHON) loadtest/explain.py $(addprefix tests/golden/images/,coffee_rgb.png orig_rocket.jpg)
