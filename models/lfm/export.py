@@ -73,10 +73,11 @@ def main(argv: list[str] | None = None) -> int:
 def training_facts(facts: dict) -> dict:
     """What the checkpoint says of its training, without the paths of the machine it ran on."""
     settings = facts.get("settings", {})
+    paths = ("data", "more", "start", "val", "out")
     return {
         "step": facts.get("step"),
         "minutes": round(facts.get("seconds", 0.0) / 60, 1),
-        **{k: v for k, v in settings.items() if k not in ("data", "val", "out", "minutes", "step")},
+        **{k: v for k, v in settings.items() if k not in (*paths, "minutes", "step")},
     }
 
 
