@@ -14,6 +14,8 @@ import argparse
 import random
 import sys
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -41,11 +43,19 @@ def history(pixels: np.ndarray, rng: random.Random) -> np.ndarray:
 def make(name: str, learnt_from: np.ndarray, steps: int) -> generators.Generator:
     if name in generators.SUPER_RESOLUTIONS:
         return generators.super_resolution(generators.SUPER_RESOLUTIONS[name])
-    seed = zlib.crc32(name.encode())
     decoder = generators.AUTOENCODERS[name]
-    return generators.autoencoder(
-        generators.train(decoder, learnt_from, steps * decoder.stages, seed)
-    )
+    seed = zlib.crc32(name.encode())
+    model = generators.train(decoder, learnt_from, steps * decoder.stages, seed)
+    return generators.autoencoder(model)
+
+
+@contextmanager
+def whole(folder: Path) -> Iterator[Path]:
+    """Another name to write the folder under, until it is whole."""
+    scratch = folder.with_name(f".{folder.name}") / folder.name
+    yield scratch
+    scratch.rename(folder)
+    scratch.parent.rmdir()
 
 
 def write_pairs(
@@ -64,8 +74,9 @@ def write_faces(folder: Path, pool: Path) -> None:
     """Photographs and generated faces, neither seen in training: their centres as equal JPEGs."""
     for label, name in zip(LABELS, ("real_imagenet", "fake_faces_jpeg512"), strict=True):
         (folder / label).mkdir(parents=True, exist_ok=True)
-        for i, path in enumerate(sorted((pool / name).glob("*"))[:100]):
-            image = Image.fromarray(centre(decode(path)))
+        images = [decode(path) for path in sorted((pool / name).glob("*"))]
+        for i, pixels in enumerate([p for p in images if min(p.shape[:2]) >= SIDE][:95]):
+            image = Image.fromarray(centre(pixels))
             image.save(folder / label / f"{i:04}.jpg", quality=90, subsampling="4:2:0")
 
 
@@ -86,17 +97,18 @@ def main(argv: list[str] | None = None) -> int:
     if args.pool:
         unseen = [decode(path) for path in sorted((args.pool / "real_imagenet").glob("*"))]
         unseen = [p for p in unseen if min(p.shape[:2]) >= SIDE]
-        write_faces(args.out / "unseen" / "faces", args.pool)
+        folder = args.out / "unseen" / "faces"
+        if not folder.exists():
+            with whole(folder) as scratch:
+                write_faces(scratch, args.pool)
     for name in tqdm([*generators.AUTOENCODERS, *generators.SUPER_RESOLUTIONS]):
         kept_out = name in UNSEEN
         folder = args.out / ("unseen" if kept_out else "train") / name
         if folder.exists() or (kept_out and not unseen) or (args.only and name not in args.only):
             continue
         generate = make(name, learnt_from, args.steps)
-        scratch = folder.with_name(f".{name}") / name
-        write_pairs(scratch, unseen if kept_out else photographs, generate, args.pairs)
-        scratch.rename(folder)
-        scratch.parent.rmdir()
+        with whole(folder) as scratch:
+            write_pairs(scratch, unseen if kept_out else photographs, generate, args.pairs)
     return 0
 
 
