@@ -70,12 +70,16 @@ def write_pairs(
             Image.fromarray(pixels).save(folder / label / f"{i:04}.png")
 
 
-def write_faces(folder: Path, pool: Path) -> None:
+def large(folder: Path) -> list[np.ndarray]:
+    images = [decode(path) for path in sorted(folder.glob("*"))]
+    return [pixels for pixels in images if min(pixels.shape[:2]) >= SIDE]
+
+
+def write_faces(folder: Path, photographs: list[np.ndarray], faces: list[np.ndarray]) -> None:
     """Photographs and generated faces, neither seen in training: their centres as equal JPEGs."""
-    for label, name in zip(LABELS, ("real_imagenet", "fake_faces_jpeg512"), strict=True):
+    for label, images in zip(LABELS, (photographs, faces), strict=True):
         (folder / label).mkdir(parents=True, exist_ok=True)
-        images = [decode(path) for path in sorted((pool / name).glob("*"))]
-        for i, pixels in enumerate([p for p in images if min(p.shape[:2]) >= SIDE][:95]):
+        for i, pixels in enumerate(images[: min(len(photographs), len(faces))]):
             image = Image.fromarray(centre(pixels))
             image.save(folder / label / f"{i:04}.jpg", quality=90, subsampling="4:2:0")
 
@@ -95,12 +99,11 @@ def main(argv: list[str] | None = None) -> int:
     learnt_from = np.stack([centre(p) for p in photographs])
     unseen = []
     if args.pool:
-        unseen = [decode(path) for path in sorted((args.pool / "real_imagenet").glob("*"))]
-        unseen = [p for p in unseen if min(p.shape[:2]) >= SIDE]
+        unseen = large(args.pool / "real_imagenet")
         folder = args.out / "unseen" / "faces"
         if not folder.exists():
             with whole(folder) as scratch:
-                write_faces(scratch, args.pool)
+                write_faces(scratch, unseen, large(args.pool / "fake_faces_jpeg512"))
     for name in tqdm([*generators.AUTOENCODERS, *generators.SUPER_RESOLUTIONS]):
         kept_out = name in UNSEEN
         folder = args.out / ("unseen" if kept_out else "train") / name
