@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--voiding", nargs="*", default=["no_signal"],
                         help="warnings that make a verdict uncertain")  # fmt: skip
     parser.add_argument("--lossy-below-quality", type=int, default=70,
-                        help="JPEG quality under which `lossy_source` is given: more than half of the fakes missed")  # fmt: skip
+                        help="JPEG quality under which `lossy_source` is given: one verdict in three wrong")  # fmt: skip
     parser.add_argument("--name", default="lfm")
     parser.add_argument("--version", default="1")
     parser.add_argument("--licence-class", default="research-only", help="of the training data")
