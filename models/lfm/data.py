@@ -13,6 +13,8 @@ import numpy as np
 from PIL import Image
 
 SIDE = 256  # of the network's input
+MARGIN = 16  # of a recompression, so that the 8x8 grid lies at any even offset in the crop
+FILTERS = [Image.Resampling[name] for name in ("LANCZOS", "BICUBIC", "BILINEAR", "BOX")]
 LABELS = {"0_real": 0, "1_fake": 1}
 
 
@@ -83,6 +85,13 @@ def crop(pixels: np.ndarray) -> np.ndarray:
 PREPROCESS = {"resize": resize, "crop": crop}
 
 
+def shrink(pixels: np.ndarray, factor: float, filter: int, least: int) -> np.ndarray:
+    """Both sides by `factor`, the shorter one to no less than `least`."""
+    factor = min(1.0, max(factor, least / min(pixels.shape[:2])))
+    size = [round(n * factor) for n in pixels.shape[1::-1]]
+    return np.asarray(Image.fromarray(pixels).resize(size, filter))
+
+
 def recompress(pixels: np.ndarray, format: str, quality: int, chroma: str) -> np.ndarray:
     """Through a lossy file and back. `format` is JPEG or WEBP; WebP is always 4:2:0."""
     file = io.BytesIO()
@@ -95,13 +104,14 @@ def recompress(pixels: np.ndarray, format: str, quality: int, chroma: str) -> np
 @dataclass
 class Augmentation:
     """How crops are drawn. `lossy` is the chance of a recompression, of quality `quality`..100;
-    `resized` the chance that an image is
-    resized to the input first (one smaller than the input always is)."""
+    `resized` the chance that an image is resized to the input first (one smaller than the input
+    always is); `scaled` that of being shrunk by any factor, down to half and what the crop needs."""
 
     crop: int = 128
     lossy: float = 0.0
     quality: int = 80
     resized: float = 0.5
+    scaled: float = 0.0
 
 
 def batch(
@@ -110,7 +120,8 @@ def batch(
     """`size` crops, half of them real: uint8 (size, crop, crop, 3) and labels float32 (size,).
 
     A source is drawn with a chance that grows as the root of its size, so that a small one is
-    seen often enough without its few images being learnt by heart.
+    seen often enough without its few images being learnt by heart. Both crops of a pair come from
+    the same place of the same pair of images, where the source has pairs.
     """
     weights = [len(source.images[0]) ** 0.5 for source in sources]
     crops, labels = [], []
@@ -120,18 +131,23 @@ def batch(
         if rng.random() < how.lossy:
             format = rng.choices(["JPEG", "WEBP"], [4, 1])[0]
             lossy = format, rng.randint(how.quality, 100), rng.choice(["4:2:0", "4:4:4"])
+        scaled = None
+        if rng.random() < how.scaled:
+            scaled = rng.uniform(0.5, 1), rng.choice(FILTERS)
+        which, place = rng.random(), rng.random()
         for label, images in enumerate(source.images):
-            pixels = rng.choice(images)
+            pixels = images[int(which * len(images))]
             if resized or min(pixels.shape[:2]) < SIDE:
                 pixels = resize(pixels)
-            crops.append(_crop(pixels, how.crop, lossy, rng))
+            if scaled:
+                pixels = shrink(pixels, *scaled, least=how.crop + MARGIN)
+            crops.append(_crop(pixels, how.crop, lossy, random.Random(place)))
             labels.append(label)
     return np.stack(crops), np.array(labels, np.float32)
 
 
 def _crop(pixels: np.ndarray, side: int, lossy: tuple | None, rng: random.Random) -> np.ndarray:
-    # Recompressed with a margin, so that the 8x8 grid lies at any even offset in the crop.
-    margin = 16 if lossy else 0
+    margin = MARGIN if lossy else 0
     pixels = _cut(pixels, side + margin, rng)
     if lossy:
         pixels = _cut(recompress(pixels, *lossy), side, rng)

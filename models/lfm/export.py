@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--voiding", nargs="*", default=["no_signal"],
                         help="warnings that make a verdict uncertain")  # fmt: skip
     parser.add_argument("--lossy-below-quality", type=int, default=70,
-                        help="JPEG quality under which `lossy_source` is given: more than half of the fakes missed")  # fmt: skip
+                        help="JPEG quality under which `lossy_source` is given: one verdict in three wrong")  # fmt: skip
     parser.add_argument("--name", default="lfm")
     parser.add_argument("--version", default="1")
     parser.add_argument("--licence-class", default="research-only", help="of the training data")
@@ -73,10 +73,11 @@ def main(argv: list[str] | None = None) -> int:
 def training_facts(facts: dict) -> dict:
     """What the checkpoint says of its training, without the paths of the machine it ran on."""
     settings = facts.get("settings", {})
+    paths = ("data", "more", "start", "val", "out")
     return {
         "step": facts.get("step"),
         "minutes": round(facts.get("seconds", 0.0) / 60, 1),
-        **{k: v for k, v in settings.items() if k not in ("data", "val", "out", "minutes", "step")},
+        **{k: v for k, v in settings.items() if k not in (*paths, "minutes", "step")},
     }
 
 

@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from lfm import evaluate
+from lfm.checkpoint import read_checkpoint
 from lfm.data import Augmentation, Source, batch, load
 from lfm.network import LFM, normalise
 
@@ -31,6 +32,8 @@ from lfm.network import LFM, normalise
 @dataclass
 class Settings:
     data: str = "../shared/data/train"
+    more: str = ""  # a second folder of sources, for half of every batch
+    start: str = ""  # a checkpoint whose weights to begin with
     val: str = "../shared/data/val"
     out: str = "runs/lfm"
     minutes: float = 60.0  # of training; the schedule follows the clock ...
@@ -51,6 +54,7 @@ class Settings:
     lossy_from: float = 0.1  # part of the run without any
     quality: int = 70  # lowest quality of a recompression, reached at `fine_from`
     resized: float = 0.5  # share of images above 256 pixels that are shrunk, not cropped
+    scaled: float = 0.0  # share of images that are shrunk by any factor, once recompression began
     preprocess: str = "crop"  # of the validation: resize or crop
     val_minutes: float = 5.0  # between validations and checkpoints
     bfloat16: bool = False  # mixed precision, for processors and GPUs that have it
@@ -66,6 +70,7 @@ class Settings:
             lossy=self.lossy if begun else 0.0,
             quality=round(95 + (self.quality - 95) * min(1.0, max(0.0, hardness))),
             resized=self.resized,
+            scaled=self.scaled if begun else 0.0,
         )
 
     def rate(self, progress: float) -> float:
@@ -76,15 +81,17 @@ class Settings:
 class Batches(Dataset):
     """The batch of a step follows from the seed, the step and the progress alone."""
 
-    def __init__(self, sources: list[Source], settings: Settings) -> None:
-        self.sources, self.settings = sources, settings
+    def __init__(self, folders: list[list[Source]], settings: Settings) -> None:
+        self.folders, self.settings = folders, settings  # each gives the same share of a batch
         self.progress = torch.zeros(()).share_memory_()  # set by the trainer, seen by workers
 
     def __getitem__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         s = self.settings
         how = s.augmentation(float(self.progress))
-        size = max(2, round(s.batch * (s.crop / how.crop) ** 2))  # the same pixels a step
-        pixels, labels = batch(self.sources, size, how, random.Random(f"{s.seed}/{step}"))
+        size = s.batch * (s.crop / how.crop) ** 2 / len(self.folders)  # the same pixels a step
+        rng = random.Random(f"{s.seed}/{step}")
+        parts = [batch(sources, max(2, round(size)), how, rng) for sources in self.folders]
+        pixels, labels = (np.concatenate(part) for part in zip(*parts, strict=True))
         return torch.from_numpy(pixels), torch.from_numpy(labels)
 
 
@@ -94,6 +101,9 @@ class Trainer:
         torch.set_num_threads(s.threads)
         torch.manual_seed(s.seed)
         model = LFM(s.k, s.drop_most, s.pooling)
+        if s.start:
+            tensors, _ = read_checkpoint(Path(s.start))
+            model.load_state_dict({name: torch.as_tensor(t) for name, t in tensors.items()})
         self.model = model.to(s.device, memory_format=torch.channels_last).train()
         learnt = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adam(learnt, lr=s.lr)
@@ -117,7 +127,8 @@ class Trainer:
     def run(self) -> None:
         s = self.settings
         sources = [source for source in load(Path(s.data)) if source.name != s.leave_out]
-        batches = Batches([source.share(s.share) for source in sources], s)
+        folders = [sources, load(Path(s.more))] if s.more else [sources]
+        batches = Batches([[source.share(s.share) for source in f] for f in folders], s)
         batches.progress.fill_(self.progress)
         fit = [source.half("fit") for source in load(Path(s.val))]
         loader = DataLoader(

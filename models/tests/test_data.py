@@ -54,19 +54,44 @@ def test_the_label_follows_from_no_parameter_of_the_augmentation(sources, monkey
     """A decision tree on what was done to a crop guesses its class no better than chance."""
     seen = []
     monkeypatch.setattr(data, "recompress", lambda pixels, *how: seen[-1].extend(how) or pixels)
-    cut = data._crop
+    cut, shrink, filters = data._crop, data.shrink, []
+
+    def record_shrink(pixels, factor, filter, least):
+        filters.append(filter)
+        return shrink(pixels, factor, filter, least)
 
     def record(pixels, side, lossy, rng):
-        seen.append([int(pixels[0, 0, 2]) // 100, *pixels.shape[:2], lossy is not None])
+        filter = filters.pop() if filters else None
+        seen.append([int(pixels[0, 0, 2]) // 99, *pixels.shape[:2], filter, lossy is not None])
         return cut(pixels, side, lossy, rng)
 
+    monkeypatch.setattr(data, "shrink", record_shrink)
     monkeypatch.setattr(data, "_crop", record)
-    how = data.Augmentation(crop=64, lossy=0.6, quality=70)
+    how = data.Augmentation(crop=64, lossy=0.6, quality=70, scaled=0.5)
     data.batch(sources, 1000, how, random.Random(0))
-    rows = [
-        [height, width, lossy, *(how or [None, 0, None])] for _, height, width, lossy, *how in seen
-    ]
+    rows = [[*row[1:5], *(row[5:] or [None, 0, None])] for row in seen]
+    shrunk = [row for row in rows if row[2] is not None]
+    assert 350 < len(shrunk) < 650 and {row[2] for row in shrunk} == set(data.FILTERS)
+    assert min(row[0] for row in rows) >= 128  # half of the smallest
     assert guessed(rows, [row[0] for row in seen]) < 0.55
+
+
+def test_an_image_is_shrunk_to_no_less_than_the_crop_needs():
+    pixels = np.zeros((256, 300, 3), np.uint8)
+    assert data.shrink(pixels, 0.5, data.FILTERS[0], least=100).shape == (128, 150, 3)
+    assert data.shrink(pixels, 0.5, data.FILTERS[0], least=240).shape == (240, 281, 3)
+    assert data.shrink(pixels, 0.5, data.FILTERS[0], least=400).shape == pixels.shape
+
+
+def test_a_pair_is_cut_at_one_place():
+    """Where the two images of a pair differ in one value alone, so do their crops."""
+    rng = np.random.default_rng(0)
+    real = [rng.integers(0, 255, (256, 256, 3), np.uint8) for _ in range(4)]
+    source = data.Source("pairs", (real, [pixels + 1 for pixels in real]))
+    how = data.Augmentation(crop=64, resized=0)
+    pixels, labels = data.batch([source], 32, how, random.Random(0))
+    assert np.array_equal(pixels[labels == 0] + 1, pixels[labels == 1])
+    assert len({crop.tobytes() for crop in pixels}) > 24
 
 
 @pytest.mark.parametrize("part", ["train", "val"])

@@ -8,7 +8,7 @@ from PIL import Image
 
 torch = pytest.importorskip("torch")
 
-from lfm import evaluate, export, train
+from lfm import data, evaluate, export, train
 from lfm.checkpoint import read_checkpoint
 
 
@@ -63,6 +63,31 @@ def test_a_stopped_run_goes_on_to_the_same_weights(images, trained, tmp_path, mo
     log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in log] == [1, 2, 3, 4]
     assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_both_folders_give_half_of_every_batch():
+    def source(value: int) -> data.Source:
+        images = [np.full((256, 256, 3), value, np.uint8)]
+        return data.Source(str(value), (images, images))
+
+    folders = [[source(1), source(2)], [source(9)]]
+    settings = train.Settings(batch=16, crop=64, fine_crop=128, fine_from=0.5, lossy_from=1.0)
+    batches = train.Batches(folders, settings)
+    for progress, size in ((0.0, 16), (0.9, 4)):  # the larger crops are fewer
+        batches.progress.fill_(progress)
+        pixels, labels = batches[3]
+        assert len(labels) == size and (pixels == 9).all(dim=(1, 2, 3)).sum() == size // 2
+
+
+def test_a_run_starts_from_a_checkpoint(images, trained, tmp_path):
+    flags = ["--start", trained / "last.pth", "--more", images]
+    argv = [str(a) for a in arguments(images, tmp_path, *flags)]
+    trainer = train.Trainer(train.parse(argv))
+    state, _ = read_checkpoint(trained / "last.pth")
+    assert all(np.array_equal(t, state[name]) for name, t in trainer.model.state_dict().items())
+    assert train.main(argv) == 0
+    _, facts = read_checkpoint(tmp_path / "last.pth")
+    assert str(images) not in json.dumps(export.training_facts(facts))
 
 
 def test_training_moves_every_learnt_tensor_and_no_other(trained):

@@ -81,7 +81,7 @@ def png(path, width, height, compression=9):
 def generated():
     """Generated images; on a machine without ../shared two photographs that the bundled model takes for generated."""
     images = sorted(GENERATED.glob("ldm*/1_fake/*"))
-    return images or [ROOT / "tests/golden/images" / name for name in ("flower8.bmp", "x_coffee_255x257.jpg")]
+    return images or [ROOT / "tests/golden/images" / name for name in ("astro_420_q95.jpg", "x_coffee_255x257.jpg")]
 
 
 def test_real_and_generated(browser, server):
