@@ -5,8 +5,8 @@
 //! Convolutional Neural Networks", CVPR 2016): 49 multiplications give 36 outputs where the plain sum takes 144.
 //! [`ResidueConv`] is the first of them, which looks at the NPR residue of the pixels.
 //!
-//! A place's value depends on the pixels it sees alone, to the last bit: not on its batch, its block, or the number of
-//! threads. The kernels differ among each other by rounding.
+//! A place's value does not depend on its batch, its band or the number of threads, to the last bit. In a Winograd layer
+//! it is rounded in the size of the greatest value that its tile sees. The kernels differ among each other by rounding.
 
 mod gemm;
 mod kernel;
@@ -39,6 +39,9 @@ pub enum ConvError {
         /// Input channels.
         channels: usize,
     },
+    /// The ReLU would make a zero of NaN, and a plausible logit of a broken model.
+    #[error("a weight or bias is not finite")]
+    NotFinite,
     /// The input has fewer places than a 2x2 window, or than a window of the pool.
     #[error("an input of {height} x {width} is too small, must be at least {least} x {least}")]
     TooSmall {
@@ -74,8 +77,8 @@ fn floats(len: usize) -> Floats {
     floats
 }
 
-/// Working memory of a session: one buffer for each of its threads, as large as the hungriest layer needs. It grows in
-/// the first run and then stays.
+/// Working memory of the layers that share it: one buffer for each thread that runs one of them, as large as the
+/// hungriest needs. It grows in the first run and then stays.
 #[derive(Debug, Default)]
 pub struct Arena(Mutex<Vec<Floats>>);
 
@@ -90,6 +93,11 @@ impl Arena {
         lock().push(buffer);
         done
     }
+}
+
+fn check_finite(weight: &[f32], bias: &[f32]) -> Result<(), ConvError> {
+    let mut all = weight.iter().chain(bias);
+    if all.all(|value| value.is_finite()) { Ok(()) } else { Err(ConvError::NotFinite) }
 }
 
 /// Something that makes images band by band: a band is some rows of one image's output.

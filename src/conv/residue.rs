@@ -7,7 +7,7 @@
 use pulp::{Simd, WithSimd};
 
 use super::{
-    Arena, Bands, ConvError, Floats, Kernel, Size, floats,
+    Arena, Bands, ConvError, Floats, Kernel, Size, check_finite, floats,
     kernel::{load, mul_add, store},
 };
 
@@ -31,12 +31,13 @@ impl ResidueConv {
     /// Takes the weight (M, 3, 2, 2), for residues in grey levels. `bias` (M) says what M is.
     ///
     /// # Errors
-    /// If the weight is not of that size.
+    /// If the weight is not of that size, or something in it is not finite.
     pub fn new(kernel: Kernel, weight: &[f32], bias: &[f32]) -> Result<Self, ConvError> {
         let maps = bias.len();
         if maps == 0 || weight.len() != maps * COLOURS * 4 {
             return Err(ConvError::Weights { weight: weight.len(), bias: maps, maps, channels: COLOURS });
         }
+        check_finite(weight, bias)?;
         let padded = maps.next_multiple_of(kernel.lanes());
         let mut weights = floats(COLOURS * 4 * padded);
         for (map, taps) in weight.chunks_exact(COLOURS * 4).enumerate() {

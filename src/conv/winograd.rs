@@ -7,7 +7,7 @@
 use pulp::{Simd, WithSimd};
 
 use super::{
-    Arena, Bands, ConvError, Floats, Kernel, Size, floats,
+    Arena, Bands, ConvError, Floats, Kernel, Size, check_finite, floats,
     gemm::{PANEL, multiply},
     kernel::{load, store},
     transform::{self, SPAN, TILE},
@@ -16,7 +16,9 @@ use super::{
 /// Products of a tile, and matrix products of a band.
 const POSITIONS: usize = SPAN * SPAN;
 
-/// Tiles of a band: enough to use a weight some twenty times once it is there, few enough for the cache.
+/// Tiles of a band: enough to use a weight some twenty times once it is there, few enough for the cache. The network's
+/// last layer has 25 tiles, and so one band an image, which threads cannot share. With 15 they can, but the weights (26
+/// MB) come twice: on AVX2 that layer then takes a third longer on one thread, as sessions mostly have.
 const BAND_TILES: usize = 25;
 
 /// Floats between the positions of a buffer, beside what they hold: a cache line, so that a tile's 49 values do not
@@ -29,7 +31,11 @@ pub struct WinogradConv {
     channels: usize,
     maps: usize,
     pool: bool,
-    /// (M in panels, 49, C in whole vectors, a panel's columns).
+    /// Input channels in whole vectors.
+    depth: usize,
+    /// Columns of a panel.
+    columns: usize,
+    /// (M in panels, 49, depth, columns)
     weights: Floats,
     /// (M in whole panels)
     bias: Floats,
@@ -39,13 +45,14 @@ impl WinogradConv {
     /// Transforms the weight (M, C, 2, 2). `bias` (M) says what M is.
     ///
     /// # Errors
-    /// If the weight is not of that size.
+    /// If the weight is not of that size, or something in it is not finite.
     pub fn new(kernel: Kernel, weight: &[f32], bias: &[f32], pool: bool) -> Result<Self, ConvError> {
         let maps = bias.len();
         let channels = weight.len() / 4 / maps.max(1);
         if channels == 0 || weight.len() != maps * channels * 4 {
             return Err(ConvError::Weights { weight: weight.len(), bias: maps, maps, channels });
         }
+        check_finite(weight, bias)?;
         let columns = PANEL * kernel.lanes();
         let depth = channels.next_multiple_of(kernel.lanes());
         let panels = maps.div_ceil(columns);
@@ -63,22 +70,12 @@ impl WinogradConv {
         }
         let mut padded_bias = floats(panels * columns);
         padded_bias[..maps].copy_from_slice(bias);
-        Ok(Self { kernel, channels, maps, pool, weights, bias: padded_bias })
+        Ok(Self { kernel, channels, maps, pool, depth, columns, weights, bias: padded_bias })
     }
 
     /// Places of the convolution that one place of the output stands for, in a row.
     fn stride(&self) -> usize {
         if self.pool { 2 } else { 1 }
-    }
-
-    /// Input channels in whole vectors.
-    fn depth(&self) -> usize {
-        self.channels.next_multiple_of(self.kernel.lanes())
-    }
-
-    /// Columns of a panel.
-    fn columns(&self) -> usize {
-        PANEL * self.kernel.lanes()
     }
 }
 
@@ -111,7 +108,7 @@ impl Bands for WinogradConv {
         let output_width = (width - 1) / self.stride();
         let rows = band.len() / (output_width * self.maps);
         let tiles = (rows * self.stride()).div_ceil(TILE) * tiles_wide(width);
-        let (inputs, products) = (tiles * self.depth() + APART, tiles * self.columns() + APART);
+        let (inputs, products) = (tiles * self.depth + APART, tiles * self.columns + APART);
         let first_row = first * self.stride();
         arena.with(POSITIONS * (inputs + products), |buffer| {
             let (inputs, products) = buffer.split_at_mut(POSITIONS * inputs);
@@ -154,7 +151,7 @@ impl WithSimd for Band<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
         self.transform_inputs(simd);
-        for panel in 0..self.conv.maps.div_ceil(self.conv.columns()) {
+        for panel in 0..self.conv.maps.div_ceil(self.conv.columns) {
             self.multiply(simd, panel);
             self.transform_outputs(simd, panel);
         }
@@ -172,7 +169,7 @@ impl Band<'_> {
     fn transform_inputs<S: Simd>(&mut self, simd: S) {
         let ([height, width], channels) = (self.input, self.conv.channels);
         let apart = self.inputs.len() / POSITIONS / S::F32_LANES;
-        let vectors = self.conv.depth() / S::F32_LANES;
+        let vectors = self.conv.depth / S::F32_LANES;
         for tile in 0..self.tiles {
             let [row, column] = self.place(tile);
             let row = self.first_row + row;
@@ -203,7 +200,7 @@ impl Band<'_> {
 
     #[inline(always)]
     fn multiply<S: Simd>(&mut self, simd: S, panel: usize) {
-        let (depth, columns, tiles) = (self.conv.depth(), self.conv.columns(), self.tiles);
+        let (depth, columns, tiles) = (self.conv.depth, self.conv.columns, self.tiles);
         let weights = self.conv.weights.chunks_exact(depth * columns).skip(panel * POSITIONS);
         let inputs = self.inputs.chunks_exact(self.inputs.len() / POSITIONS);
         let products = self.products.chunks_exact_mut(self.products.len() / POSITIONS);
@@ -222,7 +219,7 @@ impl Band<'_> {
         for tile in 0..self.tiles {
             let [row, column] = self.place(tile).map(|at| at / stride);
             for vector in 0..PANEL {
-                let map = panel * self.conv.columns() + vector * S::F32_LANES;
+                let map = panel * self.conv.columns + vector * S::F32_LANES;
                 if map >= maps {
                     break;
                 }

@@ -74,9 +74,9 @@ fn inputs_that_do_not_fit_are_an_error_and_the_session_lives_on() {
         assert!(error.contains("is too small, must be at least 3 x 3"), "{error}");
     }
     assert_eq!(**pooling.run(ort::inputs![images([1, 3, 3, CHANNELS])]).unwrap()["y"].shape(), [1, 1, 1, 35]);
-    let mut residue = session("residue").unwrap();
+    let mut residue = session("residue_alone").unwrap();
     let error = run_error(&mut residue, pixels([1, 6, 7, 3]));
-    assert!(error.contains("node \"residue\": an image of 6 x 7 has an odd side"), "{error}");
+    assert!(error.contains("node \"residue_alone\": an image of 6 x 7 has an odd side"), "{error}");
 }
 
 #[test]

@@ -50,7 +50,7 @@ pub(super) fn measure(config: &ModelConfig, rounds: &Rounds) -> Result<Vec<Row>,
         let samples = rounds.interleave(&what, &[0, 1], |graph: usize| {
             images_per_second(&runtime, &mut graphs[graph], &picture, 1, RUNS)
         })?;
-        let [standard, ours] = &samples[..] else { continue };
+        let [standard, ours] = &samples[..] else { anyhow::bail!("two contenders, {} results", samples.len()) };
         rows.push(Row {
             sessions,
             intra_threads,

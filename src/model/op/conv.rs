@@ -67,7 +67,7 @@ pub(super) struct Convolution<L> {
 }
 
 impl<L> Convolution<L> {
-    /// All operators of a session share its working memory.
+    /// All operators of a domain share its working memory: in the server each session has a domain of its own.
     pub(super) fn new(arena: &Arc<Arena>) -> Self {
         Self { arena: Arc::clone(arena), layer: PhantomData }
     }
@@ -143,8 +143,8 @@ impl<L: Layer> Node<L> {
         let panicked = AtomicBool::new(false);
         let mut spread = Ok(());
         let done = conv::run(&self.layer, size, images, output, &self.arena, |bands, work| {
-            // Nothing may unwind into ONNX Runtime's threads.
-            spread = context.par_for(bands, 0, |band| {
+            // Bands one by one, to whichever thread is free. Nothing may unwind into ONNX Runtime's threads.
+            spread = context.par_for(bands, bands, |band| {
                 if catch_unwind(AssertUnwindSafe(|| work(band))).is_err() {
                     panicked.store(true, Ordering::Relaxed);
                 }

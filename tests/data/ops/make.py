@@ -115,6 +115,8 @@ sides = [
 ] + [numpy_helper.from_array(np.float32([1, 2, 2, 1]), "scales")]
 residue = conv("residue", "ResidueConv")
 write("residue.onnx", [residue, *npr, *standard("residue", True)], pixels, both, weights(channels=3) + sides)
+# Standard operators refuse odd sides too.
+write("residue_alone.onnx", [conv("residue_alone", "ResidueConv")], pixels, one, weights(channels=3))
 
 # Wrong in themselves; each node has the name of its file.
 for name, constants, attributes in [
