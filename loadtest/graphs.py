@@ -21,7 +21,9 @@ CLIENTS = 8
 
 def without_the_graph(target: pathlib.Path) -> pathlib.Path:
     """A copy of the bundled model from before the graph was there: the server runs lfm.onnx."""
-    shutil.copytree(ROOT / "models", target, ignore=shutil.ignore_patterns("*.pth", GRAPH, "lfm", "tests", "__pycache__"))
+    shutil.copytree(
+        ROOT / "models", target, ignore=shutil.ignore_patterns("*.pth", GRAPH, "lfm", "tests", "__pycache__")
+    )
     manifest = json.loads((target / "manifest.json").read_text())
     del manifest["files"][GRAPH]
     (target / "manifest.json").write_text(json.dumps(manifest))

@@ -126,7 +126,10 @@ on_a_cpu = pytest.mark.skipif(PROVIDER != "CPUExecutionProvider", reason="convol
 
 @on_a_cpu
 def test_the_graph_for_cpus_gives_nearly_the_same(weights, images):
-    run, standard = session(graph.build_for_cpu(weights)), session(graph.build(weights, standard=True))
+    run, standard = (
+        session(graph.build_for_cpu(weights)),
+        session(graph.build(weights, standard=True)),
+    )
     for batch in (images[:1], images[1:8]):
         one, other = (it.run(["logit", "topk_values"], {"pixels": batch}) for it in (run, standard))
         assert all(np.abs(a - b).max() <= 5e-4 for a, b in zip(one, other, strict=True))
@@ -142,7 +145,9 @@ def test_the_graph_for_cpus_does_not_depend_on_batch_or_threads(weights, images)
     for run in (one_thread, two):
         for size in (1, 2, 3, 7, 32):
             chosen = rng.permutation(len(images))[:size]
-            for part, expected in zip(run.run(names, {"pixels": images[chosen]}), alone, strict=True):
+            for part, expected in zip(
+                run.run(names, {"pixels": images[chosen]}), alone, strict=True
+            ):
                 assert part.tobytes() == expected[chosen].tobytes(), size
 
 
