@@ -16,10 +16,12 @@ use super::{
 /// Products of a tile, and matrix products of a band.
 const POSITIONS: usize = SPAN * SPAN;
 
-/// Tiles of a band: enough to use a weight some twenty times once it is there, few enough for the cache. The network's
-/// last layer has 25 tiles, and so one band an image, which threads cannot share. With 15 they can, but the weights (26
-/// MB) come twice: on AVX2 that layer then takes a third longer on one thread, as sessions mostly have.
-const BAND_TILES: usize = 25;
+/// Tiles of a band: enough to use a weight often once it is there, few enough for the cache. With 15, two threads can
+/// share the last layer's 25 tiles; with shorter vectors its weights (26 MB) then come too often: on AVX2 that layer takes
+/// a third longer.
+fn band_tiles(kernel: Kernel) -> usize {
+    if kernel.lanes() == 16 { 15 } else { 25 }
+}
 
 /// Floats between the positions of a buffer, beside what they hold: a cache line, so that a tile's 49 values do not
 /// all want the same place in the first-level cache.
@@ -100,7 +102,7 @@ impl Bands for WinogradConv {
     }
 
     fn band_rows(&self, [_, width]: Size) -> usize {
-        (BAND_TILES / tiles_wide(width)).max(1) * TILE / self.stride()
+        (band_tiles(self.kernel) / tiles_wide(width)).max(1) * TILE / self.stride()
     }
 
     fn run_band(&self, image: &[f32], input: Size, first: usize, band: &mut [f32], arena: &Arena) {
