@@ -86,7 +86,7 @@ def summary(answers: list[Answer], began: float, seconds: float) -> dict:
 
 def share_of_a_core(cpu_seconds: Callable[[], float], seconds: float) -> float:
     before, began = cpu_seconds(), time.monotonic()
-    time.sleep(seconds)
+    time.sleep(seconds)  # the share is of this time
     return (cpu_seconds() - before) / (time.monotonic() - began)
 
 

@@ -111,7 +111,7 @@ class Visit:
         """Images run, once none has been for a second: work that was let in has ended."""
         count, since = self.executed(), time.monotonic()
         while time.monotonic() < since + 1:
-            time.sleep(0.05)
+            time.sleep(0.05)  # a peer in another process cannot call back
             if (now := self.executed()) != count:
                 count, since = now, time.monotonic()
         return count
