@@ -13,7 +13,7 @@ use super::{
     transform::{self, SPAN, TILE},
 };
 
-/// Products of a tile, and matrix products of a band.
+/// Products of a tile, column by column, and matrix products of a band.
 const POSITIONS: usize = SPAN * SPAN;
 
 /// Tiles of a band: enough to use a weight often once it is there, few enough for the cache. With 15, two threads can
@@ -65,7 +65,7 @@ impl WinogradConv {
             let rows = [transform::weights([a, b]), transform::weights([c, d])];
             for x in 0..SPAN {
                 for (y, &value) in transform::weights(rows.map(|row| row[x])).iter().enumerate() {
-                    let row = (map / columns * POSITIONS + y * SPAN + x) * depth + channel;
+                    let row = (map / columns * POSITIONS + x * SPAN + y) * depth + channel;
                     weights[row * columns + map % columns] = value as f32;
                 }
             }
@@ -114,17 +114,14 @@ impl Bands for WinogradConv {
         let first_row = first * self.stride();
         arena.with(POSITIONS * (inputs + products), |buffer| {
             let (inputs, products) = buffer.split_at_mut(POSITIONS * inputs);
-            self.kernel.run(Band {
-                conv: self,
-                image,
-                input,
-                first_row,
-                tiles,
-                inputs,
-                products,
-                output_width,
-                output: band,
-            });
+            let mut band =
+                Band { conv: self, image, input, first_row, tiles, inputs, products, output_width, output: band };
+            // Each is compiled by itself: in one function the registers of one would be taken up by the others' constants.
+            self.kernel.run(TransformInputs(&mut band));
+            for panel in 0..self.maps.div_ceil(self.columns) {
+                self.kernel.run(Multiply(&mut band, panel));
+                self.kernel.run(TransformOutputs(&mut band, panel));
+            }
         });
     }
 }
@@ -147,115 +144,131 @@ struct Band<'a> {
     output: &'a mut [f32],
 }
 
-impl WithSimd for Band<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(mut self, simd: S) {
-        self.transform_inputs(simd);
-        for panel in 0..self.conv.maps.div_ceil(self.conv.columns) {
-            self.multiply(simd, panel);
-            self.transform_outputs(simd, panel);
-        }
-    }
-}
-
 impl Band<'_> {
     /// Row and column of a tile's first output, within the band.
     fn place(&self, tile: usize) -> Size {
         let wide = tiles_wide(self.input[1]);
         [tile / wide * TILE, tile % wide * TILE]
     }
+}
+
+/// The image to [`Band::inputs`].
+struct TransformInputs<'band, 'a>(&'band mut Band<'a>);
+
+impl WithSimd for TransformInputs<'_, '_> {
+    type Output = ();
 
     #[inline(always)]
-    fn transform_inputs<S: Simd>(&mut self, simd: S) {
-        let ([height, width], channels) = (self.input, self.conv.channels);
-        let apart = self.inputs.len() / POSITIONS / S::F32_LANES;
-        let vectors = self.conv.depth / S::F32_LANES;
-        for tile in 0..self.tiles {
-            let [row, column] = self.place(tile);
-            let row = self.first_row + row;
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self(band) = self;
+        let ([height, width], channels) = (band.input, band.conv.channels);
+        let apart = band.inputs.len() / POSITIONS / S::F32_LANES;
+        let vectors = band.conv.depth / S::F32_LANES;
+        for tile in 0..band.tiles {
+            let [row, column] = band.place(tile);
+            let row = band.first_row + row;
             // A tile may reach over the edge: what it makes of the zeros there is thrown away.
             let (rows, columns) = (SPAN.min(height - row), SPAN.min(width - column));
-            let (inputs, _) = S::as_mut_simd_f32s(self.inputs);
+            let mut seen = [[simd.splat_f32s(0.0); SPAN]; SPAN];
             for vector in 0..vectors {
-                let mut seen = [[simd.splat_f32s(0.0); SPAN]; SPAN];
                 for (y, seen) in seen.iter_mut().enumerate().take(rows) {
-                    let line = &self.image[((row + y) * width + column) * channels..][..columns * channels];
-                    for (seen, pixel) in seen.iter_mut().zip(line.chunks_exact(channels)) {
-                        *seen = load(simd, pixel, vector * S::F32_LANES);
+                    let line = &band.image[((row + y) * width + column) * channels..][..columns * channels];
+                    let mut places = [simd.splat_f32s(0.0); SPAN];
+                    for (place, pixel) in places.iter_mut().zip(line.chunks_exact(channels)) {
+                        *place = load(simd, pixel, vector * S::F32_LANES);
                     }
-                    *seen = transform::inputs(simd, *seen);
+                    *seen = transform::inputs(simd, places);
                 }
+                let (inputs, _) = S::as_mut_simd_f32s(band.inputs);
+                let (at, mut positions) = (tile * vectors + vector, inputs.chunks_exact_mut(apart));
                 for x in 0..SPAN {
                     let mut column = [simd.splat_f32s(0.0); SPAN];
                     for (place, row) in column.iter_mut().zip(&seen) {
                         *place = row[x];
                     }
-                    for (y, value) in transform::inputs(simd, column).into_iter().enumerate() {
-                        inputs[(y * SPAN + x) * apart + tile * vectors + vector] = value;
+                    for (value, position) in transform::inputs(simd, column).into_iter().zip(&mut positions) {
+                        position[at] = value;
                     }
                 }
             }
         }
     }
+}
+
+/// A panel's products.
+struct Multiply<'band, 'a>(&'band mut Band<'a>, usize);
+
+impl WithSimd for Multiply<'_, '_> {
+    type Output = ();
 
     #[inline(always)]
-    fn multiply<S: Simd>(&mut self, simd: S, panel: usize) {
-        let (depth, columns, tiles) = (self.conv.depth, self.conv.columns, self.tiles);
-        let weights = self.conv.weights.chunks_exact(depth * columns).skip(panel * POSITIONS);
-        let inputs = self.inputs.chunks_exact(self.inputs.len() / POSITIONS);
-        let products = self.products.chunks_exact_mut(self.products.len() / POSITIONS);
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self(band, panel) = self;
+        let (depth, columns, tiles) = (band.conv.depth, band.conv.columns, band.tiles);
+        let weights = band.conv.weights.chunks_exact(depth * columns).skip(panel * POSITIONS);
+        let inputs = band.inputs.chunks_exact(band.inputs.len() / POSITIONS);
+        let products = band.products.chunks_exact_mut(band.products.len() / POSITIONS);
         for ((weights, inputs), products) in weights.zip(inputs).zip(products) {
             let (weights, _) = S::as_simd_f32s(weights).0.as_chunks();
             let (products, _) = S::as_mut_simd_f32s(products).0.as_chunks_mut();
             multiply::<S>(simd, inputs, weights, &mut products[..tiles]);
         }
     }
+}
+
+/// A panel's products to its places of the output.
+struct TransformOutputs<'band, 'a>(&'band mut Band<'a>, usize);
+
+impl WithSimd for TransformOutputs<'_, '_> {
+    type Output = ();
 
     #[inline(always)]
-    fn transform_outputs<S: Simd>(&mut self, simd: S, panel: usize) {
-        let apart = self.products.len() / POSITIONS / S::F32_LANES;
-        let (maps, stride) = (self.conv.maps, self.conv.stride());
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self(band, panel) = self;
+        let apart = band.products.len() / POSITIONS / S::F32_LANES;
+        let (maps, stride) = (band.conv.maps, band.conv.stride());
         let zero = simd.splat_f32s(0.0);
-        for tile in 0..self.tiles {
-            let [row, column] = self.place(tile).map(|at| at / stride);
+        for tile in 0..band.tiles {
+            let [row, column] = band.place(tile).map(|at| at / stride);
             for vector in 0..PANEL {
-                let map = panel * self.conv.columns + vector * S::F32_LANES;
+                let map = panel * band.conv.columns + vector * S::F32_LANES;
                 if map >= maps {
                     break;
                 }
-                let (products, _) = S::as_simd_f32s(self.products);
+                let (products, _) = S::as_simd_f32s(band.products);
+                let (at, mut positions) = (tile * PANEL + vector, products.chunks_exact(apart));
                 let mut half_done = [[zero; SPAN]; TILE];
                 for x in 0..SPAN {
                     let mut column = [zero; SPAN];
-                    for (y, place) in column.iter_mut().enumerate() {
-                        *place = products[(y * SPAN + x) * apart + tile * PANEL + vector];
+                    for (place, position) in column.iter_mut().zip(&mut positions) {
+                        *place = position[at];
                     }
                     for (half_done, value) in half_done.iter_mut().zip(transform::outputs(simd, column)) {
                         half_done[x] = value;
                     }
                 }
-                let bias = load(simd, &self.conv.bias, map);
+                let bias = load(simd, &band.conv.bias, map);
                 for (y, pair) in half_done.as_chunks::<2>().0.iter().enumerate() {
                     let mut upper = transform::outputs(simd, pair[0]);
                     let mut lower = transform::outputs(simd, pair[1]);
-                    if self.conv.pool {
+                    if band.conv.pool {
                         let mut pooled = [zero; TILE / 2];
                         for (x, place) in pooled.iter_mut().enumerate() {
                             let left = simd.max_f32s(upper[2 * x], lower[2 * x]);
                             *place = simd.max_f32s(left, simd.max_f32s(upper[2 * x + 1], lower[2 * x + 1]));
                         }
-                        self.write(simd, [row + y, column], map, rectify(simd, &mut pooled, bias));
+                        band.write(simd, [row + y, column], map, rectify(simd, &mut pooled, bias));
                     } else {
-                        self.write(simd, [row + 2 * y, column], map, rectify(simd, &mut upper, bias));
-                        self.write(simd, [row + 2 * y + 1, column], map, rectify(simd, &mut lower, bias));
+                        band.write(simd, [row + 2 * y, column], map, rectify(simd, &mut upper, bias));
+                        band.write(simd, [row + 2 * y + 1, column], map, rectify(simd, &mut lower, bias));
                     }
                 }
             }
         }
     }
+}
 
+impl Band<'_> {
     /// Puts values into the output from a place on, as far as its row goes.
     #[inline(always)]
     fn write<S: Simd>(&mut self, simd: S, [row, column]: Size, map: usize, values: &[S::f32s]) {
