@@ -22,7 +22,7 @@ VENV_PILLOW := .venv-pillow
 VENV_CUDA := .venv-cuda
 VENV_GPU := .venv-gpu
 VENV_PERF := .venv-perf
-PEERS := fastapi triton mosec litserve bentoml ray
+PEERS := fastapi triton mosec openvino litserve bentoml ray
 
 .PHONY: help
 help: ## This list
@@ -73,8 +73,13 @@ compare: build $(VENV_LOAD)/.installed ## Us, the bare session, FastAPI, Triton 
 	@$(LOADTEST) loadtest/compare/run.py $(ARGS)
 
 .PHONY: compare-all
-compare-all: build $(VENV_LOAD)/.installed ## The same with LitServe, BentoML and Ray Serve (70 minutes; an idle machine)
+compare-all: build $(VENV_LOAD)/.installed ## The same with OpenVINO, furnace-server, LitServe, BentoML and Ray Serve (80 minutes; an idle machine)
 	@$(LOADTEST) loadtest/compare/run.py --all $(ARGS)
+
+# What of the comparison is in Rust. Not in the workspace: nothing else needs it.
+.PHONY: peer-furnace
+peer-furnace: vendor system
+	cargo build --release --locked --manifest-path loadtest/compare/peers/furnace/Cargo.toml --target-dir target/peers
 
 .PHONY: capacity
 capacity: build $(VENV_LOAD)/.installed ## The capacity model against a measured curve, its figures into docs/scaling.md (6 minutes; an idle machine)

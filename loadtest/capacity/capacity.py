@@ -14,20 +14,20 @@ import machine
 import tables
 from chart import draw
 from markdown import refreshed
-from model import predict
 from server import ROOT
 from stages import TYPICAL, curve, measure, megapixels
 
-SHARES = [0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9]
+SHARES = [0.1, 0.3, 0.5, 0.7, 0.8, 0.9]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=20, help="of each load of the curve")
+    parser.add_argument("--seconds", type=float, default=15, help="of each load of the curve in a round")
+    parser.add_argument("--rounds", type=int, default=3, help="of the curve")
     parser.add_argument("--quick", action="store_true", help="a test of this program: its figures mean nothing")
     parser.add_argument("--out", type=Path, help="default: loadtest/results/DATE")
     given = parser.parse_args()
-    seconds = 1.5 if given.quick else given.seconds
+    rounds, seconds = (1, 1.5) if given.quick else (given.rounds, given.seconds)
     today = datetime.date.today()
     out = given.out or ROOT / "loadtest/results" / f"{today}{'-quick' if given.quick else ''}"
     allowed = sorted(os.sched_getaffinity(0))
@@ -36,15 +36,11 @@ def main() -> None:
     described = machine.describe()
 
     print("stages", flush=True)
-    stages, found = measure(seconds / 4)
+    stages, found = measure(seconds / 3)
     typical, curves = megapixels(TYPICAL), []
     for cores, client in ((allowed[:1], allowed[1:2]), (allowed[:2], allowed[:2])):
-        capacity = stages.capacity(len(cores), typical)
-        print(f"{len(cores)} cores: {capacity:.1f} images/s by the model", flush=True)
-        rows = curve(cores, client, [share * capacity for share in SHARES], seconds)
-        for share, row in zip(SHARES, rows, strict=True):
-            p50, p99 = predict(stages, len(cores), row["rate"], [typical])
-            row |= {"share": share, "predicted_p50": p50, "predicted_p99": p99}
+        print(f"{len(cores)} cores", flush=True)
+        rows = curve(cores, client, SHARES, stages, rounds, seconds)
         curves.append({"cores": len(cores), "rows": rows})
 
     fleets = [

@@ -1,7 +1,8 @@
 """The capacity model: what a server of N cores gives, and how long its clients wait. Pure.
 
 An image needs a core for its decoding (with all that the server does beside), then waits for a session, then needs a core
-for its share of a run. Decoders and sessions are as many as cores and share them evenly: that is all of the model.
+for its share of a run. Decoders and sessions are as many as cores and share them evenly; a core is slower while another
+works. That is all of the model.
 """
 
 import heapq
@@ -25,6 +26,8 @@ class Stages:
     runs: tuple[float, ...]  # of one image, as they came
     batches: dict[int, float]  # a run of so many images, in runs of one
     transfer: float  # what a client waits beside, at an idle server: no core works then
+    client: float = 0.0  # of the load's own client an image, which counts where it shares the server's cores
+    pace: float = 1.0  # of a core while another works (memory, caches, clocks), in that of a core alone
 
     def decode(self, megapixels: float) -> float:
         return self.decode_base + self.decode_per_megapixel * megapixels
@@ -42,9 +45,13 @@ class Stages:
         size = self.max_batch()
         return self.decode(megapixels) + self.overhead + self.run() * self.batches[size] / size
 
-    def capacity(self, cores: int, megapixels: float) -> float:
+    def capacity(self, cores: int, megapixels: float, with_client: bool = False) -> float:
         """Images a second at which all cores are busy."""
-        return cores / self.work(megapixels)
+        return cores * self.pace_of(cores) / (self.work(megapixels) + with_client * self.client)
+
+    def pace_of(self, working: int) -> float:
+        """Measured with two; more are taken to be as two."""
+        return self.pace if working > 1 else 1.0
 
     def scale(self, images: int) -> float:
         """A run's cost by its images, in runs of one: between the measured sizes on a straight line."""
@@ -83,7 +90,8 @@ def simulate(arrivals: list[float], decode: list[float], runs: list[float], core
         heapq.heappush(at_work, (virtual + work, number, kind, images))
 
     while arrived < len(arrivals) or at_work:
-        rate = min(1.0, cores / len(at_work)) if at_work else 1.0
+        working = min(cores, len(at_work))
+        rate = stages.pace_of(working) * working / len(at_work) if at_work else 1.0
         ends = now + (at_work[0][0] - virtual) / rate if at_work else math.inf
         if arrived < len(arrivals) and arrivals[arrived] <= ends:
             virtual += (arrivals[arrived] - now) * rate
@@ -110,14 +118,20 @@ def simulate(arrivals: list[float], decode: list[float], runs: list[float], core
     return waits
 
 
-def predict(stages: Stages, cores: int, rate: float, megapixels: list[float], seed: int = 1) -> tuple[float, float]:
-    """p50 and p99 of a client's wait in seconds, for independent arrivals of images of these sizes."""
-    arrivals = independent(rate, IMAGES / rate, seed)
-    draw = random.Random(seed)
-    decode = [stages.decode(draw.choice(megapixels)) + stages.overhead for _ in arrivals]
-    runs = draw.choices(stages.runs, k=len(arrivals))
-    waits = simulate(arrivals, decode, runs, cores, stages)
-    return tuple(stages.transfer + quantile(waits, q) for q in (0.5, 0.99))
+def waits(
+    stages: Stages, cores: int, arrivals: list[float], megapixels: float, seed: int = 1, with_client: bool = False
+) -> list[float]:
+    """What clients wait, in seconds, whose images of this size are sent at these times."""
+    beside = stages.overhead + with_client * stages.client
+    decode = [stages.decode(megapixels) + beside] * len(arrivals)
+    runs = random.Random(seed).choices(stages.runs, k=len(arrivals))
+    return [stages.transfer + wait for wait in simulate(arrivals, decode, runs, cores, stages)]
+
+
+def predict(stages: Stages, cores: int, rate: float, megapixels: float) -> tuple[float, float]:
+    """p50 and p99 of a client's wait in seconds, for independent arrivals of images of this size."""
+    found = waits(stages, cores, independent(rate, IMAGES / rate), megapixels)
+    return quantile(found, 0.5), quantile(found, 0.99)
 
 
 def usable(stages: Stages, cores: int, megapixels: float, most_wait: float) -> float:
@@ -126,6 +140,6 @@ def usable(stages: Stages, cores: int, megapixels: float, most_wait: float) -> f
     idle = stages.transfer + stages.decode(megapixels) + stages.overhead + stages.run()
     capacity = stages.capacity(cores, megapixels)
     for share in range(80, 0, -5):
-        if predict(stages, cores, share / 100 * capacity, [megapixels])[1] <= most_wait * idle:
+        if predict(stages, cores, share / 100 * capacity, megapixels)[1] <= most_wait * idle:
             return share / 100
     return 0.0

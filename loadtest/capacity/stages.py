@@ -5,11 +5,13 @@ import json
 import os
 import statistics
 import subprocess
+import time
+from collections import Counter
 from contextlib import contextmanager
 
 import images
 from client import Answer, closed_loop, independent, open_loop, post, quantile
-from model import Stages, line
+from model import Stages, line, waits
 from server import BINARY, ROOT, Server
 
 SIZES = [(256, 256), (1024, 768), (2000, 1500), (4000, 3000)]
@@ -56,22 +58,35 @@ def decode_times(server: Server, seconds: float) -> list[tuple[float, float]]:
     return points
 
 
-def batch_costs(core: int, rounds: int) -> dict[int, float]:
-    """A run of so many images in runs of one, in turns."""
-    command = [BINARY, "bench", "--only", "session", "--json", "--sessions", "1", "--batch-sizes", "1,2,4,8"]
+def bare_sessions(cores: list[int], rounds: int, *flags: str) -> list[dict]:
+    """Bare sessions on these cores, in turns."""
+    command = [BINARY, "bench", "--only", "session", "--json", "--intra-threads", "1", "--rounds", str(rounds), *flags]
     ended = subprocess.run(
-        [*command, "--rounds", str(rounds)], cwd=ROOT, check=True, capture_output=True, text=True,
-        preexec_fn=lambda: os.sched_setaffinity(0, [core]),
+        command, cwd=ROOT, check=True, capture_output=True, text=True,
+        preexec_fn=lambda: os.sched_setaffinity(0, cores),
     )  # fmt: skip
-    rows = json.loads(ended.stdout)["sessions"]["rows"]
-    pace = {row["batch_size"]: row["images_per_second"]["median"] for row in rows}
-    return {size: size * pace[1] / images_per_second for size, images_per_second in pace.items()}
+    return json.loads(ended.stdout)["sessions"]["rows"]
+
+
+def batch_costs(core: int, rounds: int) -> dict[int, float]:
+    """A run of so many images in runs of one."""
+    rows = bare_sessions([core], rounds, "--sessions", "1", "--batch-sizes", "1,2,4,8")
+    rates = {row["batch_size"]: row["images_per_second"]["median"] for row in rows}
+    return {size: size * rates[1] / rate for size, rate in rates.items()}
+
+
+def pace_beside_another(cores: list[int], rounds: int) -> float:
+    """Of a session on one of these two cores while the other runs one too, in that of a session alone."""
+    rows = bare_sessions(cores, rounds, "--sessions", "1", "--batch-sizes", "1")
+    rates = {row["sessions"]: row["images_per_second"]["median"] for row in rows if row["intra_threads"] == 1}
+    return min(1.0, rates[2] / (2 * rates[1]))
 
 
 def measure(seconds: float) -> tuple[Stages, dict]:
     """The stages, on one core with the client on another; and what else the document tells."""
     first, second = sorted(os.sched_getaffinity(0))[:2]
-    batches = batch_costs(first, 3 if seconds < 3 else 20)
+    rounds = 3 if seconds < 3 else 20
+    batches, pace = batch_costs(first, rounds), pace_beside_another([first, second], rounds)
     own = os.sched_getaffinity(0)
     os.sched_setaffinity(0, [second])
     try:
@@ -79,9 +94,9 @@ def measure(seconds: float) -> tuple[Stages, dict]:
             points = decode_times(server, seconds / 2)
             image = jpeg(TYPICAL)
             asyncio.run(closed_loop(server.address, score(image), 1, 1))
-            before = server.cpu_seconds()
+            before, own_before = server.cpu_seconds(), time.process_time()
             found = asyncio.run(closed_loop(server.address, score(image), 1, 3 * seconds))
-            spent = server.cpu_seconds() - before
+            spent, own_spent = server.cpu_seconds() - before, time.process_time() - own_before
             memory = server.peak_mib()
     finally:
         os.sched_setaffinity(0, own)
@@ -92,25 +107,49 @@ def measure(seconds: float) -> tuple[Stages, dict]:
     overhead = max(0.0, spent / len(found) - decode - statistics.mean(runs))
     wait = statistics.median(answer.seconds for answer in found)
     transfer = max(0.0, wait - decode - statistics.median(runs) - overhead)
-    stages = Stages(max(0.0, base), slope, overhead, runs, batches, transfer)
+    stages = Stages(max(0.0, base), slope, overhead, runs, batches, transfer, own_spent / len(found), pace)
     return stages, {"decode_points": points, "image_bytes": len(image), "memory_mib": memory}
 
 
-def curve(cores: list[int], client: list[int], rates: list[float], seconds: float) -> list[dict]:
-    """Measured waits by load."""
-    rows, own = [], os.sched_getaffinity(0)
-    request = score(jpeg(TYPICAL))
+def curve(
+    cores: list[int], client: list[int], shares: list[float], stages: Stages, rounds: int, seconds: float
+) -> list:
+    """Waits by load, as measured and as the model has them for the very arrivals that were sent: a p99 of seconds hangs on
+    how they happened to cluster."""
+    image, size, own = score(jpeg(TYPICAL)), megapixels(TYPICAL), os.sched_getaffinity(0)
+    shared = set(cores) == set(client)
+    capacity = stages.capacity(len(cores), size, with_client=shared)
+    rows = [
+        {"share": share, "rate": share * capacity, "measured": [], "predicted": [], "statuses": Counter(), "stolen": []}
+        for share in shares
+    ]
     os.sched_setaffinity(0, client)
     try:
         with pinned(cores) as server:
-            asyncio.run(closed_loop(server.address, request, 2 * len(cores), 1))
-            for rate in rates:
-                found = asyncio.run(open_loop(server.address, request, independent(rate, seconds)))
-                waits = [answer.seconds for answer in found if answer.status == 200]
-                rows.append({
-                    "rate": rate, "images": len(found), "scored": len(waits),
-                    "p50": quantile(waits, 0.5), "p99": quantile(waits, 0.99),
-                })  # fmt: skip
+            asyncio.run(closed_loop(server.address, image, 2 * len(cores), 1))
+            for seed in range(1, rounds + 1):
+                for row in rows:
+                    arrivals = independent(row["rate"], seconds, seed)
+                    before, began = stolen(), time.monotonic()
+                    found = asyncio.run(open_loop(server.address, image, arrivals))
+                    row["stolen"].append((stolen() - before) / (time.monotonic() - began))
+                    row["statuses"].update(str(answer.status) for answer in found)
+                    row["measured"] += [answer.seconds for answer in found if answer.status == 200]
+                    row["predicted"] += waits(stages, len(cores), arrivals, size, seed, with_client=shared)
     finally:
         os.sched_setaffinity(0, own)
-    return rows
+    return [
+        {
+            "share": row["share"], "rate": row["rate"], "images": len(row["predicted"]), "statuses": row["statuses"],
+            "stolen": statistics.mean(row["stolen"]),
+            "p50": quantile(row["measured"], 0.5), "p99": quantile(row["measured"], 0.99),
+            "predicted_p50": quantile(row["predicted"], 0.5), "predicted_p99": quantile(row["predicted"], 0.99),
+        }
+        for row in rows
+    ]  # fmt: skip
+
+
+def stolen() -> float:
+    """Seconds that the hypervisor has kept this machine's cores from it."""
+    with open("/proc/stat") as stat:
+        return int(stat.readline().split()[8]) / os.sysconf("SC_CLK_TCK")

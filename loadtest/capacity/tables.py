@@ -23,6 +23,8 @@ def stages_block(stages: Stages, typical: float, points: list[tuple[float, float
         "",
         f"Beside these an image takes {1000 * stages.overhead:.2f} ms of a core (reading, hashing, scheduling, answering). An image of",
         f"{typical:.2f} megapixels takes {1000 * stages.work(typical):.1f} ms in all: {stages.capacity(1, typical):.1f} images/s a core.",
+        f"A core works at {stages.pace:.0%} of its pace while another does; the client of the curve below takes"
+        f" {1000 * stages.client:.2f} ms an image.",
     ])  # fmt: skip
 
 
@@ -34,7 +36,7 @@ def curve_block(curves: list[dict]) -> str:
                 curve["cores"], f"{row['share']:.0%}", f"{row['rate']:.1f}",
                 f"{1000 * row['p50']:.1f} / {1000 * row['predicted_p50']:.1f}",
                 f"{1000 * row['p99']:.1f} / {1000 * row['predicted_p99']:.1f}",
-                f"{row['p99'] / row['predicted_p99']:.2f}",
+                f"{row['p99'] / row['predicted_p99']:.2f}", f"{row['stolen']:.1%}",
             ])  # fmt: skip
     header = [
         "cores",
@@ -43,6 +45,7 @@ def curve_block(curves: list[dict]) -> str:
         "p50 measured / predicted, ms",
         "p99 measured / predicted, ms",
         "ratio of p99",
+        "stolen, of a core",
     ]
     return table(header, rows)
 

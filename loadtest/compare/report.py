@@ -140,12 +140,19 @@ core behind the reference's own preprocessing (Pillow); ours runs what it runs b
 - memory: of all processes after the overload, shared pages counted once (PSS). idle: after that, all processes.
 - scores: the golden images whose logit is within {EQUAL:g} of the reference's."""
 
+OTHERWISE = {
+    "openvino": "mosec, with OpenVINO in place of ONNX Runtime.",
+    "furnace": "ONNX Runtime as the others, our own decoders in place of Pillow.",
+}
+
 
 def page(results: dict, summary: dict) -> str:
     lines = ["# Comparison", ""]
     if results["quick"]:
         lines += ["**A quick run to test the harness: none of these figures means anything.**", ""]
-    lines += [f"`{results['command']}`, {results['minutes']:.0f} minutes.", "", EXPLANATION, ""]
+    lines += [f"`{results['command']}`, {results['minutes']:.0f} minutes.", "", EXPLANATION]
+    systems = {row["system"] for row in summary["rows"]}
+    lines += [*(f"- {name}: {what}" for name, what in OTHERWISE.items() if name in systems), ""]
     for placement in dict.fromkeys(row["placement"] for row in summary["rows"]):
         lines += [f"## {placement.capitalize()}", "", placement_table(placement, summary), ""]
         lines += [f"![{placement}]({figure_name(placement)})", ""]
@@ -181,26 +188,49 @@ IN_README = [
 ]
 
 
-def readme_block(results: dict, summary: dict, date: str, link: str) -> str:
+def readme_block(results: dict, summary: dict, date: str, link: str, systems: list[str]) -> str:
     """The medians of the first placement, for README."""
-    placement = summary["rows"][0]["placement"]
-    rows = [row for row in summary["rows"] if row["placement"] == placement]
+    rows = [row for row in first_placement(summary) if row["system"] in systems]
+    placement, rounds = rows[0]["placement"], rows[0]["figures"][IN_README[0]]["rounds"]
     limit = next((limit for limit in summary["limits"] if limit["placement"] == placement), None)
     bare = f"{limit['session']['median']:.1f}" if limit else "unknown"
-    forms = {title: form for title, _, form, _ in COLUMNS}
-    lines = [[title, *(forms[title].format(row["figures"][title]["median"]) for row in rows)] for title in IN_README]
-    rounds = rows[0]["figures"][IN_README[0]]["rounds"]
-    ahead = [one for one in summary["behind"] if one["apart"] and one["placement"] == placement]
     return "\n".join([
         f"{placement.capitalize()} of {results['machine']['Model name']}; medians of {rounds} rounds in turns, {date}. A bare session of",
         f"ONNX Runtime with the peers' graph gives {bare} images/s there without decoding. Spread, the other",
         f"placement, what each figure means: [results]({link}).",
         "",
-        table(["", *(row["system"] for row in rows)], lines),
+        medians(rows),
         "",
-        "Where another is ahead here, beyond the spread: "
-        + ("; ".join(f"{one['system']}, {one['row']}" for one in ahead) or "nowhere") + ".",
+        ahead(summary, rows),
     ])  # fmt: skip
+
+
+def readme_others(summary: dict, above: list[str]) -> str:
+    """The same of the systems that `readme_block` leaves out, beside ours."""
+    rows = [row for row in first_placement(summary) if row["system"] == OURS or row["system"] not in above]
+    differ = [f"- {name}: {what}" for name, what in OTHERWISE.items() if any(row["system"] == name for row in rows)]
+    lines = ["In the same run, by `make compare-all`:", "", medians(rows), "", *differ, "", ahead(summary, rows)]
+    return "\n".join(lines)
+
+
+def first_placement(summary: dict) -> list[dict]:
+    return [row for row in summary["rows"] if row["placement"] == summary["rows"][0]["placement"]]
+
+
+def medians(rows: list[dict]) -> str:
+    forms = {title: form for title, _, form, _ in COLUMNS}
+    lines = [[title, *(forms[title].format(row["figures"][title]["median"]) for row in rows)] for title in IN_README]
+    return table(["", *(row["system"] for row in rows)], lines)
+
+
+def ahead(summary: dict, rows: list[dict]) -> str:
+    """Of these rows, who is ahead of us beyond the spread, and in what."""
+    found = [
+        f"{one['system']}, {one['row']}"
+        for one in summary["behind"]
+        if one["apart"] and any((row["system"], row["placement"]) == (one["system"], one["placement"]) for row in rows)
+    ]
+    return "Where another is ahead here, beyond the spread: " + ("; ".join(found) or "nowhere") + "."
 
 
 def figure_name(placement: str) -> str:

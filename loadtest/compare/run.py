@@ -21,6 +21,7 @@ import report
 from markdown import refreshed
 from measure import QUICK, Durations, measure
 from systems import BINARY, FIRST, OURS, PEERS, ROOT, SYSTEMS, System
+from versions import versions
 from visit import Failed, Visit
 
 HERE = Path(__file__).parent
@@ -96,7 +97,7 @@ class Comparison:
         self.systems = [system for system in wanted if self.install(system)]
         self.results = {
             "machine": machine.describe(),
-            "versions": machine.versions([system.venv for system in self.systems if system.venv]),
+            "versions": versions(self.systems),
             "command": " ".join(["make", "compare-all" if given.all else "compare", *given.shown]),
             "quick": given.quick,
             "files": LOAD,
@@ -113,11 +114,10 @@ class Comparison:
         self.say(f"{name}: {why}")
 
     def install(self, system: System) -> bool:
-        """Makes its virtual environment, if it has one."""
-        if not system.venv:
+        """Makes what it runs from."""
+        if not system.installed_by:
             return True
-        target = f"{system.venv.name}/.installed"
-        ended = subprocess.run(["make", target], cwd=ROOT, capture_output=True, text=True)
+        ended = subprocess.run(["make", system.installed_by], cwd=ROOT, capture_output=True, text=True)
         if ended.returncode:
             lines = [line for line in (ended.stdout + ended.stderr).splitlines() if line.strip()]
             self.failed(system.name, "cannot be installed: " + " / ".join(lines[-4:])[-500:])
@@ -184,11 +184,13 @@ class Comparison:
         (self.out / "summary.json").write_text(json.dumps(summary, indent=1))
         page.write_text(report.page(self.results, summary))
         plots.draw(summary, self.out)
-        # README has the figures of a run of the standard systems.
-        if not (self.given.quick or self.given.all or self.given.only):
-            readme, link = ROOT / "README.md", os.path.relpath(page, ROOT)
-            block = report.readme_block(self.results, summary, self.date, link)
-            readme.write_text(refreshed(readme.read_text(), {"compare": block}))
+        # README has the figures of the last whole run.
+        if not (self.given.quick or self.given.only):
+            readme, about = ROOT / "README.md", (self.results, summary, self.date, os.path.relpath(page, ROOT))
+            blocks = {"compare": report.readme_block(*about, FIRST)}
+            if self.given.all:
+                blocks["compare-all"] = report.readme_others(summary, FIRST)
+            readme.write_text(refreshed(readme.read_text(), blocks))
         self.say(str(page))
 
 

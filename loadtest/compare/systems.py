@@ -23,11 +23,19 @@ class System:
     executed: Callable[[Address], int] | None = None
 
     @property
-    def venv(self) -> Path | None:
-        return None if self.name == OURS else ROOT / f".venv-peer-{self.name}"
+    def installed_by(self) -> str | None:
+        """The target of make; `make build` has made our own."""
+        if self.name == OURS:
+            return None
+        return "peer-furnace" if self.name == FURNACE else f"{venv(self.name).name}/.installed"
 
 
-OURS = "lfm-serve"
+OURS, FURNACE = "lfm-serve", "furnace"
+
+
+def venv(name: str) -> Path:
+    """Of a peer in Python."""
+    return ROOT / f".venv-peer-{name}"
 
 
 def ours(port: int, cores: int) -> list:
@@ -41,12 +49,25 @@ def ours_executed(address: Address) -> int:
 
 def app(name: str) -> Callable[[int, int], list]:
     """A peer's program in its own virtual environment; it reads port and cores from the environment."""
-    return lambda port, cores: [ROOT / f".venv-peer-{name}/bin/python", PEERS / f"{name}_app.py"]
+    return lambda port, cores: [venv(name) / "bin/python", PEERS / f"{name}_app.py"]
+
+
+def furnace(port: int, cores: int) -> list:
+    return [ROOT / "target/peers/release/furnace-peer"]
 
 
 def bentoml(port: int, cores: int) -> list:
-    program = ROOT / ".venv-peer-bentoml/bin/bentoml"
-    return [program, "serve", "bentoml_app:Score", "--working-dir", PEERS, "--host", "127.0.0.1", "--port", str(port)]
+    return [
+        venv("bentoml") / "bin/bentoml",
+        "serve",
+        "bentoml_app:Score",
+        "--working-dir",
+        PEERS,
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
 
 
 def raw(path: str, *headers: str) -> Callable[[bytes], bytes]:
@@ -79,6 +100,8 @@ SYSTEMS = [
     System("fastapi", app("fastapi"), raw("/score"), field),
     System("triton", app("triton"), triton, lambda body: json.loads(body)["outputs"][0]["data"][0]),
     System("mosec", app("mosec"), raw("/inference"), field),
+    System("openvino", app("openvino"), raw("/inference"), field),
+    System(FURNACE, furnace, raw("/score"), lambda body: json.loads(body)["output"][0]),
     System("litserve", app("litserve"), multipart("/predict"), field),
     System("bentoml", bentoml, lambda image: post("/score", image, "content-type: image/jpeg"), field),
     System("ray", app("ray"), raw("/score"), field),

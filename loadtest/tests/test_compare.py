@@ -125,8 +125,20 @@ def test_readme_gets_medians_and_where_another_is_ahead():
     found = results()
     for visit in found["visits"]:
         visit["memory_mib"] = 50.0 if visit["system"] == "other" else 100.0
-    block = report.readme_block(found, report.summarise(found), "2026-01-02", "loadtest/results/2026-01-02/README.md")
+    block = report.readme_block(found, report.summarise(found), "2026-01-02", "results/README.md", [OURS, "other"])
     assert "| images/s, saturated | 200.0 | 151.0 |" in block
     assert "medians of 3 rounds in turns, 2026-01-02" in block
     assert "gives 210.0 images/s" in block
     assert "beyond the spread: other, memory, MiB." in block
+
+
+def test_the_block_of_the_rest_leaves_out_what_stands_above_it():
+    found = results()
+    for name in ("above", "openvino"):
+        found["visits"] += [{**visit, "system": name} for visit in found["visits"] if visit["system"] == "other"]
+    found["visits"][-1] = {**found["visits"][-1], "memory_mib": 50.0}
+    summary = report.summarise(found)
+    block = report.readme_others(summary, [OURS, "above"])
+    assert f"|  | {OURS} | other | openvino |" in block
+    assert "openvino: mosec, with OpenVINO" in block and "furnace" not in block
+    assert "above" not in report.readme_block(found, summary, "2026-01-02", "results/README.md", [OURS, "other"])

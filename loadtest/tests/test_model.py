@@ -2,12 +2,14 @@
 
 import math
 import statistics
+from dataclasses import replace
 
 import pytest
 
 from client import independent
 from markdown import refreshed
 from model import Stages, line, predict, simulate, usable
+from model import waits as waits_of
 from tables import fleet
 
 RUN = 0.01
@@ -48,7 +50,7 @@ def test_no_work_is_lost_or_made():
 
 
 def test_more_cores_at_the_same_load_wait_less():
-    p99 = [predict(stages(), cores, 0.8 * stages().capacity(cores, 1.0), [1.0])[1] for cores in (1, 2, 4, 8)]
+    p99 = [predict(stages(), cores, 0.8 * stages().capacity(cores, 1.0), 1.0)[1] for cores in (1, 2, 4, 8)]
     assert p99 == sorted(p99, reverse=True)
     shares = [usable(stages(), cores, 1.0, 3) for cores in (1, 2, 8)]
     assert shares == sorted(shares) and shares[0] < shares[-1] <= 0.8
@@ -60,6 +62,22 @@ def test_batches_are_taken_when_images_wait():
     found = simulate([0.0] * 9, [0.0] * 9, [RUN] * 9, 1, stages(batches=free))
     # The first may run before the others are decoded; whoever is left over runs with one of the later batches.
     assert max(found) <= 3 * RUN * (1 + 1e-9)
+
+
+def test_a_core_is_slower_beside_another():
+    slower = replace(stages(), pace=0.8)
+    assert simulate([0.0, 1.0], [0.0, 0.0], [RUN, RUN], 2, slower) == pytest.approx([RUN, RUN])
+    assert simulate([0.0, 0.0], [0.0, 0.0], [RUN, RUN], 2, slower) == pytest.approx([RUN / 0.8, RUN / 0.8])
+    # One core alone has no other beside it, however much waits for it.
+    assert max(simulate([0.0, 0.0], [0.0, 0.0], [RUN, RUN], 1, slower)) == pytest.approx(2 * RUN)
+    assert slower.capacity(2, 1.0) == pytest.approx(0.8 * stages().capacity(2, 1.0))
+
+
+def test_a_client_on_the_servers_cores_takes_its_part():
+    beside = replace(stages(), client=RUN)
+    assert beside.capacity(1, 1.0, with_client=True) == pytest.approx(beside.capacity(1, 1.0) / 2)
+    assert waits_of(beside, 1, [0.0], 1.0, with_client=True) == pytest.approx([2 * RUN])
+    assert waits_of(beside, 1, [0.0], 1.0) == pytest.approx([RUN])
 
 
 def test_the_largest_batch_is_the_servers_choice():

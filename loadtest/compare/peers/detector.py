@@ -1,5 +1,5 @@
 """The detector as an application in Python would write it: the reference's own preprocessing (models/lfm/data.py, Pillow)
-and the standard graph in ONNX Runtime. Every peer runs this.
+and the standard graph in ONNX Runtime. Every peer in Python runs this.
 
 One session with one thread for each worker, workers as many as cores: ONNX Runtime's own advice for several sessions on
 one machine (onnxruntime.ai/docs/performance/tune-performance/threading.html), and the fastest layout for this network.
@@ -10,9 +10,9 @@ import json
 import math
 import os
 import pathlib
+from collections.abc import Callable
 
 import numpy as np
-import onnxruntime
 from lfm.data import PREPROCESS, decode
 
 MODELS = pathlib.Path(__file__).resolve().parents[3] / "models"
@@ -28,22 +28,28 @@ QUEUE_SECONDS = 1  # where it is for the wait before the run: what starts later 
 
 class Detector:
     def __init__(self):
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        self.session = onnxruntime.InferenceSession(
-            MODELS / "lfm.std.onnx", options, providers=["CPUExecutionProvider"]
-        )
+        self.run = self.load(MODELS / "lfm.std.onnx")
         self.preprocess = PREPROCESS[json.loads((MODELS / "manifest.json").read_text())["preprocessing"]]
         # A byte for each image that is run, from whichever process: what the comparison counts.
         path = os.environ.get("PEER_COUNTER")
         self.counter = os.open(path, os.O_WRONLY | os.O_APPEND) if path else None
         self.logits([np.zeros((256, 256, 3), np.uint8)])
 
+    @staticmethod
+    def load(graph: pathlib.Path) -> Callable[[np.ndarray], np.ndarray]:
+        """The graph as a function from pixels to logits."""
+        import onnxruntime  # here: one peer has another engine in its place
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        return lambda pixels: session.run(["logit"], {"pixels": pixels})[0]
+
     def prepare(self, body: bytes) -> np.ndarray:
         return self.preprocess(decode(io.BytesIO(body)))
 
     def logits(self, pixels: list[np.ndarray]) -> list[float]:
-        return self.session.run(["logit"], {"pixels": np.stack(pixels)})[0].tolist()
+        return self.run(np.stack(pixels)).tolist()
 
     def score(self, bodies: list[bytes]) -> list[dict]:
         """Files to answers."""
