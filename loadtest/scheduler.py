@@ -14,12 +14,11 @@ import asyncio
 import json
 import pathlib
 import statistics
-import subprocess
 import time
 from collections import Counter
 
 from client import Address, closed_loop, evenly, open_loop, post, quantile
-from server import BINARY, ROOT, Server
+from server import ROOT, Server, bare_sessions
 
 DEADLINE_MS = 2000
 
@@ -35,11 +34,9 @@ def saturate(address: Address, image: bytes, clients: int, seconds: float) -> li
     return [json.loads(answer.body) for answer in answers]
 
 
-def bare_sessions(*flags: str) -> dict:
+def layouts(*flags: str) -> dict:
     """Layouts of bare sessions, (sessions, threads in each), with their images a second on decoded pixels."""
-    command = [BINARY, "bench", "--only", "session", "--json", "--rounds", "100", "--batch-sizes", "1", *flags]
-    report = json.loads(subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout)
-    rows = report["sessions"]["rows"]
+    rows = bare_sessions("--rounds", "100", "--batch-sizes", "1", *flags)
     return {(row["sessions"], row["intra_threads"]): row["images_per_second"]["median"] for row in rows}
 
 
@@ -51,14 +48,14 @@ def one_client(image: bytes, rounds: int) -> dict:
             times = [answer["timings_ms"] for answer in answers[5:]]
             added.append(statistics.median(t["total"] - t["decode"] - t["inference"] for t in times))
             runs.append(statistics.median(t["inference"] for t in times))
-            runs[-1] -= 1000 / bare_sessions("--sessions", "1", "--intra-threads", "1")[1, 1]
+            runs[-1] -= 1000 / layouts("--sessions", "1", "--intra-threads", "1")[1, 1]
     return {"beside_decode_and_run_ms": statistics.median(added), "run_over_bare_run_ms": statistics.median(runs)}
 
 
 def saturated(image: bytes, rounds: int) -> dict:
     ratios, rates = [], []
     for _ in range(rounds):
-        (sessions, threads), bare = max(bare_sessions().items(), key=lambda layout: layout[1])
+        (sessions, threads), bare = max(layouts().items(), key=lambda layout: layout[1])
         with Server() as server:
             saturate(server.address, image, 8, 2)
             began = time.monotonic()

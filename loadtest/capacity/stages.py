@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import statistics
-import subprocess
 import time
 from collections import Counter
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from contextlib import contextmanager
 import images
 from client import Answer, closed_loop, independent, open_loop, post, quantile
 from model import Stages, line, waits
-from server import BINARY, ROOT, Server
+from server import Server, bare_sessions
 
 SIZES = [(256, 256), (1024, 768), (2000, 1500), (4000, 3000)]
 TYPICAL = (1024, 768)  # what a web page shows
@@ -58,26 +57,19 @@ def decode_times(server: Server, seconds: float) -> list[tuple[float, float]]:
     return points
 
 
-def bare_sessions(cores: list[int], rounds: int, *flags: str) -> list[dict]:
-    """Bare sessions on these cores, in turns."""
-    command = [BINARY, "bench", "--only", "session", "--json", "--intra-threads", "1", "--rounds", str(rounds), *flags]
-    ended = subprocess.run(
-        command, cwd=ROOT, check=True, capture_output=True, text=True,
-        preexec_fn=lambda: os.sched_setaffinity(0, cores),
-    )  # fmt: skip
-    return json.loads(ended.stdout)["sessions"]["rows"]
+ONE_THREAD = ["--sessions", "1", "--intra-threads", "1"]
 
 
 def batch_costs(core: int, rounds: int) -> dict[int, float]:
     """A run of so many images in runs of one."""
-    rows = bare_sessions([core], rounds, "--sessions", "1", "--batch-sizes", "1,2,4,8")
+    rows = bare_sessions(*ONE_THREAD, "--batch-sizes", "1,2,4,8", "--rounds", str(rounds), cores=[core])
     rates = {row["batch_size"]: row["images_per_second"]["median"] for row in rows}
     return {size: size * rates[1] / rate for size, rate in rates.items()}
 
 
 def pace_beside_another(cores: list[int], rounds: int) -> float:
     """Of a session on one of these two cores while the other runs one too, in that of a session alone."""
-    rows = bare_sessions(cores, rounds, "--sessions", "1", "--batch-sizes", "1")
+    rows = bare_sessions(*ONE_THREAD, "--batch-sizes", "1", "--rounds", str(rounds), cores=cores)
     rates = {row["sessions"]: row["images_per_second"]["median"] for row in rows if row["intra_threads"] == 1}
     return min(1.0, rates[2] / (2 * rates[1]))
 

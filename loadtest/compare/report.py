@@ -146,13 +146,18 @@ OTHERWISE = {
 }
 
 
+def differing(rows: list[dict]) -> list[str]:
+    """What of these systems does not run what the peers run."""
+    systems = {row["system"] for row in rows}
+    return [f"- {name}: {what}" for name, what in OTHERWISE.items() if name in systems]
+
+
 def page(results: dict, summary: dict) -> str:
     lines = ["# Comparison", ""]
     if results["quick"]:
         lines += ["**A quick run to test the harness: none of these figures means anything.**", ""]
     lines += [f"`{results['command']}`, {results['minutes']:.0f} minutes.", "", EXPLANATION]
-    systems = {row["system"] for row in summary["rows"]}
-    lines += [*(f"- {name}: {what}" for name, what in OTHERWISE.items() if name in systems), ""]
+    lines += [*differing(summary["rows"]), ""]
     for placement in dict.fromkeys(row["placement"] for row in summary["rows"]):
         lines += [f"## {placement.capitalize()}", "", placement_table(placement, summary), ""]
         lines += [f"![{placement}]({figure_name(placement)})", ""]
@@ -205,12 +210,11 @@ def readme_block(results: dict, summary: dict, date: str, link: str, systems: li
     ])  # fmt: skip
 
 
-def readme_others(summary: dict, above: list[str]) -> str:
-    """The same of the systems that `readme_block` leaves out, beside ours."""
+def readme_others(results: dict, summary: dict, date: str, link: str, above: list[str]) -> str:
+    """The same of the systems that `readme_block` leaves out, beside ours. The other block may come to be of a later run."""
     rows = [row for row in first_placement(summary) if row["system"] == OURS or row["system"] not in above]
-    differ = [f"- {name}: {what}" for name, what in OTHERWISE.items() if any(row["system"] == name for row in rows)]
-    lines = ["In the same run, by `make compare-all`:", "", medians(rows), "", *differ, "", ahead(summary, rows)]
-    return "\n".join(lines)
+    where = f"`{results['command']}` on {results['machine']['Model name']}, {date}, on one core as well ([results]({link})):"
+    return "\n".join([where, "", medians(rows), "", *differing(rows), "", ahead(summary, rows)])
 
 
 def first_placement(summary: dict) -> list[dict]:

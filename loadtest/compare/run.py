@@ -20,7 +20,8 @@ import plots
 import report
 from markdown import refreshed
 from measure import QUICK, Durations, measure
-from systems import BINARY, FIRST, OURS, PEERS, ROOT, SYSTEMS, System
+from server import bare_sessions
+from systems import FIRST, OURS, PEERS, ROOT, SYSTEMS, System
 from versions import versions
 from visit import Failed, Visit
 
@@ -64,12 +65,7 @@ def helper(program: str, cores: list[int], *arguments) -> dict:
 
 def own_session(cores: list[int], quick: bool) -> float:
     """Images a second of our own session on decoded pixels, in the layout that the server takes."""
-    command = [BINARY, "bench", "--only", "session", "--json", "--batch-sizes", "1", "--rounds", "2" if quick else "20"]
-    ended = subprocess.run(
-        command, cwd=ROOT, check=True, capture_output=True, text=True,
-        preexec_fn=lambda: os.sched_setaffinity(0, cores),
-    )  # fmt: skip
-    rows = json.loads(ended.stdout)["sessions"]["rows"]
+    rows = bare_sessions("--batch-sizes", "1", "--rounds", "2" if quick else "20", cores=cores)
     return max(row["images_per_second"]["median"] for row in rows if row["intra_threads"] == 1)
 
 
@@ -189,7 +185,7 @@ class Comparison:
             readme, about = ROOT / "README.md", (self.results, summary, self.date, os.path.relpath(page, ROOT))
             blocks = {"compare": report.readme_block(*about, FIRST)}
             if self.given.all:
-                blocks["compare-all"] = report.readme_others(summary, FIRST)
+                blocks["compare-all"] = report.readme_others(*about, FIRST)
             readme.write_text(refreshed(readme.read_text(), blocks))
         self.say(str(page))
 

@@ -57,17 +57,8 @@ def furnace(port: int, cores: int) -> list:
 
 
 def bentoml(port: int, cores: int) -> list:
-    return [
-        venv("bentoml") / "bin/bentoml",
-        "serve",
-        "bentoml_app:Score",
-        "--working-dir",
-        PEERS,
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-    ]
+    program = venv("bentoml") / "bin/bentoml"
+    return [program, "serve", "bentoml_app:Score", "--working-dir", PEERS, "--host", "127.0.0.1", "--port", str(port)]
 
 
 def raw(path: str, *headers: str) -> Callable[[bytes], bytes]:

@@ -138,7 +138,8 @@ def test_the_block_of_the_rest_leaves_out_what_stands_above_it():
         found["visits"] += [{**visit, "system": name} for visit in found["visits"] if visit["system"] == "other"]
     found["visits"][-1] = {**found["visits"][-1], "memory_mib": 50.0}
     summary = report.summarise(found)
-    block = report.readme_others(summary, [OURS, "above"])
+    block = report.readme_others(found, summary, "2026-01-02", "results/README.md", [OURS, "above"])
     assert f"|  | {OURS} | other | openvino |" in block
+    assert "`make compare` on a CPU, 2026-01-02" in block and "](results/README.md)" in block
     assert "openvino: mosec, with OpenVINO" in block and "furnace" not in block
     assert "above" not in report.readme_block(found, summary, "2026-01-02", "results/README.md", [OURS, "other"])

@@ -43,8 +43,7 @@ pub(super) fn multiply<S: Simd>(simd: S, a: &[f32], panel: &[Columns<S>], out: &
 #[inline(always)]
 fn group_product<S: Simd, const ROWS: usize>(simd: S, a: &[f32], panel: &[Columns<S>], out: &mut [Columns<S>]) {
     let depth = panel.len();
-    let (panel, rest) = panel.as_chunks::<STEPS>();
-    debug_assert!(rest.is_empty(), "a depth of whole vectors");
+    let (panel, _) = panel.as_chunks::<STEPS>();
     let mut rows = [a.as_chunks::<STEPS>().0; ROWS];
     for (row, start) in rows.iter_mut().enumerate() {
         *start = &a[row * depth..][..depth].as_chunks().0[..panel.len()];
