@@ -15,11 +15,7 @@ use prometheus::{
     TextEncoder, core::Collector,
 };
 
-use crate::{
-    error::Code,
-    model::{Execution, Manifest, Provider},
-    pipeline::Timings,
-};
+use crate::{error::Code, timings::Timings};
 
 /// Bucket bounds in seconds for a service whose answers take 1 ms to 10 s.
 const SECONDS: &[f64] = &[
@@ -185,15 +181,36 @@ pub struct Runs {
     pub last: Option<SystemTime>,
 }
 
-/// What `lfm_build_info` and `lfm_model_info` say.
+/// The values of `lfm_build_info` and `lfm_model_info`, and the labels that are known from the start.
 #[derive(Debug, Clone)]
 pub struct Identity<'a> {
-    /// The model that is served.
-    pub manifest: &'a Manifest,
-    /// What the sessions run on.
-    pub execution: &'a Execution,
+    /// Name of the model that is served.
+    pub model: &'a str,
+    /// Its version.
+    pub version: &'a str,
+    /// Digest of its weights.
+    pub digest: &'a str,
+    /// Its scores on validation images, if it has any.
+    pub reference: Option<ScoreReference<'a>>,
     /// Version of ONNX Runtime.
     pub ort_version: &'a str,
+    /// Every execution provider.
+    pub providers: Vec<&'static str>,
+    /// Every verdict.
+    pub verdicts: Vec<&'static str>,
+    /// Every warning.
+    pub warnings: Vec<&'static str>,
+}
+
+/// Images by score, real and fake ones apart.
+#[derive(Debug, Clone, Copy)]
+pub struct ScoreReference<'a> {
+    /// Bounds of the bins, ascending.
+    pub edges: &'a [f64],
+    /// Real images in each bin.
+    pub real: &'a [u32],
+    /// Fake images in each bin.
+    pub fake: &'a [u32],
 }
 
 impl Metrics {
@@ -219,14 +236,14 @@ impl Metrics {
                 ("ort_version", identity.ort_version),
             ],
         )?;
-        if let Some(reference) = &identity.manifest.val_score_histogram {
+        if let Some(reference) = identity.reference {
             let scores = HistogramOpts::new(
                 "lfm_score_reference",
                 "Scores of the model's validation images, by their true class, counted at the middle of their bin; constant.",
             )
             .buckets(scores());
             let histogram = add.register(HistogramVec::new(scores, &["class"])?)?;
-            for (class, counts) in [("real", &reference.real), ("fake", &reference.fake)] {
+            for (class, counts) in [("real", reference.real), ("fake", reference.fake)] {
                 let series = histogram.with_label_values(&[class]);
                 for (bin, &count) in reference.edges.windows(2).zip(counts) {
                     let middle = (bin[0] + bin[1]) / 2.0;
@@ -270,9 +287,9 @@ impl Metrics {
             sessions: add.gauge("lfm_sessions", "Sessions that can run a batch.")?,
             model_info: add.register(IntGaugeVec::new(
                 Opts::new("lfm_model_info", "The model that is served; always 1.")
-                    .const_label("model", &identity.manifest.name)
-                    .const_label("version", &identity.manifest.version)
-                    .const_label("digest", &identity.manifest.digest),
+                    .const_label("model", identity.model)
+                    .const_label("version", identity.version)
+                    .const_label("digest", identity.digest),
                 &["execution_provider", "precision"],
             )?)?,
             execution_provider_available: add.register(IntGaugeVec::new(
@@ -286,13 +303,12 @@ impl Metrics {
             runs: Mutex::default(),
             registry: registry.clone(),
         };
-        metrics.fill(routes);
-        metrics.runs_on(identity.execution);
+        metrics.fill(identity, routes);
         Ok(metrics)
     }
 
     /// Makes every series with known labels exist.
-    fn fill(&self, routes: impl IntoIterator<Item = (&'static str, &'static str, Vec<u16>)>) {
+    fn fill(&self, identity: &Identity<'_>, routes: impl IntoIterator<Item = (&'static str, &'static str, Vec<u16>)>) {
         for (route, method, statuses) in routes {
             self.http_request_duration.with_label_values(&[route]);
             for status in statuses {
@@ -311,21 +327,21 @@ impl Metrics {
         for reason in Release::ALL {
             self.batches.with_label_values(&[reason.as_str()]);
         }
-        for provider in Provider::ALL {
-            self.provider(provider.name(), false);
+        for provider in &identity.providers {
+            self.provider(provider, false);
         }
-        for verdict in crate::verdict::Verdict::ALL {
-            self.verdicts.with_label_values(&[verdict.as_str()]);
+        for verdict in &identity.verdicts {
+            self.verdicts.with_label_values(&[verdict]);
         }
-        for warning in crate::verdict::Warning::ALL {
-            self.warnings.with_label_values(&[warning.as_str()]);
+        for warning in &identity.warnings {
+            self.warnings.with_label_values(&[warning]);
         }
     }
 
     /// What the model runs on, which may turn out to be another than was chosen at first.
-    pub fn runs_on(&self, execution: &Execution) {
+    pub fn runs_on(&self, provider: &str, precision: &str) {
         self.model_info.reset();
-        self.model_info.with_label_values(&[execution.provider.name(), execution.precision.name()]).set(1);
+        self.model_info.with_label_values(&[provider, precision]).set(1);
     }
 
     /// Whether an execution provider can run here.
@@ -383,11 +399,11 @@ impl Metrics {
     }
 
     /// One judgement was given.
-    pub fn judged(&self, judgement: &crate::verdict::Judgement) {
-        self.verdicts.with_label_values(&[judgement.verdict.as_str()]).inc();
-        self.score.observe(judgement.score);
-        for warning in &judgement.warnings {
-            self.warnings.with_label_values(&[warning.as_str()]).inc();
+    pub fn judged(&self, verdict: &str, score: f64, warnings: impl IntoIterator<Item = &'static str>) {
+        self.verdicts.with_label_values(&[verdict]).inc();
+        self.score.observe(score);
+        for warning in warnings {
+            self.warnings.with_label_values(&[warning]).inc();
         }
     }
 

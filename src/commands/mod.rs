@@ -15,8 +15,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::{
+    api::openapi,
     config::{LogConfig, LogFormat},
-    http::openapi,
     telemetry,
 };
 
@@ -51,7 +51,7 @@ enum Command {
     /// Check what this machine can run, and whether it runs it right.
     Doctor(Box<doctor::DoctorArgs>),
     /// Measure the operator, decoding, resizing and sessions on this machine.
-    Bench(Box<bench::BenchArgs>),
+    Bench(Box<crate::bench::BenchArgs>),
     /// Exit 0 when a server is ready, 1 when not: for a container's HEALTHCHECK.
     Healthcheck(healthcheck::HealthcheckArgs),
     /// Make an API key for --api-keys-file.

@@ -20,10 +20,10 @@ use super::{
     scorer::{Explanation, FileScore, Scorer},
 };
 use crate::{
+    api::wire::{AttributionInfo, ImageInfo},
     config::{LimitsConfig, ModelConfig},
     error::Error,
-    http::wire::{AttributionInfo, ImageInfo},
-    verdict::{Judgement, Verdict, Warning},
+    judge::{Judgement, Verdict, Warning},
 };
 
 /// Settings of `score`.

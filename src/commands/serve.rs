@@ -9,15 +9,15 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::{
     app::{self, App},
     config::ServeConfig,
-    http,
-    model::{Model, placement_summary},
-    shutdown, telemetry,
+    model::{Model, SessionOptions, placement_summary},
+    server::{self, lifecycle},
+    telemetry,
 };
 
 pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, anyhow::Error> {
     telemetry::start(&config.log)?.toggle_on_signal()?;
-    let stop = shutdown::stop_signal(config.drain_delay)?;
-    let options = app::read_model(&config.model, config.max_batch_size)?;
+    let stop = lifecycle::stop_signal(config.drain_delay)?;
+    let options = SessionOptions::read(&config.model, config.max_batch_size)?;
     let app = App::new(config.clone(), Arc::clone(options.manifest()), options.execution())?;
     let listener =
         TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
@@ -26,7 +26,7 @@ pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, anyhow::Error> 
         Some(admin) => {
             let listener = TcpListener::bind(admin).await.with_context(|| format!("cannot listen on {admin}"))?;
             let address = listener.local_addr()?;
-            Some((address, AbortOnDropHandle::new(tokio::spawn(http::serve_admin(listener, Arc::clone(&app))))))
+            Some((address, AbortOnDropHandle::new(tokio::spawn(server::serve_admin(listener, app.admin_router())))))
         }
         None => None,
     };
@@ -39,9 +39,9 @@ pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, anyhow::Error> 
 
     // The probes answer while the sessions warm up.
     let starting = {
-        let app = Arc::clone(&app);
+        let app = app.clone();
         async move {
-            let loading = Arc::clone(&app);
+            let loading = app.clone();
             let (options, sessions) = spawn_blocking(move || loading.load(options)).await??;
             let (count, batch) = (sessions.len(), sessions.first().map_or(0, |session| session.costs().len()));
             let placement = sessions.first().map(|session| placement_summary(session.nodes()));
@@ -51,9 +51,9 @@ pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, anyhow::Error> 
                 %address,
                 grpc_address = grpc_address.map(tracing::field::display),
                 admin_address = admin_address.map(tracing::field::display),
-                model = app.manifest.name,
-                digest = app.manifest.digest,
-                licence_class = app.manifest.licence_class,
+                model = app.state.manifest.name,
+                digest = app.state.manifest.digest,
+                licence_class = app.state.manifest.licence_class,
                 provider = execution.provider.name(),
                 precision = execution.precision.name(),
                 placement,
@@ -69,9 +69,7 @@ pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, anyhow::Error> 
             Ok::<_, anyhow::Error>(())
         }
     };
-    let mut doors = vec![(listener, http::router(Arc::clone(&app)))];
-    doors.extend(grpc.map(|listener| (listener, http::grpc::router(Arc::clone(&app)))));
-    let mut serving = Box::pin(http::serve(doors, app, stop));
+    let mut serving = Box::pin(app.serve(listener, grpc, stop));
     tokio::select! {
         started = starting => started?,
         () = &mut serving => return Ok(ExitCode::SUCCESS),

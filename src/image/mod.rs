@@ -19,6 +19,7 @@
 mod bmp;
 mod colour;
 mod error;
+mod facts;
 mod footprint;
 mod format;
 mod gif;
@@ -36,6 +37,7 @@ mod view;
 mod webp;
 
 pub use error::ImageError;
+pub use facts::ImageFacts;
 pub use footprint::source_box;
 pub use format::{Encoding, Format, Header, Limits, inspect};
 pub use rows::{Pixels, Rgb};

@@ -9,7 +9,7 @@ use std::{
 use serde::{Deserialize, Deserializer};
 use sha2::{Digest, Sha256};
 
-use crate::{image::Preprocessing, verdict::Warning};
+use crate::{image::Preprocessing, judge::Rules};
 
 /// The version of the manifest's own shape that this program reads.
 const FORMAT_VERSION: u32 = 1;
@@ -39,15 +39,9 @@ pub struct Manifest {
     /// How an image becomes 256x256.
     #[serde(deserialize_with = "preprocessing")]
     pub preprocessing: Preprocessing,
-    /// Score above which an image is fake.
-    pub threshold: f64,
-    /// Scores between which it is uncertain: open interval `[low, high]`.
-    pub band: Option<[f64; 2]>,
-    /// Warnings that make the verdict uncertain.
-    pub voiding: Vec<Warning>,
-    /// JPEG or WebP quality (1 to 100) below which `lossy_source` is given; none: it never is.
-    #[serde(default)]
-    pub lossy_below_quality: Option<u8>,
+    /// How a logit becomes a verdict.
+    #[serde(flatten)]
+    pub rules: Rules,
     /// How the model scored its validation images: what drift is measured against. An imported model has none.
     #[serde(default)]
     pub val_score_histogram: Option<ScoreHistogram>,
@@ -131,18 +125,10 @@ impl Manifest {
     }
 
     fn check(&self) -> Result<(), String> {
-        let score = 0.0..=1.0;
         if self.format_version != FORMAT_VERSION {
             return Err(format!("format_version is {}, this program reads {FORMAT_VERSION}", self.format_version));
         }
-        if !score.contains(&self.threshold) {
-            return Err(format!("threshold {} is not between 0 and 1", self.threshold));
-        }
-        if let Some([low, high]) = self.band
-            && !(score.contains(&low) && score.contains(&high) && low <= high)
-        {
-            return Err(format!("band [{low}, {high}] is no interval between 0 and 1"));
-        }
+        self.rules.check()?;
         if !self.lists(GRAPH) {
             return Err(format!("files does not list {GRAPH}"));
         }

@@ -206,7 +206,7 @@ fn evaluate_sweeps_jpeg_qualities_compares_models_and_draws() {
 fn openapi_prints_what_the_server_serves() {
     let (code, out, _) = run(&["openapi"]);
     assert_eq!(code, Some(0));
-    assert_eq!(out.trim(), lfm_serve::http::openapi::document().trim());
+    assert_eq!(out.trim(), lfm_serve::api::openapi::document().trim());
     let committed = std::fs::read_to_string(crate::harness::root().join("docs/openapi.json")).expect("the copy");
     assert!(out == committed, "docs/openapi.json is behind: make openapi");
 }

@@ -3,11 +3,10 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 use lfm_serve::{
-    app,
     config::Auto,
     explain::geometry,
     image::{Pixels, SIDE},
-    model::{Model, OnnxModel},
+    model::{Model, OnnxModel, SessionOptions},
 };
 use reqwest::{StatusCode, blocking::Client};
 use serde_json::Value;
@@ -139,7 +138,7 @@ fn score_explains_files_into_a_folder() {
 /// less, and they do not.
 #[tokio::test]
 async fn a_place_sees_exactly_its_field() {
-    let options = app::read_model(&config(&[]).model, Auto::Fixed(1)).expect("the bundled model");
+    let options = SessionOptions::read(&config(&[]).model, Auto::Fixed(1)).expect("the bundled model");
     let mut model = OnnxModel::start(&options).expect("a session");
     // Noise within the box, an even grey around it.
     let only = |[x0, y0, x1, y1]: [u32; 4]| {

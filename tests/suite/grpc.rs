@@ -6,17 +6,18 @@ use std::{collections::BTreeMap, io::Write, sync::atomic::Ordering::SeqCst, time
 use flate2::{Compression, write::GzEncoder};
 use lfm_serve::{
     config::ServeConfig,
-    http::{
-        grpc::proto::{
+    image::Pixels,
+    keys::NewKey,
+    oip::grpc::{
+        GrpcStatus, ROUTES,
+        proto::{
             InferParameter, InferTensorContents, ModelInferRequest, ModelInferResponse, ModelReadyRequest,
             ServerReadyRequest, ServerReadyResponse,
             infer_parameter::ParameterChoice,
             model_infer_request::{InferInputTensor, InferRequestedOutputTensor},
         },
-        routes::{GRPC_ROUTES, series_of},
     },
-    image::Pixels,
-    keys::NewKey,
+    server::series,
 };
 use proptest::prelude::*;
 use prost::Message;
@@ -296,7 +297,7 @@ async fn a_stop_finishes_a_call_in_flight() {
 async fn calls_are_counted_and_their_series_are_there_from_the_start() {
     let app = TestApp::start(vec![Fake::instant()], &["--grpc-listen", "127.0.0.1:0"]).await;
     let text = app.get("/metrics").await.text().await.expect("text");
-    for (route, method, statuses) in series_of(GRPC_ROUTES) {
+    for (route, method, statuses) in series(ROUTES, &GrpcStatus) {
         for status in statuses {
             let series =
                 format!("lfm_http_requests_total{{method=\"{method}\",route=\"{route}\",status=\"{status}\"}} 0");

@@ -13,7 +13,6 @@ use clap::Parser;
 use lfm_serve::{
     app::App,
     config::ServeConfig,
-    http,
     model::{Execution, Manifest},
 };
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
@@ -88,7 +87,7 @@ pub fn config(flags: &[&str]) -> ServeConfig {
 
 /// An app in this process, on a real socket, with fakes for sessions.
 pub struct TestApp {
-    pub app: Arc<App>,
+    pub app: App,
     pub address: SocketAddr,
     /// Where gRPC is served.
     pub grpc: SocketAddr,
@@ -117,13 +116,15 @@ impl TestApp {
         let (stop, stopped) = oneshot::channel();
         let grpc_listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let grpc = grpc_listener.local_addr().expect("an address");
-        let doors =
-            vec![(listener, http::router(Arc::clone(&app))), (grpc_listener, http::grpc::router(Arc::clone(&app)))];
-        let drain_delay = app.config.drain_delay;
-        let serving = tokio::spawn(http::serve(doors, Arc::clone(&app), async move {
-            let _ = stopped.await;
-            drain_delay
-        }));
+        let drain_delay = app.state.config.drain_delay;
+        let serving = tokio::spawn({
+            let app = app.clone();
+            let stop = async move {
+                let _ = stopped.await;
+                drain_delay
+            };
+            async move { app.serve(listener, Some(grpc_listener), stop).await }
+        });
         Self { app, address, grpc, client, stop: Some(stop), serving }
     }
 

@@ -142,7 +142,7 @@ async fn probes_metrics_and_the_document_need_no_key() {
 
 #[tokio::test]
 async fn the_document_declares_both_forms_and_the_refusal() {
-    let document: Value = serde_json::from_str(&lfm_serve::http::openapi::document()).expect("JSON");
+    let document: Value = serde_json::from_str(&lfm_serve::api::openapi::document()).expect("JSON");
     let schemes = &document["components"]["securitySchemes"];
     assert_eq!((&schemes["bearer"]["type"], &schemes["bearer"]["scheme"]), (&json!("http"), &json!("bearer")));
     assert_eq!((&schemes["api_key"]["in"], &schemes["api_key"]["name"]), (&json!("header"), &json!("X-API-Key")));

@@ -11,7 +11,7 @@ use flate2::{
     read::{GzDecoder, ZlibDecoder},
     write::{GzEncoder, ZlibEncoder},
 };
-use lfm_serve::{http::routes::ROUTES, image::Pixels, keys::NewKey};
+use lfm_serve::{image::Pixels, keys::NewKey, oip::http::ROUTES};
 use reqwest::Response;
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
@@ -345,5 +345,5 @@ async fn requests_are_counted_by_template() {
     let series = format!("lfm_http_requests_total{{method=\"POST\",route=\"{template}\",status=\"400\"}}");
     assert_eq!(app.metric(&series).await, 1.0);
     let route = ROUTES.iter().find(|route| route.path == template).expect("a route");
-    assert_eq!(route.statuses(), [200, 400, 401, 404, 408, 413, 415, 500, 503, 504]);
+    assert_eq!(route.statuses(&lfm_serve::oip::http::TritonJson), [200, 400, 401, 404, 408, 413, 415, 500, 503, 504]);
 }

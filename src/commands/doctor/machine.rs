@@ -5,7 +5,11 @@ use std::fs;
 use bytesize::ByteSize;
 
 use super::{limits::Limits, report::Finding};
-use crate::{app, config::ServeConfig, model::Provider, topk};
+use crate::{
+    config::ServeConfig,
+    model::{self, Provider},
+    topk,
+};
 
 const MIB: u64 = 1 << 20;
 
@@ -28,7 +32,7 @@ pub(super) fn cpu() -> Finding {
     let model = model.map_or("unknown CPU", |(_, name)| name.trim());
     let features = features();
     let features = if features.is_empty() { "no vector extensions".into() } else { features.join(" ") };
-    let detail = format!("{model}; {features}; kernels for {}; {} CPUs", topk::Kernel::fastest().name(), app::cpus());
+    let detail = format!("{model}; {features}; kernels for {}; {} CPUs", topk::Kernel::fastest().name(), model::cpus());
     if topk::Kernel::avx2().is_some() {
         Finding::ok(detail)
     } else {
@@ -57,8 +61,8 @@ pub(super) fn limits(limits: &Limits, config: &ServeConfig) -> Finding {
         .map_or("memory unknown".into(), |(bytes, source)| format!("{} of memory ({source})", ByteSize(*bytes)));
     let detail = format!("{quota}; {memory}");
     let (sessions, threads) = (sessions(config), config.model.runtime.intra_threads.or_else(|| 1));
-    if sessions.saturating_mul(threads) > app::cpus() {
-        let cpus = app::cpus();
+    if sessions.saturating_mul(threads) > model::cpus() {
+        let cpus = model::cpus();
         return Finding::warn(format!("{detail}; {sessions} sessions of {threads} threads share {cpus} CPUs"));
     }
     Finding::ok(detail)
@@ -102,12 +106,12 @@ impl Need {
         let start = PROCESS_BYTES.saturating_add(session.saturating_mul(sessions(config) as u64));
         let decoding = config.limits.max_pixels.0.saturating_mul(DECODE_BYTES_PER_PIXEL);
         let heaviest = start
-            .saturating_add(decoding.saturating_mul(app::cpus() as u64))
+            .saturating_add(decoding.saturating_mul(model::cpus() as u64))
             .saturating_add(config.max_admitted_bytes.as_u64());
         Self { start, heaviest }
     }
 }
 
 fn sessions(config: &ServeConfig) -> usize {
-    config.model.runtime.sessions.or_else(app::cpus)
+    config.model.runtime.sessions.or_else(model::cpus)
 }

@@ -1,0 +1,55 @@
+//! `/v1/explain`.
+
+use std::sync::Arc;
+
+use axum::{
+    Extension, Json,
+    body::Body,
+    extract::{Query, State, rejection::QueryRejection},
+    http::{HeaderMap, HeaderValue, header},
+    response::{IntoResponse, Response},
+};
+
+use super::{
+    accept,
+    score::{Received, judge, receive},
+    wire::{AttributionInfo, ExplainResponse, RequestHeaders, ScoreQuery},
+};
+use crate::{
+    error::Error,
+    server::{AppState, RequestContext, counted},
+};
+
+/// What the route can answer with; the first where the caller does not care.
+const OFFERS: &[(&str, &str)] = &[("application", "json"), ("image", "png")];
+
+/// Judge one image and say where the evidence lies.
+///
+/// Takes what `/v1/score` takes. The logit is a sum over the places of a 30 x 30 map: `application/json` gives it
+/// number by number, `image/png` draws it on the picture, upright.
+#[utoipa::path(post, path = "/v1/explain", tag = "score", security(("bearer" = []), ("api_key" = []), ()),
+    params(ScoreQuery, RequestHeaders),
+    request_body(description = "The image", content((Vec<u8> = "application/octet-stream"), (super::wire::ScoreRequest = "application/json"), (super::wire::ImageForm = "multipart/form-data"))),
+    responses((status = 200, description = "The judgement and its attribution, or the overlay", content((ExplainResponse = "application/json"), (Vec<u8> = "image/png")))))]
+pub(super) async fn explain(
+    State(state): State<Arc<AppState>>,
+    Extension(context): Extension<RequestContext>,
+    query: Result<Query<ScoreQuery>, QueryRejection>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Error> {
+    let explained = counted(&state.metrics, async {
+        let form = accept::negotiate(&headers, OFFERS)?;
+        let Received { query, scheduler, upload, share, deadline } =
+            receive(&state, &context, query, &headers, body).await?;
+        let (result, scored) = judge(&state, scheduler, &context, &query, upload.clone(), share, deadline).await?;
+        if form == "png" {
+            let png = scheduler.overlay(upload, &scored, deadline).await?;
+            return Ok(([(header::CONTENT_TYPE, HeaderValue::from_static("image/png"))], png).into_response());
+        }
+        let attribution = scored.attribution()?;
+        let attribution = AttributionInfo::new(&attribution, state.manifest.preprocessing, &scored.image.header);
+        Ok(Json(ExplainResponse { result, attribution }).into_response())
+    });
+    explained.await
+}

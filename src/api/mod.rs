@@ -1,0 +1,40 @@
+//! `/v1`: the HTTP API. `score`, `batch` and `explain` are short handlers over one `judge`.
+
+mod accept;
+mod explain;
+pub mod openapi;
+mod score;
+mod upload;
+pub mod wire;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    routing::{get, post},
+};
+
+use crate::{
+    error::Code::*,
+    server::{
+        self, AppState, Route,
+        codes::{BODY, IMAGE},
+    },
+};
+
+/// The API's routes.
+pub const ROUTES: &[Route] = &[
+    Route { path: "/v1/score", method: "POST", codes: &[BODY, IMAGE] },
+    Route { path: "/v1/score/batch", method: "POST", codes: &[BODY, &[TooManyImages]] },
+    Route { path: "/v1/explain", method: "POST", codes: &[BODY, IMAGE, &[NotAcceptable]] },
+    Route { path: "/openapi.json", method: "GET", codes: &[] },
+];
+
+/// Their handlers.
+pub fn router(state: &Arc<AppState>) -> Router<Arc<AppState>> {
+    let work = Router::new()
+        .route("/v1/score", post(score::score))
+        .route("/v1/score/batch", post(score::score_batch))
+        .route("/v1/explain", post(explain::explain));
+    server::behind_keys(work, state).route("/openapi.json", get(openapi::openapi_json))
+}

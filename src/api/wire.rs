@@ -1,0 +1,295 @@
+//! What goes over the wire, as types: serde writes them, OpenAPI describes them.
+
+use std::{sync::Arc, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::{
+    explain::{Attribution, Cell, geometry},
+    image::{self, Header, ImageFacts, Preprocessing},
+    judge::{Judgement, Verdict, Warning},
+    model::Manifest,
+    server::probes::ModelInfo,
+    timings::Timings,
+};
+
+/// The judgement of one image.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ScoreResponse {
+    /// The request's id.
+    #[schema(value_type = String)]
+    pub(super) id: Arc<str>,
+    /// The caller's own id for the image.
+    pub(super) external_id: Option<String>,
+    pub(super) verdict: Verdict,
+    /// Probability that the image is generated: the sigmoid of the logit.
+    #[schema(minimum = 0.0, maximum = 1.0)]
+    pub(super) score: f64,
+    /// The network's output, log-odds of fake: it tells scores apart where the sigmoid saturates.
+    pub(super) logit: f32,
+    /// The score above which the image counts as fake.
+    #[schema(minimum = 0.0, maximum = 1.0)]
+    pub(super) threshold: f64,
+    /// What weakens the score.
+    pub(super) warnings: Vec<Warning>,
+    pub(super) model: ModelInfo,
+    pub(super) image: ImageInfo,
+    pub(super) timings_ms: TimingsMs,
+}
+
+/// What the image is.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ImageInfo {
+    /// Format, from the content: `jpeg`, `png`, `webp`, `gif`, `bmp`, `tiff`.
+    format: &'static str,
+    /// Stored width in pixels.
+    width: u32,
+    /// Stored height in pixels.
+    height: u32,
+    /// Size of the file.
+    bytes: usize,
+    /// Hash of the file, hexadecimal.
+    sha256: String,
+    /// EXIF orientation, 1 to 8; the network judges the stored pixels as they are.
+    #[schema(minimum = 1, maximum = 8)]
+    exif_orientation: u8,
+    /// Hash of the 256x256 RGB bytes that entered the network (command line only).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rgb256_sha256: Option<String>,
+}
+
+impl From<&ImageFacts> for ImageInfo {
+    fn from(image: &ImageFacts) -> Self {
+        Self {
+            format: image.header.format.as_str(),
+            width: image.header.width,
+            height: image.header.height,
+            bytes: image.bytes,
+            sha256: crate::hex(&image.sha256),
+            exif_orientation: image.header.exif_orientation,
+            rgb256_sha256: image.rgb256_sha256.map(|hash| crate::hex(&hash)),
+        }
+    }
+}
+
+/// Time spent, in milliseconds.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct TimingsMs {
+    /// Decoding and resizing.
+    decode: f64,
+    /// Waiting, for a decoder and for a session.
+    queue: f64,
+    /// The run of the image's batch.
+    inference: f64,
+    /// From the request's head to here.
+    total: f64,
+}
+
+impl TimingsMs {
+    pub(super) fn new(timings: &Timings, total: Duration) -> Self {
+        // Microseconds are as fine as the numbers mean anything.
+        let ms = |time: Duration| (time.as_secs_f64() * 1e6).round() / 1e3;
+        Self {
+            decode: ms(timings.decode),
+            queue: ms(timings.queue),
+            inference: ms(timings.inference),
+            total: ms(total),
+        }
+    }
+}
+
+impl ScoreResponse {
+    pub(super) fn new(
+        id: Arc<str>,
+        external_id: Option<String>,
+        manifest: &Manifest,
+        judgement: Judgement,
+        image: &ImageFacts,
+        timings_ms: TimingsMs,
+    ) -> Self {
+        let Judgement { verdict, score, logit, threshold, warnings } = judgement;
+        Self {
+            id,
+            external_id,
+            verdict,
+            score,
+            logit,
+            threshold,
+            warnings,
+            model: ModelInfo::of(manifest),
+            image: image.into(),
+            timings_ms,
+        }
+    }
+}
+
+/// The judgement of one image, and why.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ExplainResponse {
+    #[serde(flatten)]
+    pub(super) result: ScoreResponse,
+    pub(super) attribution: AttributionInfo,
+}
+
+/// The logit as a sum: the bias and the contribution of every place of the network's 30 x 30 map. All numbers are in
+/// logit units; above 0 speaks for fake.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AttributionInfo {
+    /// What the logit starts from, whatever the image.
+    bias: f32,
+    /// Contribution of each place, by row and column. Its sum and the bias give the logit to 0.001.
+    #[schema(min_items = 30, max_items = 30)]
+    map: Vec<Vec<f32>>,
+    /// The part of the stored picture that was judged, `[x0, y0, x1, y1]` in pixels, the ends outside.
+    judged: [u32; 4],
+    /// The places that contribute, the greatest contribution first, whatever its sign.
+    cells: Vec<CellInfo>,
+}
+
+/// A place that contributes.
+#[derive(Debug, Serialize, ToSchema)]
+struct CellInfo {
+    /// Row of the map, 0 to 29.
+    #[schema(maximum = 29)]
+    row: usize,
+    /// Column of the map, 0 to 29.
+    #[schema(maximum = 29)]
+    col: usize,
+    /// The place's part of the logit.
+    contribution: f32,
+    /// All that the place sees: `[x0, y0, x1, y1]` in pixels of the stored picture, the ends outside. EXIF
+    /// orientation is not applied.
+    #[serde(rename = "box")]
+    seen: [u32; 4],
+}
+
+impl AttributionInfo {
+    /// The wire's form of an attribution of this image.
+    pub fn new(attribution: &Attribution, preprocessing: Preprocessing, header: &Header) -> Self {
+        let stored = |input| image::source_box(preprocessing, header.width, header.height, input);
+        let cells = attribution.cells().into_iter().map(|Cell { row, col, contribution }| CellInfo {
+            row,
+            col,
+            contribution: contribution as f32,
+            seen: stored(geometry::field(row, col)),
+        });
+        Self {
+            bias: attribution.bias as f32,
+            map: attribution
+                .map
+                .chunks(geometry::PLACES)
+                .map(|row| row.iter().map(|&value| value as f32).collect())
+                .collect(),
+            judged: stored(image::WHOLE_INPUT),
+            cells: cells.collect(),
+        }
+    }
+}
+
+/// Query of the scoring routes.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ScoreQuery {
+    /// The caller's own id for the image, sent back as it is; at most 256 bytes.
+    pub(super) external_id: Option<String>,
+    /// Score above which the image counts as fake, in place of the manifest's; the band moves with it.
+    #[param(minimum = 0.0, maximum = 1.0)]
+    pub(super) threshold: Option<f64>,
+}
+
+/// Headers that the scoring routes take note of, for the document: each is read where it is used.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "described, not read")]
+pub(super) struct RequestHeaders {
+    /// The caller's deadline in milliseconds; the server's own is the most
+    #[param(rename = "X-Request-Timeout-Ms", minimum = 1)]
+    timeout: Option<u64>,
+    /// Taken over, or made; sent back
+    #[param(rename = "X-Request-Id")]
+    id: Option<String>,
+    /// `text` or `json`: the answer carries an ORCA load report in `endpoint-load-metrics`, for load balancers
+    #[param(rename = "Endpoint-Load-Metrics-Format")]
+    load_metrics_format: Option<String>,
+}
+
+/// One image as JSON.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ScoreRequest {
+    /// The file's bytes in base64 (RFC 4648, standard alphabet).
+    #[schema(content_encoding = "base64")]
+    pub(super) image: String,
+}
+
+/// One image as a multipart form; this type only describes it.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "read by the OpenAPI document alone")]
+pub(super) struct ImageForm {
+    /// The file.
+    #[schema(value_type = String, format = Binary)]
+    image: Vec<u8>,
+}
+
+/// Several images as a multipart form; this type only describes it.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "read by the OpenAPI document alone")]
+pub(super) struct ImagesForm {
+    /// The files, each a part named `image`; a part's file name is its result's `id`.
+    #[schema(value_type = Vec<String>)]
+    image: Vec<Vec<u8>>,
+}
+
+/// Several images as JSON.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BatchRequest {
+    pub(super) images: Vec<BatchImage>,
+}
+
+/// One image of several.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BatchImage {
+    /// The caller's own id for the image, sent back as it is.
+    pub(super) id: Option<String>,
+    /// The file's bytes in base64 (RFC 4648, standard alphabet).
+    #[schema(content_encoding = "base64")]
+    pub(super) image: String,
+}
+
+/// What became of each image, in the request's order.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct BatchResponse {
+    pub(super) results: Vec<BatchResult>,
+}
+
+/// What became of one image of several.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct BatchResult {
+    /// The caller's id; of a multipart request the part's file name.
+    pub(super) id: Option<String>,
+    #[serde(flatten)]
+    pub(super) outcome: BatchOutcome,
+}
+
+/// A result or an error.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum BatchOutcome {
+    /// The judgement.
+    Result(Box<ScoreResponse>),
+    /// Why there is none.
+    Error(BatchError),
+}
+
+/// Why an image of several was not judged.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct BatchError {
+    /// For programs.
+    pub(super) code: &'static str,
+    /// For people.
+    pub(super) detail: String,
+}

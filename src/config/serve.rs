@@ -1,0 +1,109 @@
+//! The `serve` command's settings.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use bytesize::ByteSize;
+use clap::{Args, ValueEnum};
+
+use super::{Auto, LimitsConfig, ModelConfig};
+
+/// The `serve` command's settings.
+#[derive(Debug, Clone, Args)]
+pub struct ServeConfig {
+    /// Model and runtime.
+    #[command(flatten)]
+    pub model: ModelConfig,
+
+    /// Limits on what a client may send.
+    #[command(flatten)]
+    pub limits: LimitsConfig,
+
+    /// Address of the HTTP service. Port 0 picks a free one; the first line on standard output names it.
+    #[arg(long, env = "LFM_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+
+    /// Address of the Open Inference Protocol over gRPC, e.g. 127.0.0.1:8081. Off by default. Port 0 picks a free one;
+    /// the second line on standard output names it.
+    #[arg(long, env = "LFM_GRPC_LISTEN", value_name = "ADDR")]
+    pub grpc_listen: Option<SocketAddr>,
+
+    /// A second address for probes and metrics, e.g. one that only the cluster reaches. Off by default: they
+    /// are on the main address anyway, never behind a key.
+    #[arg(long, env = "LFM_ADMIN_LISTEN", value_name = "ADDR")]
+    pub admin_listen: Option<SocketAddr>,
+
+    /// File of the API keys that callers need, one `name:sha256-hex[:max_in_flight=N]` a line (`lfm-serve key`
+    /// makes them); read again when it changes. Off by default: no key is asked for.
+    #[arg(long, env = "LFM_API_KEYS_FILE", value_name = "FILE")]
+    pub api_keys_file: Option<PathBuf>,
+
+    /// Deadline of a request, from its head to its answer: the default, and the most a caller can ask
+    /// for with X-Request-Timeout-Ms.
+    #[arg(long, env = "LFM_REQUEST_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
+    pub request_timeout: Duration,
+
+    /// Longest time that a request's body may take to arrive.
+    #[arg(long, env = "LFM_BODY_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
+    pub body_timeout: Duration,
+
+    /// Images in one /v1/score/batch request (`too_many_images`).
+    #[arg(long, env = "LFM_MAX_BATCH_IMAGES", value_name = "N", default_value_t = 64)]
+    pub max_batch_images: usize,
+
+    /// Images admitted at once: being read, decoded, queued or run. `auto`: 64 a session, at least 128.
+    #[arg(long, env = "LFM_MAX_IN_FLIGHT", value_name = "N", default_value = "auto")]
+    pub max_in_flight: Auto<usize>,
+
+    /// Bytes of request bodies held at once.
+    #[arg(long, env = "LFM_MAX_ADMITTED_BYTES", value_name = "SIZE", default_value = "512MiB")]
+    pub max_admitted_bytes: ByteSize,
+
+    /// Images run in one batch. `auto`: the smallest size within 5 % of the best images a second, measured
+    /// while warming up.
+    #[arg(long, env = "LFM_MAX_BATCH_SIZE", value_name = "N", default_value = "auto")]
+    pub max_batch_size: Auto<usize>,
+
+    /// How long a free session may wait for images that are being decoded, to run them in one batch. 0: never.
+    #[arg(long, env = "LFM_MAX_QUEUE_DELAY", value_name = "DURATION", default_value = "0ms", value_parser = humantime::parse_duration)]
+    pub max_queue_delay: Duration,
+
+    /// After SIGTERM: how long everything is still served while the load balancer looks away.
+    #[arg(long, env = "LFM_DRAIN_DELAY", value_name = "DURATION", default_value = "5s", value_parser = humantime::parse_duration)]
+    pub drain_delay: Duration,
+
+    /// After SIGTERM: the latest moment at which the process ends. Keep it below the orchestrator's grace period.
+    #[arg(long, env = "LFM_DRAIN_TIMEOUT", value_name = "DURATION", default_value = "25s", value_parser = humantime::parse_duration)]
+    pub drain_timeout: Duration,
+
+    /// OpenTelemetry collector that is sent traces (OTLP over HTTP), e.g. http://127.0.0.1:4318. Off by default. What is
+    /// sampled is OpenTelemetry's OTEL_TRACES_SAMPLER: all that the caller does not leave out.
+    #[arg(long, env = "LFM_OTLP_ENDPOINT", value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
+
+    /// Logging.
+    #[command(flatten)]
+    pub log: LogConfig,
+}
+
+/// How the log looks.
+#[derive(Debug, Clone, Args)]
+pub struct LogConfig {
+    /// Log format. `auto`: text on a terminal, JSON elsewhere.
+    #[arg(long, env = "LFM_LOG_FORMAT", value_name = "FORMAT", default_value = "auto")]
+    pub log_format: LogFormat,
+
+    /// Log level: error, warn, info, debug, trace, or a tracing filter such as `lfm_serve=debug`.
+    #[arg(long, env = "LFM_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
+    pub log_level: String,
+}
+
+/// Formats of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
+    /// For people.
+    Text,
+    /// One object a line.
+    Json,
+}

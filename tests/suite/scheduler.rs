@@ -1,0 +1,284 @@
+//! The scheduler on a paused clock, with fakes for sessions.
+
+use std::{
+    sync::{Arc, atomic::Ordering::SeqCst},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use lfm_serve::{
+    app,
+    error::{Code, Error},
+    image::{Limits, Preprocessing},
+    metrics::Metrics,
+    model::{Manifest, RunError},
+    scheduler::{Job, Scheduler, SchedulerConfig, Scored, Upload},
+    timings::Timings,
+};
+use proptest::prelude::*;
+use tokio::time::Instant;
+
+use crate::{
+    fake::{Fake, answer},
+    harness::{paused, picture, root},
+};
+
+fn config() -> SchedulerConfig {
+    SchedulerConfig {
+        max_in_flight: 1000,
+        max_admitted_bytes: 1 << 30,
+        max_queue_delay: Duration::ZERO,
+        decode_threads: 2,
+        limits: Limits::default(),
+        preprocessing: Preprocessing::Resize,
+        hash_pixels: false,
+    }
+}
+
+fn scheduler(config: SchedulerConfig, models: Vec<Fake>) -> Arc<Scheduler> {
+    let manifest = Manifest::read(&root().join("models")).expect("the bundled manifest");
+    let metrics = Arc::new(Metrics::new(&app::identity(&manifest), app::series()).expect("metrics"));
+    let rebuild = models[0].rebuild();
+    Arc::new(Scheduler::start(config, models, rebuild, metrics))
+}
+
+/// A job as a request makes it.
+fn job(scheduler: &Scheduler, bytes: Vec<u8>, patience: Duration) -> Result<Job<Upload>, Error> {
+    let share = scheduler.admit_image()?;
+    let held = Arc::new(scheduler.admit_bytes(bytes.len() as u64)?);
+    let payload = Upload { bytes: Bytes::from(bytes), held };
+    Ok(Job { payload, deadline: Instant::now() + patience, share, timings: Timings::default() })
+}
+
+async fn score(scheduler: &Scheduler, patience: Duration) -> Result<Scored, Error> {
+    scheduler.score(job(scheduler, picture(), patience)?).await
+}
+
+/// A one-pixel image whose logit under the fake is its grey value.
+fn grey(value: u8) -> Vec<u8> {
+    let mut file = Vec::new();
+    let mut encoder = png::Encoder::new(&mut file, 1, 1);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.write_header().and_then(|mut writer| writer.write_image_data(&[value; 3])).expect("a PNG");
+    file
+}
+
+/// Waits until `images` have been given to the model: with a paused clock, without letting time pass.
+async fn running(model: &Fake, images: usize) {
+    while model.images.load(SeqCst) < images {
+        tokio::task::yield_now().await;
+    }
+}
+
+const LONG: Duration = Duration::from_secs(600);
+
+#[test]
+fn an_expired_image_is_answered_at_its_deadline_and_never_run() {
+    paused().block_on(async {
+        let model = Fake::slow(1, Duration::from_secs(10));
+        let scheduler = scheduler(config(), vec![model.clone()]);
+        let began = Instant::now();
+        let (busy, late) = tokio::join!(score(&scheduler, LONG), async {
+            // The first image holds the only session.
+            running(&model, 1).await;
+            let ended = score(&scheduler, Duration::from_secs(3)).await;
+            (ended, began.elapsed())
+        });
+        assert!(busy.is_ok());
+        assert_eq!(late.0.expect_err("it is late").code, Code::DeadlineExceeded);
+        assert!(late.1 >= Duration::from_secs(3) && late.1 < Duration::from_millis(3100), "{:?}", late.1);
+        assert_eq!(model.images.load(SeqCst), 1);
+    });
+}
+
+#[test]
+fn what_waits_is_shared_among_free_sessions() {
+    paused().block_on(async {
+        let model = Fake::slow(8, Duration::from_secs(1));
+        let scheduler = scheduler(config(), vec![model.clone(), model.clone()]);
+        let began = Instant::now();
+        let answers = join_all((0..2).map(|_| score(&scheduler, LONG))).await;
+        assert!(answers.iter().all(Result::is_ok));
+        // On one session each they run at the same time: one second, not two.
+        assert!(began.elapsed() < Duration::from_millis(1500), "{:?}", began.elapsed());
+    });
+}
+
+#[test]
+fn a_batch_is_no_larger_than_its_tightest_deadline_allows() {
+    paused().block_on(async {
+        // One image takes 1 s, four take 4 s.
+        let mut model = Fake::new(4, async |batch: Vec<_>| {
+            tokio::time::sleep(Duration::from_secs(batch.len() as u64)).await;
+            Ok(batch.iter().map(answer).collect())
+        });
+        model.costs = (1..=4).map(Duration::from_secs).collect();
+        // One decoder, so that the images queue in the order they came.
+        let scheduler = scheduler(SchedulerConfig { decode_threads: 1, ..config() }, vec![model.clone()]);
+        let holding = score(&scheduler, LONG);
+        let others = async {
+            running(&model, 1).await;
+            // They wait for the first second; then 2.5 s are left to the second image, so it runs with one
+            // mate and not with three.
+            let patience = [LONG, Duration::from_millis(3500), LONG, LONG];
+            join_all(patience.map(|patience| score(&scheduler, patience))).await
+        };
+        let (first, others) = tokio::join!(holding, others);
+        assert!(first.is_ok());
+        let inference: Vec<_> =
+            others.iter().map(|scored| scored.as_ref().expect("in time").timings.inference).collect();
+        assert_eq!(inference.iter().map(Duration::as_secs).collect::<Vec<_>>(), [2, 2, 2, 2]);
+    });
+}
+
+#[test]
+fn without_a_queue_delay_a_free_session_takes_what_is_there() {
+    paused().block_on(async {
+        let model = Fake::slow(8, Duration::from_secs(1));
+        let scheduler = scheduler(config(), vec![model]);
+        let scored = score(&scheduler, LONG).await.expect("a score");
+        assert_eq!(scored.timings.queue, Duration::ZERO);
+    });
+}
+
+#[test]
+fn with_a_queue_delay_a_free_session_waits_only_for_images_being_decoded() {
+    paused().block_on(async {
+        let model = Fake::slow(8, Duration::from_secs(1));
+        let delay = Duration::from_secs(5);
+        let scheduler = scheduler(SchedulerConfig { max_queue_delay: delay, ..config() }, vec![model.clone()]);
+        // Nothing else is on its way: no waiting, whatever the delay.
+        let alone = score(&scheduler, LONG).await.expect("a score");
+        assert_eq!(alone.timings.queue, Duration::ZERO);
+        // Four arrive together, two decoders: all of them run in one batch.
+        let began = Instant::now();
+        let answers = join_all((0..4).map(|_| score(&scheduler, LONG))).await;
+        assert!(answers.iter().all(Result::is_ok));
+        assert_eq!(began.elapsed().as_secs(), 1, "one run for all four");
+    });
+}
+
+#[test]
+fn a_queue_that_stands_sheds_until_it_moves_again() {
+    paused().block_on(async {
+        let model = Fake::slow(1, Duration::from_millis(100));
+        let scheduler = scheduler(config(), vec![model.clone()]);
+        // Forty at once are a burst of 4 s: all are let in, and those that come while it stands are not.
+        // What is answered lets go of its place.
+        let burst = join_all((0..40).map(async |_| score(&scheduler, LONG).await.map(drop)));
+        let late = async {
+            // In steps: a single long sleep can be jumped to between two decodes.
+            while model.images.load(SeqCst) < 26 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            score(&scheduler, LONG).await
+        };
+        let (burst, late) = tokio::join!(burst, late);
+        assert!(burst.iter().all(Result::is_ok));
+        let refused = late.expect_err("the queue stands");
+        assert_eq!(refused.code, Code::Overloaded);
+        // 15 images are in flight, at 100 ms each.
+        assert_eq!(refused.retry_after.map(|wait| wait.as_millis() / 100), Some(15));
+        assert!(score(&scheduler, LONG).await.is_ok(), "the queue has moved");
+    });
+}
+
+#[test]
+fn a_client_that_leaves_does_not_disturb_its_batch_mates() {
+    paused().block_on(async {
+        let model = Fake::slow(4, Duration::from_secs(1));
+        let scheduler = scheduler(config(), vec![model.clone()]);
+        let mates = join_all((0..3).map(|_| score(&scheduler, LONG)));
+        let leaving = tokio::time::timeout(Duration::from_millis(500), score(&scheduler, LONG));
+        let (mates, left) = tokio::join!(mates, leaving);
+        assert!(left.is_err());
+        assert!(mates.iter().all(Result::is_ok));
+    });
+}
+
+#[test]
+fn one_poisoned_image_fails_alone() {
+    paused().block_on(async {
+        let model = Fake::new(4, async |batch: Vec<_>| {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            let outputs: Vec<_> = batch.iter().map(answer).collect();
+            if outputs.iter().any(|output| output.logit == 66.0) { Err(RunError("poison".into())) } else { Ok(outputs) }
+        });
+        let scheduler = scheduler(config(), vec![model.clone()]);
+        let images = [1, 2, 66, 3, 4, 5].map(|value| {
+            let job = job(&scheduler, grey(value), LONG).expect("admitted");
+            let scheduler = &scheduler;
+            async move { scheduler.score(job).await.map(|scored| scored.output.logit) }
+        });
+        let logits = join_all(images).await;
+        let codes: Vec<_> = logits.into_iter().map(|logit| logit.map_err(|error| error.code)).collect();
+        assert_eq!(codes, [Ok(1.0), Ok(2.0), Err(Code::InferenceFailed), Ok(3.0), Ok(4.0), Ok(5.0)]);
+        while model.rebuilt.load(SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+    });
+}
+
+#[test]
+fn a_run_that_hangs_is_noticed() {
+    paused().block_on(async {
+        let (model, gate) = Fake::gated();
+        let scheduler = scheduler(config(), vec![model.clone()]);
+        let limit = Duration::from_secs(60);
+        let (ended, ()) = tokio::join!(score(&scheduler, LONG), async {
+            running(&model, 1).await;
+            assert!(!scheduler.is_stuck(limit));
+            tokio::time::sleep(limit + Duration::from_secs(1)).await;
+            assert!(scheduler.is_stuck(limit));
+            gate.add_permits(1);
+        });
+        assert!(ended.is_ok());
+        assert!(!scheduler.is_stuck(limit));
+    });
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    /// Random arrivals, deadlines and departures: every image that stays is answered once, and at the end
+    /// nothing is held.
+    #[test]
+    fn no_image_is_lost(
+        sessions in 1..4usize,
+        batch in 1..6usize,
+        images in prop::collection::vec((0..500u64, 1..400u64, any::<bool>()), 1..40),
+    ) {
+        paused().block_on(async {
+            let model = Fake::slow(batch, Duration::from_millis(50));
+            let scheduler = scheduler(config(), vec![model.clone(); sessions]);
+            let callers = images.into_iter().map(|(arrival, patience, leaves)| {
+                let scheduler = Arc::clone(&scheduler);
+                async move {
+                    tokio::time::sleep(Duration::from_millis(arrival)).await;
+                    let patience = Duration::from_millis(patience);
+                    if leaves {
+                        let _ = tokio::time::timeout(patience / 2, score(&scheduler, patience)).await;
+                        return None;
+                    }
+                    let began = Instant::now();
+                    let ended = score(&scheduler, patience).await;
+                    Some((ended, began.elapsed(), patience))
+                }
+            });
+            for (ended, took, patience) in join_all(callers).await.into_iter().flatten() {
+                match ended {
+                    Ok(_) => assert!(took <= patience),
+                    Err(error) => {
+                        assert_eq!(error.code, Code::DeadlineExceeded);
+                        assert!(took < patience + Duration::from_millis(5), "answered {took:?} after {patience:?}");
+                    }
+                }
+            }
+            scheduler.stop().await;
+            // All shares are back: the whole budget can be taken again.
+            let all: Vec<_> = (0..1000).map(|_| scheduler.admit_image()).collect();
+            assert!(all.iter().all(Result::is_ok));
+        });
+    }
+}
