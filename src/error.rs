@@ -103,6 +103,9 @@ impl From<ImageError> for Error {
             ImageError::Undecodable { .. } => Code::UndecodableImage,
             ImageError::TooLarge { .. } | ImageError::TooLong { .. } => Code::ImageTooLarge,
             ImageError::TooSmall { .. } => Code::ImageTooSmall,
+            // A decode is cancelled when its deadline has passed or its caller has gone.
+            ImageError::Cancelled => Code::DeadlineExceeded,
+            ImageError::OutOfMemory => Code::Overloaded,
         };
         Self::new(code, error.to_string())
     }

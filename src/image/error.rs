@@ -45,6 +45,12 @@ pub enum ImageError {
         /// The limit.
         max_side: u32,
     },
+    /// Stopped by its [`Cancel`](super::Cancel).
+    #[error("the decode was cancelled")]
+    Cancelled,
+    /// There is no memory for the pixels.
+    #[error("there is no memory to decode the image now")]
+    OutOfMemory,
     /// The shorter side is below [`Limits::min_side`](super::Limits::min_side).
     #[error("the image has {width} x {height} pixels, a side shorter than the {min_side} required")]
     TooSmall {

@@ -6,7 +6,7 @@ use weezl::decode::Decoder;
 
 use super::colour::Palette;
 use super::rows::RowSink;
-use super::{Encoding, Format, Header, ImageError, lzw};
+use super::{Cancel, Encoding, Format, Header, ImageError, lzw};
 
 fn undecodable(reason: &'static str) -> ImageError {
     Format::Gif.undecodable(reason)
@@ -134,18 +134,17 @@ impl<'a> Frame<'a> {
     }
 
     /// One index a pixel of the frame, in stored order.
-    fn indices(&mut self, out: &mut Vec<u8>) -> Result<(), ImageError> {
+    fn indices(&mut self, out: &mut Vec<u8>, cancel: &Cancel) -> Result<(), ImageError> {
         if !(1..=8).contains(&self.code_size) {
             return Err(undecodable("its code size is wrong"));
         }
-        out.clear();
-        out.resize(self.width as usize * self.height as usize, 0);
+        cancel.zeros(out, self.width as usize * self.height as usize)?;
         let mut codes = Vec::new();
         while let Some(block) = self.data.block() {
             codes.extend_from_slice(block);
         }
         let mut decoder = Decoder::new(BitOrder::Lsb, self.code_size);
-        lzw::fill(&mut decoder, &codes, out).ok_or_else(truncated)
+        if lzw::fill(&mut decoder, &codes, out, cancel)? { Ok(()) } else { Err(truncated()) }
     }
 
     /// The stored row that is shown at row `y` of the frame.
@@ -181,9 +180,10 @@ pub(super) fn decode(
     header: &Header,
     buffer: &mut Vec<u8>,
     sink: &mut dyn RowSink,
+    cancel: &Cancel,
 ) -> Result<(), ImageError> {
     let mut frame = Frame::parse(bytes)?;
-    frame.indices(buffer)?;
+    frame.indices(buffer, cancel)?;
     let palette = frame.palette.map_or_else(Palette::grey, Palette::from_rgb);
     // What the frame leaves open shows the transparent index's colour, or else the first.
     let open = frame.transparent.unwrap_or(0);
@@ -191,6 +191,7 @@ pub(super) fn decode(
     let mut indices = vec![open; header.width as usize];
     let mut rgb = vec![0; header.width as usize * 3];
     for y in 0..header.height {
+        cancel.check()?;
         let row = y.checked_sub(frame.top).filter(|&y| y < frame.height);
         match (row, indices.get_mut(left..left + width)) {
             (Some(y), Some(place)) => {

@@ -17,6 +17,7 @@
 //! must survive any file should run [`decode`] and [`prepare`] where a panic can be caught.
 
 mod bmp;
+mod cancel;
 mod colour;
 mod error;
 mod footprint;
@@ -35,6 +36,7 @@ mod tiff;
 mod view;
 mod webp;
 
+pub use cancel::Cancel;
 pub use error::ImageError;
 pub use footprint::source_box;
 pub use format::{Encoding, Format, Header, Limits, inspect};
@@ -78,9 +80,9 @@ pub struct Scratch {
     resizer: Resizer,
 }
 
-/// A frame buffer above this many bytes (16 megapixels of RGB) is returned after the call: one huge
-/// image must not pin its memory to every thread for good.
-const KEEP_FRAME_BYTES: usize = 48_000_000;
+/// A frame buffer above this many bytes is returned after the call: one huge image must not pin its memory to
+/// every thread for good.
+const KEEP_FRAME_BYTES: usize = 4 << 20;
 
 impl Scratch {
     fn trim(&mut self) {
@@ -93,29 +95,31 @@ impl Scratch {
 /// Decodes to full-size RGB. `header` must come from [`inspect`] of the same bytes.
 ///
 /// # Errors
-/// [`ImageError::Undecodable`] or [`ImageError::UnsupportedFormat`].
-pub fn decode(bytes: &[u8], header: &Header) -> Result<Rgb, ImageError> {
-    let mut sink = FrameSink::new(header.width, header.height);
-    decode_rows(bytes, header, &mut Vec::new(), &mut sink)?;
+/// [`ImageError::Undecodable`], [`ImageError::UnsupportedFormat`], [`ImageError::Cancelled`] or
+/// [`ImageError::OutOfMemory`].
+pub fn decode(bytes: &[u8], header: &Header, cancel: &Cancel) -> Result<Rgb, ImageError> {
+    let mut sink = FrameSink::new(header.width, header.height)?;
+    decode_rows(bytes, header, &mut Vec::new(), &mut sink, cancel)?;
     sink.finish().ok_or_else(|| header.undecodable("rows are missing"))
 }
 
 /// Decodes and brings to [`SIDE`] x [`SIDE`]. `header` must come from [`inspect`] of the same bytes.
 ///
 /// # Errors
-/// [`ImageError::Undecodable`] or [`ImageError::UnsupportedFormat`].
+/// As [`decode`].
 pub fn prepare(
     bytes: &[u8],
     header: &Header,
     preprocessing: Preprocessing,
     scratch: &mut Scratch,
+    cancel: &Cancel,
 ) -> Result<Pixels, ImageError> {
     let pixels = if preprocessing.takes_tile(header.width, header.height) {
         let mut sink = CropSink::new(header.width, header.height);
-        decode_rows(bytes, header, &mut scratch.frame, &mut sink).map(|()| sink.finish())
+        decode_rows(bytes, header, &mut scratch.frame, &mut sink, cancel).map(|()| sink.finish())
     } else {
         let mut sink = ResizeSink::new(&mut scratch.resizer, header.width, header.height);
-        decode_rows(bytes, header, &mut scratch.frame, &mut sink).map(|()| sink.finish())
+        decode_rows(bytes, header, &mut scratch.frame, &mut sink, cancel).map(|()| sink.finish())
     };
     scratch.trim();
     pixels?.ok_or_else(|| header.undecodable("rows are missing"))
@@ -130,13 +134,19 @@ pub fn resize(rgb: &Rgb, scratch: &mut Scratch) -> Option<Pixels> {
 }
 
 /// Feeds `sink` the rows from top to bottom. `frame` is a reusable buffer for whole-frame decoders.
-fn decode_rows(bytes: &[u8], header: &Header, frame: &mut Vec<u8>, sink: &mut dyn RowSink) -> Result<(), ImageError> {
+fn decode_rows(
+    bytes: &[u8],
+    header: &Header,
+    frame: &mut Vec<u8>,
+    sink: &mut dyn RowSink,
+    cancel: &Cancel,
+) -> Result<(), ImageError> {
     match header.format {
-        Format::Jpeg => jpeg::decode(bytes, header, frame, sink),
-        Format::Png => png::decode(bytes, header, frame, sink),
-        Format::WebP => webp::decode(bytes, header, frame, sink),
-        Format::Gif => gif::decode(bytes, header, frame, sink),
-        Format::Bmp => bmp::decode(bytes, header, frame, sink),
-        Format::Tiff => tiff::decode(bytes, frame, sink),
+        Format::Jpeg => jpeg::decode(bytes, header, sink, cancel),
+        Format::Png => png::decode(bytes, header, frame, sink, cancel),
+        Format::WebP => webp::decode(bytes, header, frame, sink, cancel),
+        Format::Gif => gif::decode(bytes, header, frame, sink, cancel),
+        Format::Bmp => bmp::decode(bytes, header, frame, sink, cancel),
+        Format::Tiff => tiff::decode(bytes, frame, sink, cancel),
     }
 }

@@ -10,7 +10,7 @@ use ::png::{
 
 use super::colour::{self, Palette};
 use super::rows::RowSink;
-use super::{Encoding, Format, Header, ImageError, ifd};
+use super::{Cancel, Encoding, Format, Header, ImageError, ifd};
 
 const SIGNATURE_BYTES: usize = 8;
 
@@ -68,8 +68,13 @@ pub(super) fn decode(
     header: &Header,
     frame: &mut Vec<u8>,
     sink: &mut dyn RowSink,
+    cancel: &Cancel,
 ) -> Result<(), ImageError> {
-    let damaged = |_| undecodable("its data is damaged or truncated");
+    // The decoder says of an input that fails no more than that it failed.
+    let damaged = |_| match cancel.check() {
+        Ok(()) => undecodable("its data is damaged or truncated"),
+        Err(cancelled) => cancelled,
+    };
     let mut options = DecodeOptions::default();
     // Neither is used, and a few bytes of either can expand to megabytes.
     options.set_ignore_text_chunk(true);
@@ -77,7 +82,7 @@ pub(super) fn decode(
     // Pillow checks both.
     options.set_ignore_adler32(false);
     options.set_skip_ancillary_crc_failures(false);
-    let input = Input { bytes, position: Rc::default() };
+    let input = Input { bytes, position: Rc::default(), cancel };
     let position = Rc::clone(&input.position);
     let mut decoder = Decoder::new_with_options(input, options);
     decoder.set_limits(Limits { bytes: usize::MAX });
@@ -92,13 +97,13 @@ pub(super) fn decode(
     let interlaced = info.interlaced;
     let stored_rows = if interlaced {
         // The passes of images below 8 bits are merged into the frame, so it must be clear.
-        frame.clear();
-        frame.resize(row_bytes * header.height as usize, 0);
+        cancel.zeros(frame, row_bytes * header.height as usize)?;
         ADAM7.iter().map(|pass| pass.rows(header)).sum()
     } else {
         header.height
     };
     for _ in 0..stored_rows {
+        cancel.check()?;
         let row = reader.next_interlaced_row().map_err(damaged)?;
         let row = row.ok_or_else(|| undecodable("rows are missing"))?;
         match row.interlace() {
@@ -113,7 +118,10 @@ pub(super) fn decode(
     position.end.set(position.at.get().saturating_add(MAX_TAIL_BYTES));
     reader.next_row().map_err(damaged)?;
     if interlaced {
-        frame.chunks_exact(row_bytes).for_each(|row| sink.row(converter.rgb(row)));
+        for row in frame.chunks_exact(row_bytes) {
+            cancel.check()?;
+            sink.row(converter.rgb(row));
+        }
     }
     if !chunks(bytes).any(|(kind, _)| kind == b"IEND") {
         return Err(undecodable("it is truncated"));
@@ -147,10 +155,14 @@ const ADAM7: [Pass; 7] = [
     Pass { x: 0, y: 1, step_y: 2 },
 ];
 
-/// The file as the decoder sees it: it can be made to end early.
+/// Bytes that the decoder gets at a time: at most a thousand times as many come of them.
+const STEP_BYTES: usize = 4096;
+
+/// The file as the decoder sees it: it can be made to end early, and fails once cancelled.
 struct Input<'a> {
     bytes: &'a [u8],
     position: Rc<Position>,
+    cancel: &'a Cancel,
 }
 
 struct Position {
@@ -168,8 +180,10 @@ impl Default for Position {
 
 impl BufRead for Input<'_> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        let end = self.position.end.get().min(self.bytes.len());
-        Ok(self.bytes.get(self.position.at.get()..end).unwrap_or_default())
+        self.cancel.check().map_err(io::Error::other)?;
+        let at = self.position.at.get();
+        let end = self.position.end.get().min(self.bytes.len()).min(at.saturating_add(STEP_BYTES));
+        Ok(self.bytes.get(at..end).unwrap_or_default())
     }
 
     fn consume(&mut self, amount: usize) {

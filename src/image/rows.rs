@@ -1,4 +1,4 @@
-use super::SIDE;
+use super::{ImageError, SIDE};
 use super::resize::Resizer;
 
 const TILE_ROW_BYTES: usize = SIDE as usize * 3;
@@ -58,10 +58,11 @@ pub(super) struct FrameSink {
 }
 
 impl FrameSink {
-    pub(super) fn new(width: u32, height: u32) -> Self {
+    pub(super) fn new(width: u32, height: u32) -> Result<Self, ImageError> {
         let len = width as usize * height as usize * 3;
-        let data = Vec::with_capacity(len);
-        Self { frame: Rgb { width, height, data }, len }
+        let mut data = Vec::new();
+        data.try_reserve_exact(len).map_err(|_| ImageError::OutOfMemory)?;
+        Ok(Self { frame: Rgb { width, height, data }, len })
     }
 
     pub(super) fn finish(self) -> Option<Rgb> {

@@ -1,7 +1,7 @@
 //! An image decoded to be looked at: the whole picture at a limited size, and the tile that is judged.
 
 use super::{
-    Header, ImageError, Pixels, Preprocessing, Rgb, Scratch, decode_rows,
+    Cancel, Header, ImageError, Pixels, Preprocessing, Rgb, Scratch, decode_rows,
     rows::{CropSink, RowSink},
 };
 
@@ -20,20 +20,21 @@ pub struct View {
 /// [`inspect`](super::inspect) of the same bytes.
 ///
 /// # Errors
-/// [`ImageError::Undecodable`] or [`ImageError::UnsupportedFormat`].
+/// As [`decode`](super::decode).
 pub fn view(
     bytes: &[u8],
     header: &Header,
     preprocessing: Preprocessing,
     longest: u32,
     scratch: &mut Scratch,
+    cancel: &Cancel,
 ) -> Result<View, ImageError> {
     let (width, height) = (header.width, header.height);
     let mut sink = ViewSink {
         picture: ShrinkSink::new(width, height, width.max(height).div_ceil(longest.max(1))),
         tile: preprocessing.takes_tile(width, height).then(|| CropSink::new(width, height)),
     };
-    let decoded = decode_rows(bytes, header, &mut scratch.frame, &mut sink);
+    let decoded = decode_rows(bytes, header, &mut scratch.frame, &mut sink, cancel);
     scratch.trim();
     decoded?;
     let incomplete = || header.undecodable("rows are missing");

@@ -8,7 +8,7 @@ use image_webp::WebPDecoder;
 
 use super::colour;
 use super::rows::RowSink;
-use super::{Encoding, Format, Header, ImageError, ifd};
+use super::{Cancel, Encoding, Format, Header, ImageError, ifd};
 
 const ANIMATION_FLAG: u8 = 0x02;
 const ALPHA_FLAG: u8 = 0x10;
@@ -205,6 +205,7 @@ pub(super) fn decode(
     header: &Header,
     buffer: &mut Vec<u8>,
     sink: &mut dyn RowSink,
+    cancel: &Cancel,
 ) -> Result<(), ImageError> {
     let damaged = |_| undecodable("its data is damaged or truncated");
     let Container { frame, .. } = Container::parse(bytes)?;
@@ -221,6 +222,7 @@ pub(super) fn decode(
     let mut rows = buffer.chunks_exact(frame_row);
     let mut rgb = vec![0; header.width as usize * 3];
     for y in 0..header.height {
+        cancel.check()?;
         let covered = (frame.top..frame.top + frame.height).contains(&y);
         let left = frame.left as usize * 3;
         let place = rgb.get_mut(left..left + frame.width as usize * 3);

@@ -11,7 +11,7 @@ use super::{
     pillow::{Found, Pillow},
     table,
 };
-use crate::image::{self, ImageError, Limits, Preprocessing, Scratch};
+use crate::image::{self, Cancel, ImageError, Limits, Preprocessing, Scratch};
 
 /// Width and height in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -114,7 +114,7 @@ fn measure_size(
 ) -> Result<(), anyhow::Error> {
     let jpeg = encode(size)?;
     let mut scratch = Scratch::default();
-    let decoded = image::decode(&jpeg, &image::inspect(&jpeg, &LIMITS)?)?;
+    let decoded = image::decode(&jpeg, &image::inspect(&jpeg, &LIMITS)?, &Cancel::default())?;
     let ours: String = crate::hex(&Sha256::digest(prepare(&jpeg, &mut scratch)?.as_bytes()));
     let same_pixels = pillow.as_mut().map(|pillow| pillow.load(&jpeg)).transpose()?.map(|theirs| theirs == ours);
 
@@ -141,7 +141,7 @@ fn measure_size(
 fn ours_once(task: Task, jpeg: &[u8], decoded: &image::Rgb, scratch: &mut Scratch) -> Result<f64, ImageError> {
     match task {
         Task::Decode => {
-            let (seconds, done) = thread_seconds(|| image::decode(jpeg, &image::inspect(jpeg, &LIMITS)?));
+            let (seconds, done) = thread_seconds(|| image::decode(jpeg, &image::inspect(jpeg, &LIMITS)?, &Cancel::default()));
             done.map(|_| seconds)
         }
         Task::Resize => Ok(thread_seconds(|| image::resize(decoded, scratch)).0),
@@ -153,7 +153,7 @@ fn ours_once(task: Task, jpeg: &[u8], decoded: &image::Rgb, scratch: &mut Scratc
 }
 
 fn prepare(jpeg: &[u8], scratch: &mut Scratch) -> Result<image::Pixels, ImageError> {
-    image::prepare(jpeg, &image::inspect(jpeg, &LIMITS)?, Preprocessing::Resize, scratch)
+    image::prepare(jpeg, &image::inspect(jpeg, &LIMITS)?, Preprocessing::Resize, scratch, &Cancel::default())
 }
 
 /// Whatever size was asked for.

@@ -48,16 +48,3 @@ impl<'a> Iterator for Segments<'a> {
         Some(Segment { marker, body })
     }
 }
-
-/// True when an end-of-image marker stands after a scan.
-pub(super) fn ends_properly(bytes: &[u8]) -> bool {
-    let mut in_scan = false;
-    for segment in Segments::new(bytes) {
-        match segment.marker {
-            SOS => in_scan = true,
-            EOI if in_scan => return true,
-            _ => {}
-        }
-    }
-    false
-}

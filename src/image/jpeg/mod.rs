@@ -3,16 +3,16 @@
 
 mod markers;
 mod quality;
+mod reader;
 #[cfg(test)]
 mod tests;
-mod turbo;
 
 use super::rows::RowSink;
-use super::{Encoding, Format, Header, ImageError, colour, ifd};
+use super::{Cancel, Encoding, Format, Header, ImageError, colour, ifd};
 use markers::{SOS, Segment, Segments};
-use turbo::{Failure, Layout, Outcome};
+use reader::{Expected, Layout, Reader};
 
-pub(super) use turbo::Stored;
+pub(super) use reader::{Failure, Stored};
 
 const SOF: std::ops::RangeInclusive<u8> = 0xc0..=0xcf;
 /// Not frames, though numbered among them: huffman tables, reserved, arithmetic conditioning.
@@ -140,42 +140,47 @@ pub(super) fn inspect(bytes: &[u8]) -> Result<Header, ImageError> {
 pub(super) fn decode(
     bytes: &[u8],
     header: &Header,
-    frame: &mut Vec<u8>,
     sink: &mut dyn RowSink,
+    cancel: &Cancel,
 ) -> Result<(), ImageError> {
     let stated = preamble(Segments::new(bytes))?.frame;
     let layout = stated.layout();
-    let row_bytes = header.width as usize * layout.bytes_per_pixel();
-    frame.resize(row_bytes * header.height as usize, 0);
-    let outcome = turbo::decompress(bytes, header.width, header.height, layout, None, stated.coefficient_bytes, frame)
-        .map_err(|failure| match failure {
-            Failure::Damaged => undecodable("its data is damaged"),
-            Failure::TooManyScans => undecodable("it has too many scans"),
-        })?;
-    // The library names its first warning only, so a later "premature end" has to be found here.
-    let truncated = match outcome {
-        Outcome::Clean => false,
-        Outcome::PrematureEnd => true,
-        Outcome::OtherWarning => !markers::ends_properly(bytes),
+    let expected = Expected {
+        width: header.width,
+        height: header.height,
+        layout,
+        stored: None,
+        coefficient_bytes: stated.coefficient_bytes,
     };
-    if truncated {
+    let mut reader = Reader::start(bytes, &expected, cancel)?;
+    let mut row = vec![0; header.width as usize * layout.bytes_per_pixel()];
+    let mut rgb = vec![0; if layout == Layout::Cmyk { header.width as usize * 3 } else { 0 }];
+    for _ in 0..header.height {
+        reader.row(&mut row)?;
+        if layout == Layout::Cmyk {
+            // Pillow takes every four-component JPEG as Adobe's inverted CMYK ("CMYK;I").
+            row.iter_mut().for_each(|ink| *ink = !*ink);
+            colour::cmyk_row(&row, 4, &mut rgb);
+            sink.row(&rgb);
+        } else {
+            sink.row(&row);
+        }
+    }
+    if reader.finish()?.truncated {
         return Err(undecodable("it is truncated"));
     }
-    match layout {
-        Layout::Rgb | Layout::Grey => {
-            frame.chunks_exact(row_bytes).for_each(|row| sink.row(row));
-        }
-        Layout::Cmyk => {
-            let mut rgb = vec![0; header.width as usize * 3];
-            for row in frame.chunks_exact_mut(row_bytes) {
-                // Pillow takes every four-component JPEG as Adobe's inverted CMYK ("CMYK;I").
-                row.iter_mut().for_each(|ink| *ink = !*ink);
-                colour::cmyk_row(row, 4, &mut rgb);
-                sink.row(&rgb);
-            }
+    Ok(())
+}
+
+impl From<Failure> for ImageError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Damaged => undecodable("its data is damaged"),
+            Failure::TooManyScans => undecodable("it has too many scans"),
+            Failure::Cancelled => Self::Cancelled,
+            Failure::OutOfMemory => Self::OutOfMemory,
         }
     }
-    Ok(())
 }
 
 /// A strip or tile of a TIFF: a JPEG stream whose tables may stand elsewhere, for all strips at once.
@@ -194,8 +199,15 @@ impl Embedded<'_> {
         preamble(segments).ok()?.quality
     }
 
-    /// Decodes to RGB, CMYK or grey samples as `stored` asks; nothing if anything is unusual.
-    pub(super) fn decode(&self, width: u32, height: u32, stored: Stored, out: &mut [u8]) -> Option<()> {
+    /// Decodes to RGB, CMYK or grey samples as `stored` asks; fails if anything is unusual.
+    pub(super) fn decode(
+        &self,
+        width: u32,
+        height: u32,
+        stored: Stored,
+        out: &mut [u8],
+        cancel: &Cancel,
+    ) -> Result<(), Failure> {
         const START: &[u8] = &[0xff, 0xd8];
         const END: &[u8] = &[0xff, 0xd9];
         // TIFF says what the components mean; libjpeg takes it from an Adobe marker.
@@ -203,12 +215,18 @@ impl Embedded<'_> {
         let adobe = [b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0".as_slice(), &[transform]].concat();
         let tables = self.tables.strip_prefix(START).unwrap_or_default();
         let tables = tables.strip_suffix(END).unwrap_or(tables);
-        let stream = self.stream.strip_prefix(START)?;
+        let stream = self.stream.strip_prefix(START).ok_or(Failure::Damaged)?;
         let jpeg = [START, &adobe, tables, stream].concat();
-        let coefficient_bytes = preamble(Segments::new(&jpeg)).ok()?.frame.coefficient_bytes;
-        match turbo::decompress(&jpeg, width, height, stored.layout(), Some(stored), coefficient_bytes, out) {
-            Ok(Outcome::Clean) => Some(()),
-            _ => None,
+        let coefficient_bytes =
+            preamble(Segments::new(&jpeg)).map_err(|_| Failure::Damaged)?.frame.coefficient_bytes;
+        let layout = stored.layout();
+        let expected = Expected { width, height, layout, stored: Some(stored), coefficient_bytes };
+        let mut reader = Reader::start(&jpeg, &expected, cancel)?;
+        let row_bytes = width as usize * layout.bytes_per_pixel();
+        let mut rows = out.chunks_exact_mut(row_bytes);
+        for _ in 0..height {
+            reader.row(rows.next().ok_or(Failure::Damaged)?)?;
         }
+        if reader.finish()?.warned { Err(Failure::Damaged) } else { Ok(()) }
     }
 }

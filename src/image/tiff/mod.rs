@@ -8,7 +8,7 @@ mod layout;
 
 use super::colour::{self, Palette};
 use super::rows::RowSink;
-use super::{Encoding, Format, Header, ImageError};
+use super::{Cancel, Encoding, Format, Header, ImageError};
 use layout::{Colour, Layout};
 
 fn undecodable(reason: &'static str) -> ImageError {
@@ -63,9 +63,14 @@ impl Orientation {
     }
 }
 
-pub(super) fn decode(bytes: &[u8], frame: &mut Vec<u8>, sink: &mut dyn RowSink) -> Result<(), ImageError> {
+pub(super) fn decode(
+    bytes: &[u8],
+    frame: &mut Vec<u8>,
+    sink: &mut dyn RowSink,
+    cancel: &Cancel,
+) -> Result<(), ImageError> {
     let layout = Layout::parse(bytes)?;
-    chunks::read(bytes, &layout, frame)?;
+    chunks::read(bytes, &layout, frame, cancel)?;
     let width = layout.width as usize;
     let height = layout.height as usize;
     let mut converter = Converter::new(&layout);
@@ -73,23 +78,29 @@ pub(super) fn decode(bytes: &[u8], frame: &mut Vec<u8>, sink: &mut dyn RowSink) 
     let orientation = layout.orientation;
     if !orientation.is_transposed() {
         let mut emit = |row: &[u8]| {
+            cancel.check()?;
             let rgb = converter.rgb(row);
             if orientation.reverses_columns() {
                 reverse_pixels(rgb);
             }
             sink.row(rgb);
+            Ok(())
         };
-        if orientation.reverses_rows() {
-            rows.rev().for_each(&mut emit);
+        return if orientation.reverses_rows() {
+            rows.rev().try_for_each(&mut emit)
         } else {
-            rows.for_each(&mut emit);
-        }
-        return Ok(());
+            rows.into_iter().try_for_each(&mut emit)
+        };
     }
-    let mut rgb = Vec::with_capacity(width * height * 3);
-    rows.for_each(|row| rgb.extend_from_slice(converter.rgb(row)));
+    let mut rgb = Vec::new();
+    rgb.try_reserve_exact(width * height * 3).map_err(|_| ImageError::OutOfMemory)?;
+    for row in rows {
+        cancel.check()?;
+        rgb.extend_from_slice(converter.rgb(row));
+    }
     let mut column = Vec::with_capacity(height * 3);
     for seen in 0..width {
+        cancel.check()?;
         let x = if orientation.reverses_columns() { width - 1 - seen } else { seen };
         column.clear();
         let pixels = rgb.chunks_exact(width * 3);
