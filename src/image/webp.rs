@@ -1,17 +1,13 @@
-//! WebP. The container is read here; the first frame's bitstream goes to `image-webp` as a still
-//! image, since that is what Pillow shows: the first frame is never blended, and what it does not
-//! cover of an animation's canvas is black.
+//! WebP. The container is read here; the first frame's bitstream goes to `image-webp`, since that is what
+//! Pillow shows: the first frame is never blended, and what it does not cover of an animation's canvas is black.
 
-use std::io::Cursor;
-
-use image_webp::WebPDecoder;
+use image_webp::DecodingError;
 
 use super::colour;
 use super::rows::RowSink;
 use super::{Cancel, Encoding, Format, Header, ImageError, ifd};
 
 const ANIMATION_FLAG: u8 = 0x02;
-const ALPHA_FLAG: u8 = 0x10;
 
 fn undecodable(reason: &'static str) -> ImageError {
     Format::WebP.undecodable(reason)
@@ -83,27 +79,6 @@ impl<'a> Frame<'a> {
             return Some(Self { left: 0, top: 0, width, height, alpha, lossy, bitstream: data });
         }
         None
-    }
-
-    /// A WebP file of this frame alone.
-    fn to_still(&self) -> Vec<u8> {
-        let mut file = b"RIFF\0\0\0\0WEBP".to_vec();
-        let mut push = |kind: &[u8; 4], data: &[u8]| {
-            file.extend_from_slice(kind);
-            file.extend_from_slice(&(data.len() as u32).to_le_bytes());
-            file.extend_from_slice(data);
-            file.resize(file.len().next_multiple_of(2), 0);
-        };
-        if let (Some(alpha), true) = (self.alpha, self.lossy) {
-            let [w0, w1, w2, _] = self.width.wrapping_sub(1).to_le_bytes();
-            let [h0, h1, h2, _] = self.height.wrapping_sub(1).to_le_bytes();
-            push(b"VP8X", &[ALPHA_FLAG, 0, 0, 0, w0, w1, w2, h0, h1, h2]);
-            push(b"ALPH", alpha);
-        }
-        push(if self.lossy { b"VP8 " } else { b"VP8L" }, self.bitstream);
-        let size = (file.len() - 8) as u32;
-        file[4..8].copy_from_slice(&size.to_le_bytes());
-        file
     }
 }
 
@@ -207,18 +182,32 @@ pub(super) fn decode(
     sink: &mut dyn RowSink,
     cancel: &Cancel,
 ) -> Result<(), ImageError> {
-    let damaged = |_| undecodable("its data is damaged or truncated");
     let Container { frame, .. } = Container::parse(bytes)?;
-    let still = frame.to_still();
-    let mut decoder = WebPDecoder::new(Cursor::new(&still)).map_err(damaged)?;
-    if decoder.dimensions() != (frame.width, frame.height) {
+    let stop = || cancel.is_cancelled();
+    let failed = |error| match error {
+        DecodingError::Stopped => ImageError::Cancelled,
+        DecodingError::OutOfMemory => ImageError::OutOfMemory,
+        _ => undecodable("its data is damaged or truncated"),
+    };
+    let (Ok(width), Ok(height)) = (u16::try_from(frame.width), u16::try_from(frame.height)) else {
         return Err(undecodable("its frame sizes disagree"));
-    }
-    let samples = if decoder.has_alpha() { 4 } else { 3 };
+    };
+    let samples = if frame.lossy {
+        if let Some(alpha) = frame.alpha {
+            image_webp::check_alpha(alpha, width, height, &stop).map_err(failed)?;
+        }
+        let planes = image_webp::decode_lossy(frame.bitstream, &stop).map_err(failed)?;
+        if (planes.width, planes.height) != (width, height) {
+            return Err(undecodable("its frame sizes disagree"));
+        }
+        cancel.zeros(buffer, frame.width as usize * frame.height as usize * 3)?;
+        planes.fill_rgb(buffer, &stop).map_err(failed)?;
+        3
+    } else {
+        *buffer = image_webp::decode_lossless(frame.bitstream, width, height, &stop).map_err(failed)?;
+        4
+    };
     let frame_row = frame.width as usize * samples;
-    buffer.resize(frame_row * frame.height as usize, 0);
-    decoder.read_image(buffer).map_err(damaged)?;
-
     let mut rows = buffer.chunks_exact(frame_row);
     let mut rgb = vec![0; header.width as usize * 3];
     for y in 0..header.height {
