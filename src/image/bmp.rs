@@ -3,7 +3,7 @@
 
 use super::colour::{self, Palette};
 use super::rows::RowSink;
-use super::{Cancel, Encoding, Format, Header, ImageError};
+use super::{Cancel, Encoding, Format, Header, ImageError, cost};
 
 const FILE_HEADER_BYTES: usize = 14;
 
@@ -165,16 +165,30 @@ fn masked(masks: [u32; 4], bits: u32) -> Option<Storage> {
     }
 }
 
+/// Nanoseconds a pixel to unpack it, of whole bytes, of 5 and 6 bits, and of runs; and a byte of runs.
+const PIXEL: f64 = 1.0;
+const PACKED_PIXEL: f64 = 4.0;
+const RLE_PIXEL: f64 = 2.0;
+const RLE_BYTE: f64 = 2.0;
+
 pub(super) fn inspect(bytes: &[u8]) -> Result<Header, ImageError> {
     let bitmap = Bitmap::parse(bytes)?;
     let pixels = u64::from(bitmap.width) * u64::from(bitmap.height);
+    let is_rle = matches!(bitmap.storage, Storage::Rle { .. });
+    let pixel = match bitmap.storage {
+        Storage::Rle { .. } => RLE_PIXEL,
+        Storage::Packed(_) => PACKED_PIXEL,
+        _ => PIXEL,
+    };
     Ok(Header {
         format: Format::Bmp,
         width: bitmap.width,
         height: bitmap.height,
         exif_orientation: 1,
         encoding: Encoding::Lossless,
-        peak_bytes: if matches!(bitmap.storage, Storage::Rle { .. }) { pixels } else { 0 },
+        frames: 1,
+        peak_bytes: if is_rle { pixels + 2 * u64::from(bitmap.width) } else { 0 },
+        cost: cost::cost(&[(pixels, cost::ROW_PIXEL + pixel), (if is_rle { bytes.len() as u64 } else { 0 }, RLE_BYTE)]),
     })
 }
 

@@ -10,7 +10,7 @@ use super::ImageError;
 pub struct Cancel {
     cancelled: Arc<AtomicBool>,
     #[cfg(test)]
-    pub(super) probe: tests::Probe,
+    pub(super) probe: probe::Probe,
 }
 
 impl Cancel {
@@ -45,7 +45,7 @@ impl Cancel {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(super) mod probe {
     use std::sync::{
         Arc, Barrier,
         atomic::{AtomicU64, Ordering},
@@ -53,9 +53,9 @@ pub(super) mod tests {
 
     /// Counts the looks, and can hold the decoder at one of them.
     #[derive(Debug, Clone, Default)]
-    pub(crate) struct Probe {
-        pub(crate) looks: Arc<AtomicU64>,
-        pub(crate) hold: Option<(u64, Arc<Barrier>)>,
+    pub(in crate::image) struct Probe {
+        pub(in crate::image) looks: Arc<AtomicU64>,
+        pub(in crate::image) hold: Option<(u64, Arc<Barrier>)>,
     }
 
     impl Probe {

@@ -5,7 +5,7 @@ use image_webp::DecodingError;
 
 use super::colour;
 use super::rows::RowSink;
-use super::{Cancel, Encoding, Format, Header, ImageError, ifd};
+use super::{Cancel, Encoding, Format, Header, ImageError, cost, ifd};
 
 const ANIMATION_FLAG: u8 = 0x02;
 
@@ -87,6 +87,7 @@ struct Container<'a> {
     width: u32,
     height: u32,
     frame: Frame<'a>,
+    frames: u32,
     exif_orientation: u8,
 }
 
@@ -109,7 +110,7 @@ impl<'a> Container<'a> {
             }
             b"VP8 " | b"VP8L" => {
                 let frame = Frame::find(chunks(payload)).ok_or_else(no_image)?;
-                return Ok(Self { width: frame.width, height: frame.height, frame, exif_orientation: 1 });
+                return Ok(Self { width: frame.width, height: frame.height, frame, frames: 1, exif_orientation: 1 });
             }
             _ => return Err(undecodable("its first chunk is wrong")),
         }
@@ -148,30 +149,50 @@ impl<'a> Container<'a> {
         let exif_orientation = chunks(payload)
             .find(|(kind, _)| *kind == b"EXIF")
             .map_or(1, |(_, data)| ifd::exif_orientation(data.strip_prefix(b"Exif\0\0").unwrap_or(data)));
-        Ok(Self { width, height, frame, exif_orientation })
+        let frames = chunks(payload).filter(|(kind, _)| *kind == b"ANMF").count().max(1) as u32;
+        Ok(Self { width, height, frame, frames, exif_orientation })
     }
 }
+
+/// Nanoseconds a pixel and a byte of the bitstream. A lossless pixel passes through up to four transforms.
+const LOSSY_PIXEL: f64 = 18.0;
+const LOSSY_BYTE: f64 = 30.0;
+const LOSSLESS_PIXEL: f64 = 8.0;
+const LOSSLESS_BYTE: f64 = 1.5;
 
 pub(super) fn inspect(bytes: &[u8]) -> Result<Header, ImageError> {
     let container = Container::parse(bytes)?;
     let frame = &container.frame;
     // Whole blocks of 16 x 16 pixels.
     let pixels = u64::from(frame.width + 16) * u64::from(frame.height + 16);
-    let bytes_per_pixel = match (frame.lossy, frame.alpha) {
-        // Planes 1.5, RGB 3.
-        (true, None) => 5,
-        // Planes 1.5, RGBA 4, alpha 1 and, where it is compressed, 4 more.
-        (true, Some(_)) => 11,
-        // ARGB 4, RGB(A) 4.
-        (false, _) => 8,
+    let length = frame.bitstream.len() as u64;
+    // Encoders write some kilobytes of codes; a file made to be large has a table of 4 KiB in every 8 bytes.
+    let tables = |length: u64| length.saturating_mul(512).min(image_webp::MAX_TABLE_BYTES as u64);
+    let lossless_bytes = |length| pixels * 9 / 2 + tables(length);
+    let alpha = frame.alpha.filter(|_| frame.lossy).map(|alpha| alpha.len() as u64);
+    let peak_bytes = if frame.lossy {
+        // Planes 1.5, RGB 3, and what is kept of each block.
+        (pixels * 5).max(alpha.map_or(0, lossless_bytes)) + 3 * length
+    } else {
+        lossless_bytes(length)
     };
+    let (pixel, byte) = if frame.lossy { (LOSSY_PIXEL, LOSSY_BYTE) } else { (LOSSLESS_PIXEL, LOSSLESS_BYTE) };
+    let cost = cost::cost(&[
+        (u64::from(container.width) * u64::from(container.height), cost::ROW_PIXEL),
+        (pixels, pixel),
+        (length, byte),
+        (alpha.map_or(0, |_| pixels), LOSSLESS_PIXEL),
+        (alpha.unwrap_or(0), LOSSLESS_BYTE),
+    ]);
     Ok(Header {
         format: Format::WebP,
         width: container.width,
         height: container.height,
         exif_orientation: container.exif_orientation,
+        frames: container.frames,
         encoding: if frame.lossy { Encoding::Lossy { quality: None } } else { Encoding::Lossless },
-        peak_bytes: pixels * bytes_per_pixel,
+        peak_bytes,
+        cost,
     })
 }
 

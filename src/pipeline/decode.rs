@@ -9,7 +9,7 @@ use tokio::{sync::Semaphore, task::spawn_blocking, time::Instant};
 use super::{Budget, Job, PipelineConfig, Share, Upload};
 use crate::{
     error::{Code, Error},
-    image::{self, Cancel, Header, Pixels, Preprocessing, Scratch, View},
+    image::{self, Cancel, Header, Pixels, Preprocessing, Regions, Scratch, View},
     metrics::Metrics,
 };
 
@@ -90,8 +90,9 @@ impl DecodePool {
         let (preprocessing, pixels) = (self.config.preprocessing, Arc::clone(&self.pixels));
         self.on_a_slot(deadline, move || {
             let _pixels = set_aside(&header, &pixels)?;
-            let view = SCRATCH
-                .with_borrow_mut(|scratch| image::view(&upload.bytes, &header, preprocessing, longest, scratch, &Cancel::default()))?;
+            let view = SCRATCH.with_borrow_mut(|scratch| {
+                image::view(&upload.bytes, &header, preprocessing, Regions::One, longest, scratch, &Cancel::default())
+            })?;
             draw(&view)
         })
         .await
@@ -130,7 +131,8 @@ fn decode(upload: &Upload, config: &PipelineConfig, budget: &Arc<Budget>) -> Res
     let bytes = &upload.bytes;
     let header = image::inspect(bytes, &config.limits)?;
     let _pixels = set_aside(&header, budget)?;
-    let pixels = SCRATCH.with_borrow_mut(|scratch| image::prepare(bytes, &header, config.preprocessing, scratch, &Cancel::default()))?;
+    let pixels = SCRATCH
+        .with_borrow_mut(|scratch| image::prepare(bytes, &header, config.preprocessing, scratch, &Cancel::default()))?;
     let facts = ImageFacts {
         header,
         bytes: bytes.len(),

@@ -51,10 +51,10 @@ fn only_an_end_marker_after_a_scan_ends_an_image() {
 
 #[test]
 fn peak_memory_counts_coefficients_of_progressive_files_only() {
-    let peak = |file| inspect(&variant(file), &Limits::default()).expect("readable").peak_bytes;
+    let header = |file| inspect(&variant(file), &Limits::default()).expect("readable");
+    let peak = |file| header(file).peak_bytes;
     let pixels = 17 * 33;
-    assert_eq!(peak("c17x33_444_base_q92.jpg"), pixels * 3);
-    assert_eq!(peak("c17x33_cmyk444.jpg"), pixels * 4);
-    assert!(peak("c17x33_444_prog_q92.jpg") >= pixels * 9);
+    assert_eq!(peak("c17x33_444_base_q92.jpg"), peak("c17x33_420_base_q92.jpg"));
+    assert!(peak("c17x33_444_prog_q92.jpg") >= peak("c17x33_444_base_q92.jpg") + pixels * 6);
     assert!(peak("c17x33_420_prog_q92.jpg") < peak("c17x33_444_prog_q92.jpg"));
 }

@@ -8,6 +8,11 @@ use crate::image::{Cancel, ImageError, jpeg::Failure};
 /// A tile may exceed the image by its padding, but not without bound.
 const MAX_TILE_BYTES: usize = 16 << 20;
 
+/// Tiles larger than this are refused.
+pub(super) fn most_chunk_bytes(layout: &Layout) -> usize {
+    (layout.row_bytes() * layout.height as usize).max(MAX_TILE_BYTES)
+}
+
 fn truncated() -> ImageError {
     undecodable("its data is damaged or truncated")
 }
@@ -16,7 +21,7 @@ fn truncated() -> ImageError {
 pub(super) fn read(bytes: &[u8], layout: &Layout, frame: &mut Vec<u8>, cancel: &Cancel) -> Result<(), ImageError> {
     let row_bytes = layout.row_bytes();
     let frame_bytes = row_bytes * layout.height as usize;
-    let chunk_bytes = layout.chunk_bytes().filter(|&n| n <= frame_bytes.max(MAX_TILE_BYTES));
+    let chunk_bytes = layout.chunk_bytes().filter(|&n| n <= most_chunk_bytes(layout));
     let chunk_bytes = chunk_bytes.ok_or_else(|| unsupported("tiles far larger than the image"))?;
     // Tiles that do not start on a whole byte of the frame.
     if layout.tiled && !(layout.chunk_width as usize * usize::from(layout.bits)).is_multiple_of(8) {
@@ -73,13 +78,7 @@ pub(super) fn read(bytes: &[u8], layout: &Layout, frame: &mut Vec<u8>, cancel: &
 }
 
 /// Copies the rows of a strip or tile to their place, without their padding.
-fn put(
-    data: &[u8],
-    place: &Place,
-    layout: &Layout,
-    frame: &mut [u8],
-    cancel: &Cancel,
-) -> Result<(), ImageError> {
+fn put(data: &[u8], place: &Place, layout: &Layout, frame: &mut [u8], cancel: &Cancel) -> Result<(), ImageError> {
     let used = layout.used_bytes(place);
     let targets = frame.chunks_exact_mut(layout.row_bytes()).skip(place.top).take(place.rows);
     for (row, target) in data.chunks(layout.chunk_row_bytes()).zip(targets) {

@@ -46,12 +46,7 @@ impl Decompressor {
 /// Bytes taken and bytes made between two looks at the flag.
 const STEP_BYTES: usize = 1 << 18;
 
-fn inflate(
-    decoder: &mut Decompress,
-    data: &[u8],
-    out: &mut [u8],
-    cancel: &Cancel,
-) -> Result<bool, ImageError> {
+fn inflate(decoder: &mut Decompress, data: &[u8], out: &mut [u8], cancel: &Cancel) -> Result<bool, ImageError> {
     loop {
         cancel.check()?;
         let (taken, made) = (decoder.total_in() as usize, decoder.total_out() as usize);
