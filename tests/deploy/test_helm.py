@@ -24,8 +24,7 @@ def refused(*arguments):
 def plain(value):
     """An object without what Helm adds; lists of named entries in one order."""
     if isinstance(value, dict):
-        kept = {name: plain(inner) for name, inner in value.items() if name not in HELMS_OWN}
-        return kept
+        return {name: plain(inner) for name, inner in value.items() if name not in HELMS_OWN}
     if isinstance(value, list):
         items = [plain(item) for item in value]
         named = all(isinstance(item, dict) and "name" in item for item in items)
@@ -34,13 +33,7 @@ def plain(value):
 
 
 def by_name(objects):
-    named = {(item["kind"], item["metadata"]["name"]): plain(item) for item in objects}
-    for item in named.values():
-        # Kustomize writes no empty label, Helm none on these.
-        item["metadata"]["labels"].pop("app.kubernetes.io/name")
-        if not item["metadata"]["labels"]:
-            del item["metadata"]["labels"]
-    return named
+    return {(item["kind"], item["metadata"]["name"]): plain(item) for item in objects}
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)

@@ -151,7 +151,7 @@ def test_every_orchestrator_waits_for_the_drain():
 
 
 def test_bodies_and_waits_of_the_servers_limits_pass_the_edge():
-    assert default_of("max-body-bytes") == "32.0 MiB"
+    assert default_of("max-body-bytes") == "32MiB"
     request, body = seconds(default_of("request-timeout")), seconds(default_of("body-timeout"))
     annotations = of_kind(rendered("kubernetes/overlays/ingress"), "Ingress")["metadata"]["annotations"]
     edge = {name.rpartition("/")[2]: value for name, value in annotations.items()}
