@@ -3,9 +3,9 @@
 import re
 
 import pytest
-from server import ROOT
 
 from memory import default_mib, replica_gib, said
+from server import ROOT
 from tables import EXAMPLES
 
 
