@@ -1,10 +1,11 @@
 """The Helm chart: what it renders is what the Kustomize overlays render, so that the two cannot differ."""
 
+import re
 import subprocess
 
 import pytest
 import yaml
-from conftest import DEPLOY, OVERLAYS, ROOT, TOOLS, VERSIONS, rendered, run, serve_help
+from conftest import DEPLOY, OVERLAYS, ROOT, TOOLS, VERSION, VERSIONS, rendered, run, serve_help
 from test_kubernetes import check
 
 CHART = DEPLOY / "helm/lfm-serve"
@@ -111,3 +112,11 @@ def test_it_packs(tmp_path):
     [archive] = tmp_path.iterdir()
     packed = list(yaml.safe_load_all(run(TOOLS / "helm", "template", "lfm-serve", archive)))
     assert packed == template()
+
+
+def test_the_documents_command_installs_it():
+    """As it stands, without a cluster."""
+    text = " ".join((ROOT / "docs/deploy.md").read_text().split())
+    [command] = re.findall(r"`helm (install [^`]+)`", text)
+    said = run(TOOLS / "helm", *command.split(), "--dry-run=client")
+    assert f"image: REGISTRY/lfm-serve:{VERSION}" in said and "port-forward service/lfm-serve" in said

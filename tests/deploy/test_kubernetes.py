@@ -10,7 +10,22 @@ import pytest
 import yaml
 from cloudcoil.models.keda.v1alpha1 import ScaledObject
 from cloudcoil.models.prometheus_operator.v1 import PrometheusRule, ServiceMonitor
-from conftest import DEPLOY, OVERLAYS, ROOT, VERSIONS, compose, containers, default_of, of_kind, rendered, run, seconds, serve_help
+from conftest import (
+    BINARY,
+    DEPLOY,
+    OVERLAYS,
+    ROOT,
+    TOOLS,
+    VERSIONS,
+    compose,
+    containers,
+    default_of,
+    of_kind,
+    rendered,
+    run,
+    seconds,
+    serve_help,
+)
 
 FOLDERS = [f"kubernetes/overlays/{name}" for name in OVERLAYS]
 # Kept in CRDs of other projects. These have models in a package; the others are rendered, and validated by nothing.
@@ -181,8 +196,7 @@ def test_the_edge_ends_tls_and_shows_neither_probes_nor_metrics():
 
 
 def test_autoscalers_ask_for_metrics_that_are_there(tmp_path):
-    exported = "".join(file.read_text() for file in sorted(ROOT.glob("src/metrics*")) if file.is_file())
-    exported += "".join(file.read_text() for file in sorted(ROOT.glob("src/metrics/**/*.rs")))
+    exported = "".join(file.read_text() for file in ROOT.glob("src/**/*.rs"))
     adapter = yaml.safe_load((DEPLOY / "kubernetes/overlays/hpa/prometheus-adapter.yaml").read_text())["rules"]["custom"]
     scaler = of_kind(rendered("kubernetes/overlays/hpa"), "HorizontalPodAutoscaler")["spec"]
     assert {metric["pods"]["metric"]["name"] for metric in scaler["metrics"]} == {rule["name"]["as"] for rule in adapter}
@@ -203,3 +217,20 @@ def test_without_prometheus_the_autoscaler_does_not_shrink_the_service():
     assert spec["fallback"]["behavior"] == "currentReplicasIfHigher"
     assert spec["fallback"]["replicas"] >= spec["minReplicaCount"]
     assert spec["triggers"][0]["metadata"]["ignoreNullValues"] == "false"
+
+
+def test_the_documents_secret_is_the_one_that_the_component_mounts(tmp_path):
+    """docs/deploy.md's command as it stands, without a cluster."""
+    text = " ".join((ROOT / "docs/deploy.md").read_text().split())
+    [command] = re.findall(r"`kubectl (create secret [^`]+)`", text)
+    keys = tmp_path / "FILE"
+    keys.write_text(subprocess.run([BINARY, "key", "caller"], capture_output=True, text=True, check=True).stdout)
+    arguments = [str(part).replace("=FILE", f"={keys}") for part in command.split()]
+    secret = yaml.safe_load(run(TOOLS / "kubectl", *arguments, "--dry-run=client", "--output=yaml"))
+    pod = of_kind(rendered("kubernetes/overlays/gateway"), "Deployment")["spec"]["template"]["spec"]
+    [volume] = pod["volumes"]
+    assert volume["secret"]["secretName"] == secret["metadata"]["name"]
+    [mount] = pod["containers"][0]["volumeMounts"]
+    [setting] = [one["value"] for one in pod["containers"][0]["env"] if one["name"] == "LFM_API_KEYS_FILE"]
+    assert {setting} == {f"{mount['mountPath']}/{name}" for name in secret["data"]}
+    assert int(oct(volume["secret"]["defaultMode"])[2:]) == 440 and pod["securityContext"]["fsGroup"]

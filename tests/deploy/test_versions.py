@@ -53,8 +53,12 @@ def test_rust_is_what_the_package_asks_for():
 
 @pytest.mark.parametrize(("program", "argument"), [("helm", "version"), ("kubectl", "version"), ("hadolint", "--version")])
 def test_the_tools_are_those_versions(program, argument):
-    said = subprocess.run([TOOLS / program, argument, *(["--client"] if program == "kubectl" else [])], capture_output=True, text=True)
-    tools = VERSIONS["tools"] | {name.removesuffix("-cli-bin").removesuffix("-bin"): version for name, version in VERSIONS["python"].items()}
+    said = subprocess.run(
+        [TOOLS / program, argument, *(["--client"] if program == "kubectl" else [])], capture_output=True, text=True
+    )
+    tools = VERSIONS["tools"] | {
+        name.removesuffix("-cli-bin").removesuffix("-bin"): version for name, version in VERSIONS["python"].items()
+    }
     assert tools[program] in said.stdout
 
 
