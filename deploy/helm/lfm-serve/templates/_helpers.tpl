@@ -19,7 +19,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 
-{{/* What callers and the page need; neither probes nor metrics. */}}
+{{/* The routes that callers and the page use. Probes and metrics are not among them. */}}
 {{- define "lfm.paths" -}}
 - {path: /, exact: true}
 - {path: /v1, exact: false}
