@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::{Foreign, Format};
+use super::{Foreign, Format, Header};
 
 /// Why an image was refused. The texts are meant for clients: plain words, no paths, no library output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -86,5 +86,21 @@ impl std::fmt::Display for Rounded {
             seconds if seconds < 9.95 => write!(f, "{seconds:.1} s"),
             seconds => write!(f, "{seconds:.0} s"),
         }
+    }
+}
+
+impl Header {
+    pub(super) fn undecodable(&self, reason: &'static str) -> ImageError {
+        self.format.undecodable(reason)
+    }
+}
+
+impl Format {
+    pub(super) fn undecodable(self, reason: &'static str) -> ImageError {
+        ImageError::Undecodable { format: self, reason }
+    }
+
+    pub(super) fn unsupported(self, reason: &'static str) -> ImageError {
+        ImageError::UnsupportedFormat { format: self, reason }
     }
 }

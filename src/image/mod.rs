@@ -38,6 +38,7 @@ mod facts;
 mod footprint;
 mod format;
 mod gif;
+mod header;
 mod ifd;
 mod jpeg;
 mod lzw;
@@ -58,15 +59,16 @@ pub use cancel::Cancel;
 pub use error::ImageError;
 pub use facts::ImageFacts;
 pub use footprint::{region_box, source_box};
-pub use format::{Encoding, Format, Header, Limits, inspect};
+pub use format::inspect;
+pub use header::{Encoding, Format, Header, Limits};
 pub use regions::{Region, Regions, places, prepare_regions};
 pub use rows::{Pixels, Rgb};
 pub use signal::no_signal;
 pub use sniff::Foreign;
 pub use view::{View, view};
 
-use resize::Resizer;
-use rows::{FrameSink, ResizeSink, RowSink};
+use resize::{ResizeSink, Resizer};
+use rows::{FrameSink, RowSink};
 
 /// Side of the network's input, in pixels.
 pub const SIDE: u32 = 256;

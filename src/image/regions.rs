@@ -1,8 +1,7 @@
 //! Which parts of a picture become inputs of the network.
 
 use super::{
-    Cancel, Header, ImageError, Pixels, Preprocessing, SIDE, Scratch, decode_rows,
-    rows::{ResizeSink, RowSink},
+    Cancel, Header, ImageError, Pixels, Preprocessing, SIDE, Scratch, decode_rows, resize::ResizeSink, rows::RowSink,
 };
 
 /// How many parts of a picture are judged under [`Preprocessing::Crop`]; of a small picture it is fewer.

@@ -1,4 +1,5 @@
-use super::resize::Resizer;
+//! Rows of an image, where they go, and the pixels that the network takes.
+
 use super::{ImageError, SIDE};
 
 /// Takes the rows of one image from top to bottom, each `width * 3` bytes of interleaved RGB.
@@ -70,27 +71,5 @@ impl FrameSink {
 impl RowSink for FrameSink {
     fn row(&mut self, rgb: &[u8]) {
         self.frame.data.extend_from_slice(rgb);
-    }
-}
-
-/// Resizes while the rows come in.
-pub(super) struct ResizeSink<'a> {
-    resizer: &'a mut Resizer,
-}
-
-impl<'a> ResizeSink<'a> {
-    pub(super) fn new(resizer: &'a mut Resizer, width: u32, height: u32) -> Self {
-        resizer.start(width, height);
-        Self { resizer }
-    }
-
-    pub(super) fn finish(self) -> Option<Pixels> {
-        self.resizer.finish()
-    }
-}
-
-impl RowSink for ResizeSink<'_> {
-    fn row(&mut self, rgb: &[u8]) {
-        self.resizer.row(rgb);
     }
 }
