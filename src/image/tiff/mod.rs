@@ -36,6 +36,7 @@ pub(super) fn inspect(bytes: &[u8]) -> Result<Header, ImageError> {
     for index in 0..layout.chunks.len() {
         let Some((work, bytes)) = layout.jpeg_chunk(bytes, index).and_then(|jpeg| jpeg.work()) else { continue };
         terms.extend(work);
+        terms.push((1, JPEG_CHUNK));
         jpeg_bytes = jpeg_bytes.max(bytes);
     }
     let (byte, raw_byte) = match layout.compression {
@@ -75,6 +76,7 @@ const PIXEL: f64 = 0.5;
 const TURNED_PIXEL: f64 = 15.0;
 const FRAME_BYTE: f64 = 0.15;
 const CHUNK: f64 = 2_000.0;
+const JPEG_CHUNK: f64 = 20_000.0;
 
 /// Nanoseconds a byte of samples to take it from a tile or plane, and to add it to its neighbour.
 const APART_BYTE: f64 = 1.0;
