@@ -2,6 +2,9 @@
 
 mod accept;
 mod explain;
+mod fields;
+mod json;
+mod multipart;
 pub mod openapi;
 mod score;
 mod upload;

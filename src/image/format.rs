@@ -31,7 +31,7 @@ impl Format {
     }
 
     /// The format that the first bytes announce, never a name or a declared type.
-    fn sniff(bytes: &[u8]) -> Option<Self> {
+    pub fn sniff(bytes: &[u8]) -> Option<Self> {
         let magics: [(&[u8], Self); 9] = [
             (b"\xff\xd8\xff", Self::Jpeg),
             (b"\x89PNG\r\n\x1a\n", Self::Png),
