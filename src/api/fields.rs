@@ -6,8 +6,11 @@ use utoipa::{
     openapi::path::{Parameter, ParameterIn},
 };
 
-use super::{score::LONGEST_ID, upload::bad, wire::ScoreQuery};
-use crate::error::Error;
+use super::wire::ScoreQuery;
+use crate::error::{Code, Error};
+
+/// The longest `external_id` or `id`, in bytes.
+pub(super) const LONGEST_ID: usize = 256;
 
 /// Most settings in one request.
 const MOST: usize = 16;
@@ -79,6 +82,11 @@ pub(super) fn id(id: String) -> Result<String, Error> {
         return Err(bad(format!("an image's `id` or file name is longer than {LONGEST_ID} bytes")));
     }
     Ok(id)
+}
+
+/// The request is malformed.
+pub(super) fn bad(detail: impl Into<String>) -> Error {
+    Error::new(Code::BadRequest, detail)
 }
 
 /// A text that can hold a client's, as an error shows it: cut, and control characters escaped.

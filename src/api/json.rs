@@ -7,8 +7,8 @@ use bytes::Bytes;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
 use super::{
-    fields::{Fields, id, shown},
-    upload::{Contents, Part, bad, too_many},
+    contents::{Contents, Part, too_many},
+    fields::{Fields, bad, id, shown},
 };
 use crate::{
     encoded::{self, Fault},

@@ -1,6 +1,7 @@
 //! `/v1`: the HTTP API. `score`, `batch` and `explain` are short handlers over one `judge`.
 
 mod accept;
+mod contents;
 mod explain;
 mod fields;
 mod json;

@@ -7,8 +7,8 @@ use futures_util::{FutureExt, future::ready, stream};
 use multer::Field;
 
 use super::{
-    fields::{id, shown},
-    upload::{Contents, Part, bad, refuse_url, too_many},
+    contents::{Contents, Part, refuse_url, too_many},
+    fields::{bad, id, shown},
 };
 use crate::error::Error;
 

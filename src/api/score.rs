@@ -12,22 +12,20 @@ use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use super::{
-    fields::{Fields, shown},
-    upload::{self, Contents, Part},
+    contents::{Contents, Part},
+    fields::{Fields, LONGEST_ID, bad, shown},
+    upload,
     wire::{
         BatchError, BatchOutcome, BatchResponse, BatchResult, RequestHeaders, ScoreQuery, ScoreResponse, TimingsMs,
     },
 };
 use crate::{
-    error::{Code, Error},
+    error::Error,
     metrics::Outcome,
     scheduler::{Job, Scheduler, Scored, Share, Upload},
     server::{AppState, Judged, RequestContext, Stay, counted, deadline, read_body},
     timings::Timings,
 };
-
-/// The longest `external_id`, in bytes.
-pub(super) const LONGEST_ID: usize = 256;
 
 /// Judge one image.
 ///
@@ -162,12 +160,11 @@ fn with_fields(query: ScoreQuery, raw: Option<&str>, fields: Fields) -> Result<S
 }
 
 fn checked(query: Option<&str>) -> Result<ScoreQuery, Error> {
-    let bad = |detail: String| Error::new(Code::BadRequest, detail);
     let pairs = serde_urlencoded::Deserializer::new(form_urlencoded::parse(query.unwrap_or_default().as_bytes()));
     let query: ScoreQuery = serde_path_to_error::deserialize(pairs)
         .map_err(|error| bad(format!("a parameter is malformed: {}", shown(&error.to_string()))))?;
     if query.threshold.is_some_and(|threshold| !(0.0..=1.0).contains(&threshold)) {
-        return Err(bad("`threshold` is a number between 0 and 1".into()));
+        return Err(bad("`threshold` is a number between 0 and 1"));
     }
     if query.external_id.as_ref().is_some_and(|id| id.len() > LONGEST_ID) {
         return Err(bad(format!("`external_id` is longer than {LONGEST_ID} bytes")));
