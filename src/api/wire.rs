@@ -215,7 +215,7 @@ pub(super) struct RequestHeaders {
     load_metrics_format: Option<String>,
 }
 
-/// One image as JSON; this type only describes it. The query's parameters are taken as fields too.
+/// One image as JSON. The query's parameters are taken as fields too.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "read by the OpenAPI document alone")]
@@ -226,7 +226,7 @@ pub(super) struct ScoreRequest {
     image: String,
 }
 
-/// One image as a multipart form; this type only describes it. The file may have any name; the query's parameters are
+/// One image as a multipart form. The file may have any name; the query's parameters are
 /// taken as fields too.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "read by the OpenAPI document alone")]
@@ -236,7 +236,7 @@ pub(super) struct ImageForm {
     image: Vec<u8>,
 }
 
-/// Several images as a multipart form; this type only describes it. The query's parameters are taken as fields too.
+/// Several images as a multipart form. The query's parameters are taken as fields too.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "read by the OpenAPI document alone")]
 pub(super) struct ImagesForm {
@@ -245,7 +245,7 @@ pub(super) struct ImagesForm {
     image: Vec<Vec<u8>>,
 }
 
-/// Several images as JSON; this type only describes it. The query's parameters are taken as fields too.
+/// Several images as JSON. The query's parameters are taken as fields too.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "read by the OpenAPI document alone")]
