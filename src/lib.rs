@@ -57,6 +57,9 @@ pub mod trace;
 
 #[cfg(feature = "server")]
 #[doc(hidden)]
+pub mod encoded;
+#[cfg(feature = "server")]
+#[doc(hidden)]
 pub mod keys;
 #[cfg(feature = "server")]
 #[doc(hidden)]

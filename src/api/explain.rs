@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{
     Extension, Json,
     body::Body,
-    extract::{Query, State, rejection::QueryRejection},
+    extract::{RawQuery, State},
     http::{HeaderMap, HeaderValue, header},
     response::{IntoResponse, Response},
 };
@@ -34,7 +34,7 @@ const OFFERS: &[(&str, &str)] = &[("application", "json"), ("image", "png")];
 pub(super) async fn explain(
     State(state): State<Arc<AppState>>,
     Extension(context): Extension<RequestContext>,
-    query: Result<Query<ScoreQuery>, QueryRejection>,
+    RawQuery(query): RawQuery,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Error> {

@@ -1,7 +1,11 @@
 //! `/v1`: the HTTP API. `score`, `batch` and `explain` are short handlers over one `judge`.
 
 mod accept;
+mod contents;
 mod explain;
+mod fields;
+mod json;
+mod multipart;
 pub mod openapi;
 mod score;
 mod upload;

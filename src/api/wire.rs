@@ -215,16 +215,19 @@ pub(super) struct RequestHeaders {
     load_metrics_format: Option<String>,
 }
 
-/// One image as JSON.
-#[derive(Debug, Deserialize, ToSchema)]
+/// One image as JSON. The query's parameters are taken as fields too.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "read by the OpenAPI document alone")]
 pub(super) struct ScoreRequest {
-    /// The file's bytes in base64 (RFC 4648, standard alphabet).
+    /// The file's bytes in base64 (RFC 4648): either alphabet, padded or not, in lines or not, alone or as a `data:`
+    /// URL.
     #[schema(content_encoding = "base64")]
-    pub(super) image: String,
+    image: String,
 }
 
-/// One image as a multipart form; this type only describes it.
+/// One image as a multipart form. The file may have any name; the query's parameters are
+/// taken as fields too.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "read by the OpenAPI document alone")]
 pub(super) struct ImageForm {
@@ -233,31 +236,33 @@ pub(super) struct ImageForm {
     image: Vec<u8>,
 }
 
-/// Several images as a multipart form; this type only describes it.
+/// Several images as a multipart form. The query's parameters are taken as fields too.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "read by the OpenAPI document alone")]
 pub(super) struct ImagesForm {
-    /// The files, each a part named `image`; a part's file name is its result's `id`.
+    /// The files, each a part with a file name, which is its result's `id`.
     #[schema(value_type = Vec<String>)]
     image: Vec<Vec<u8>>,
 }
 
-/// Several images as JSON.
-#[derive(Debug, Deserialize, ToSchema)]
+/// Several images as JSON. The query's parameters are taken as fields too.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "read by the OpenAPI document alone")]
 pub(super) struct BatchRequest {
-    pub(super) images: Vec<BatchImage>,
+    images: Vec<BatchImage>,
 }
 
 /// One image of several.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct BatchImage {
-    /// The caller's own id for the image, sent back as it is.
-    pub(super) id: Option<String>,
-    /// The file's bytes in base64 (RFC 4648, standard alphabet).
+#[expect(dead_code, reason = "read by the OpenAPI document alone")]
+struct BatchImage {
+    /// The caller's own id for the image, sent back as it is; at most 256 bytes.
+    id: Option<String>,
+    /// The file's bytes in base64 (RFC 4648), written as in a request with one image.
     #[schema(content_encoding = "base64")]
-    pub(super) image: String,
+    image: String,
 }
 
 /// What became of each image, in the request's order.

@@ -2,6 +2,7 @@
 
 mod bench;
 mod doctor;
+mod errors;
 mod evaluate;
 mod files;
 mod healthcheck;
@@ -58,6 +59,8 @@ enum Command {
     Key(key::KeyArgs),
     /// Print the OpenAPI document.
     Openapi,
+    /// Print the table of error codes.
+    Errors,
 }
 
 impl Cli {
@@ -76,6 +79,10 @@ impl Cli {
             Command::Key(args) => key::run(&args),
             Command::Openapi => {
                 print_line(&openapi::document())?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Command::Errors => {
+                print_line(errors::document().trim_end())?;
                 Ok(ExitCode::SUCCESS)
             }
         }

@@ -16,7 +16,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::{
-    files,
+    files::Found,
     scorer::{Explanation, FileScore, Scorer},
 };
 use crate::{
@@ -29,10 +29,10 @@ use crate::{
 /// Settings of `score`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Exit status: 0 when every file was scored, 2 when some could not be, 1 when nothing could be run."
+    after_help = "Exit status: 0 when every image was scored, 2 when some could not be, 1 when nothing could be run. Files of a folder that are no pictures are named at the end."
 )]
 pub(super) struct ScoreArgs {
-    /// Files and folders; of a folder all images below it.
+    /// Files and folders; of a folder all images below it, whatever they are called. Hidden files are left out.
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
 
@@ -44,6 +44,10 @@ pub(super) struct ScoreArgs {
     /// DIR/PATH.png, the same drawn on the picture.
     #[arg(long, env = "LFM_EXPLAIN", value_name = "DIR")]
     explain: Option<PathBuf>,
+
+    /// Also show each file of a folder that is no picture, with what it is. They do not change the exit status.
+    #[arg(long, env = "LFM_ALL_ERRORS")]
+    all_errors: bool,
 
     #[command(flatten)]
     model: ModelConfig,
@@ -82,8 +86,16 @@ struct LineError {
 }
 
 pub(super) async fn run(args: ScoreArgs) -> Result<ExitCode, anyhow::Error> {
-    let files = files::images(&args.paths)?;
-    anyhow::ensure!(!files.is_empty(), "no images below the given folders");
+    let found = Found::at(&args.paths);
+    let no_pictures = found.no_pictures();
+    let (images, mut files) = (found.images.len(), found.images);
+    if args.all_errors {
+        files.extend(found.others);
+    }
+    if files.is_empty() {
+        let others = no_pictures.map(|others| format!("; {others}")).unwrap_or_default();
+        anyhow::bail!("no images below the given folders{others}");
+    }
     let scorer = Scorer::start(&args.model, &args.limits).await?;
     let scorer = if args.explain.is_some() { scorer.explaining() } else { scorer };
     let as_json = args.json || !io::stdout().is_terminal();
@@ -97,9 +109,9 @@ pub(super) async fn run(args: ScoreArgs) -> Result<ExitCode, anyhow::Error> {
     }
 
     let mut failed = 0;
-    let mut results = pin!(scorer.score_all(&files, None));
-    while let Some((path, result)) = results.next().await {
-        failed += usize::from(result.is_err());
+    let mut results = pin!(scorer.score_all(&files, None).enumerate());
+    while let Some((index, (path, result))) = results.next().await {
+        failed += usize::from(result.is_err() && index < images);
         let row = row(path, &result);
         let (explanation, outcome) = line_outcome(result);
         let line = Line { path: &path.to_string_lossy(), outcome };
@@ -117,6 +129,9 @@ pub(super) async fn run(args: ScoreArgs) -> Result<ExitCode, anyhow::Error> {
     progress.finish_and_clear();
     if !as_json {
         super::print_line(&table.to_string())?;
+    }
+    if let Some(line) = no_pictures {
+        eprintln!("lfm-serve: {line}");
     }
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(2) })
 }

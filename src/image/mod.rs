@@ -59,7 +59,7 @@ pub use cancel::Cancel;
 pub use error::ImageError;
 pub use facts::ImageFacts;
 pub use footprint::{region_box, source_box};
-pub use format::inspect;
+pub use format::{inspect, sniff};
 pub use header::{Encoding, Format, Header, Limits};
 pub use regions::{Region, Regions, places, prepare_regions};
 pub use rows::{Pixels, Rgb};

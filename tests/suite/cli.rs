@@ -166,7 +166,7 @@ fn evaluate_sweeps_jpeg_qualities_compares_models_and_draws() {
     let folder = set.path().join("one");
     for (class, file) in [("0_real", "images/coffee_rgb.png"), ("1_fake", "images/chelsea_exif6.jpg")] {
         fs::create_dir_all(folder.join(class)).expect("a folder");
-        fs::write(folder.join(class).join("a"), []).expect("no image by its name");
+        fs::write(folder.join(class).join("Thumbs.db"), []).expect("no image by its name");
         fs::write(folder.join(class).join(file.replace('/', "_")), golden(file)).expect("written");
     }
     let (other, drawn) = (model_copy(), set.path().join("plot.svg"));

@@ -10,6 +10,8 @@ mod doctor;
 mod drain;
 mod explain;
 mod fake;
+mod folders;
+mod forms;
 mod golden;
 mod grpc;
 mod harness;

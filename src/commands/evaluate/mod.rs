@@ -20,7 +20,7 @@ use indicatif::ProgressBar;
 use serde::Serialize;
 
 use self::figures::{Scored, Summary};
-use super::{files, score::progress_bar, scorer::Scorer};
+use super::{files::Found, score::progress_bar, scorer::Scorer};
 use crate::config::{LimitsConfig, ModelConfig, RuntimeConfig};
 
 const REAL: &str = "0_real";
@@ -103,12 +103,15 @@ struct Report<'a> {
 pub(super) async fn run(args: EvaluateArgs) -> Result<ExitCode, anyhow::Error> {
     let sources = find_sources(&args.folder)?;
     let mut labelled = Vec::new();
+    let mut others = Vec::new();
     for (name, folder) in &sources {
         for (fake, class) in [(false, REAL), (true, FAKE)] {
             let class = folder.join(class);
             if class.is_dir() {
-                let files = files::images_below(&class)?.into_iter();
-                labelled.extend(files.map(|file| Labelled { file, source: name, fake }));
+                let mut found = Found { others, ..Found::default() };
+                found.add_below(&class);
+                labelled.extend(found.images.into_iter().map(|file| Labelled { file, source: name, fake }));
+                others = found.others;
             }
         }
     }
@@ -131,6 +134,9 @@ pub(super) async fn run(args: EvaluateArgs) -> Result<ExitCode, anyhow::Error> {
         judged.push(judge(&scorer, &model, &labelled, &args.jpeg_quality, &progress).await);
     }
     progress.finish_and_clear();
+    if let Some(line) = (Found { others, ..Found::default() }).no_pictures() {
+        eprintln!("lfm-serve: {line}");
+    }
 
     if let Some(path) = &args.plot {
         fs::write(path, plot::svg(&judged)?).with_context(|| format!("cannot write {}", path.display()))?;
