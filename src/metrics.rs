@@ -146,6 +146,9 @@ pub struct Metrics {
     /// Scores given: the distribution shifts when the uploads or the forgeries do.
     pub score: Histogram,
     stage_duration: HistogramVec,
+    /// Lines of the decision log, by outcome: `written` or `dropped`.
+    pub audit_lines: IntCounterVec,
+    key_images: IntCounterVec,
     /// Images in a batch.
     pub batch_size: Histogram,
     batches: IntCounterVec,
@@ -270,6 +273,16 @@ impl Metrics {
             score: add.register(Histogram::with_opts(
                 HistogramOpts::new("lfm_score", "Scores given (probability of fake), for drift.").buckets(scores()),
             )?)?,
+            audit_lines: add.counters(
+                "lfm_audit_lines_total",
+                "Lines of the decision log, by whether they were written or dropped.",
+                &["outcome"],
+            )?,
+            key_images: add.counters(
+                "lfm_key_images_total",
+                "Images by API key, by how their stay ended.",
+                &["key", "outcome"],
+            )?,
             stage_duration: add.histograms(
                 "lfm_stage_duration_seconds",
                 "Seconds that an image spends in a stage.",
@@ -321,6 +334,9 @@ impl Metrics {
         for outcome in Outcome::ALL {
             self.images.with_label_values(&[outcome.as_str()]);
         }
+        for outcome in ["written", "dropped"] {
+            self.audit_lines.with_label_values(&[outcome]);
+        }
         for stage in Stage::ALL {
             self.stage_duration.with_label_values(&[stage.as_str()]);
         }
@@ -363,6 +379,11 @@ impl Metrics {
     /// One image's stay ended.
     pub fn image(&self, outcome: Outcome) {
         self.images.with_label_values(&[outcome.as_str()]).inc();
+    }
+
+    /// One image of an API key ended its stay. Keys are named in a file of the operator's: the labels are bounded by it.
+    pub fn image_of_key(&self, key: &str, outcome: Outcome) {
+        self.key_images.with_label_values(&[key, outcome.as_str()]).inc();
     }
 
     /// One batch ran.
