@@ -9,6 +9,7 @@ mod key;
 mod score;
 mod scorer;
 mod serve;
+mod systemd;
 
 use std::process::ExitCode;
 
