@@ -44,6 +44,9 @@ pub use detector::{Answer, Detector};
 // The server, bottom up.
 #[cfg(feature = "server")]
 #[doc(hidden)]
+pub mod audit;
+#[cfg(feature = "server")]
+#[doc(hidden)]
 pub mod metrics;
 #[cfg(feature = "server")]
 #[doc(hidden)]

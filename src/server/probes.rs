@@ -12,7 +12,7 @@ use axum::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{AppState, Route, lifecycle::Phase};
+use super::{AppState, Route, access::quiet, lifecycle::Phase};
 use crate::{
     error::{
         Code::{self, *},
@@ -32,11 +32,20 @@ pub const ROUTES: &[Route] = &[
 
 /// Their handlers.
 pub fn router() -> Router<Arc<AppState>> {
-    Router::new()
-        .route("/livez", get(livez))
-        .route("/readyz", get(readyz))
-        .route("/startupz", get(startupz))
-        .route("/metrics", get(metrics_text))
+    quiet(
+        Router::new()
+            .route("/livez", get(livez))
+            .route("/readyz", get(readyz))
+            .route("/startupz", get(startupz))
+            .route("/metrics", get(metrics_text)),
+    )
+}
+
+/// What the main address answers where probes and metrics have an address of their own: whether the process is alive,
+/// and nothing about it.
+pub fn bare() -> Router<Arc<AppState>> {
+    let alive = async |State(state): State<Arc<AppState>>| state.liveness().map(|()| "ok\n");
+    quiet(Router::new().route("/livez", get(alive)))
 }
 
 /// Which model judged.

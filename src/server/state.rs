@@ -13,6 +13,7 @@ use super::{
     lifecycle::{Lifecycle, Phase},
 };
 use crate::{
+    audit::Audit,
     config::ServeConfig,
     error::{Code, Error},
     keys::KeysFile,
@@ -43,6 +44,8 @@ pub struct AppState {
     pub keys: Option<KeysFile>,
     /// The exporter of traces, if there is a collector.
     pub traces: Option<Traces>,
+    /// The decision log, if there is one.
+    pub audit: Option<Audit>,
     /// How each transport writes errors.
     pub dialects: Dialects,
     /// Set when the sessions are warm.
