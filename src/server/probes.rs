@@ -1,6 +1,6 @@
 //! Probes and metrics: never behind a key, never queued behind work.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::{
     Json, Router,
@@ -38,10 +38,6 @@ pub fn router() -> Router<Arc<AppState>> {
         .route("/startupz", get(startupz))
         .route("/metrics", get(metrics_text))
 }
-
-/// A session that is busy with one batch for longer than this hangs: the longest honest run (a full batch
-/// on a slow core) takes a few seconds.
-pub const WATCHDOG: Duration = Duration::from_secs(60);
 
 /// Which model judged.
 #[derive(Debug, Clone, Serialize, ToSchema)]

@@ -1,6 +1,9 @@
 //! What handlers work on. `app` fills it; nothing here knows a transport.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use tokio::task::spawn_blocking;
 use tokio_util::task::TaskTracker;
@@ -8,7 +11,6 @@ use tokio_util::task::TaskTracker;
 use super::{
     Dialects,
     lifecycle::{Lifecycle, Phase},
-    probes,
 };
 use crate::{
     config::ServeConfig,
@@ -19,6 +21,10 @@ use crate::{
     scheduler::Scheduler,
     trace::Traces,
 };
+
+/// A session that is busy with one batch for longer than this hangs: the longest honest run (a full batch
+/// on a slow core) takes a few seconds.
+const WATCHDOG: Duration = Duration::from_secs(60);
 
 /// One service's parts. Several services can run in one process.
 #[derive(Debug)]
@@ -59,7 +65,7 @@ impl AppState {
     /// `not_ready` when a session hangs.
     pub fn liveness(&self) -> Result<(), Error> {
         match self.scheduler.get() {
-            Some(scheduler) if scheduler.is_stuck(probes::WATCHDOG) => {
+            Some(scheduler) if scheduler.is_stuck(WATCHDOG) => {
                 Err(Error::new(Code::NotReady, "a session has been busy with one batch for over a minute"))
             }
             _ => Ok(()),
