@@ -54,7 +54,7 @@ pub(super) struct WaitingResume {
 
 /// A decoded image that waits for a session.
 #[derive(Debug)]
-pub(super) struct WaitingRun {
+pub(in crate::scheduler) struct WaitingRun {
     pub(in crate::scheduler) job: Job<Pixels>,
     pub(in crate::scheduler) since: Instant,
     pub(in crate::scheduler) reply: oneshot::Sender<Result<Job<Output>, Error>>,
@@ -189,7 +189,7 @@ pub(in crate::scheduler) struct Batch {
     /// Its images' clients, and what each was charged ahead.
     pub(in crate::scheduler) clients: Vec<ClientId>,
     pub(in crate::scheduler) ahead: Duration,
-    pub(in crate::scheduler) resource: Resource,
+    pub(super) resource: Resource,
     /// Whether the run went well, so that its time tells something.
     pub(in crate::scheduler) went_well: bool,
     pub(in crate::scheduler) _cpu: Option<Cpu>,
