@@ -1,6 +1,10 @@
 //! Decode workers: bytes become the pixels that enter the network, on blocking threads, each in its turn.
 
-use std::{cell::RefCell, sync::Arc, time::Duration};
+use std::{
+    cell::RefCell,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
@@ -8,11 +12,11 @@ use tokio::{task::spawn_blocking, time::Instant};
 
 use super::{
     Job, Permit, SchedulerConfig, Upload,
-    line::{Demand, Line, Turn},
+    line::{Demand, Line, Paused, Turn},
 };
 use crate::{
     error::{Code, Error},
-    image::{self, Header, ImageFacts, Pixels, Preprocessing, Scratch, View},
+    image::{self, Cancel, Header, ImageFacts, Pixels, Preprocessing, Regions, Scratch, View},
 };
 
 /// Headers of larger files are read on a blocking thread: some are found only after the whole file.
@@ -30,34 +34,26 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch::default());
 }
 
-/// The estimate of what a decode takes.
-fn demand(header: &Header) -> Demand {
-    let cost = Duration::from_micros(60) + Duration::from_nanos(header.pixels().saturating_mul(5));
-    Demand { cost, memory: header.peak_bytes }
-}
-
 impl Decoders {
     pub(super) fn new(line: Arc<Line>, config: SchedulerConfig) -> Self {
         Self { line, config: Arc::new(config) }
     }
 
-    /// Decodes and resizes one image; what it was decoded with is passed on, so that the run can have its CPU.
-    /// Dropped while it waits, it leaves nothing behind; dropped while it decodes, the decode ends on its thread and
-    /// returns its memory and the job's permit there.
+    /// Decodes and resizes one image; the turn in which it was decoded is passed on, so that the run can have its CPU.
+    /// Dropping the future stops the decode; its memory and the job's permit are returned when it has stopped.
     pub(super) async fn prepare(&self, job: Job<Upload>) -> Result<(ImageFacts, Job<Pixels>, Turn), Error> {
         let arrived = Instant::now();
         let config = Arc::clone(&self.config);
         let header = self.inspect(job.payload.bytes.clone()).await?;
         let (permit, deadline) = (Arc::clone(&job.permit), job.deadline);
-        let decoded = self.in_turn(&permit, deadline, &header, move |turn| {
-            let (facts, input) = decode(&job.payload, header, &config)?;
-            let mut job = job.map(|_| input);
-            job.timings.queue = (turn.began - arrived) + turn.paused;
-            job.timings.decode = turn.began.elapsed() - turn.paused;
-            job.timings.decode_began = Some(turn.began);
-            Ok((facts, job))
+        let decoded = self.in_turn(&permit, deadline, &header, move |cancel| {
+            let (facts, input) = decode(&job.payload, header, &config, cancel)?;
+            Ok((facts, job.map(|_| input)))
         });
-        let ((facts, job), turn) = decoded.await?;
+        let ((facts, mut job), spent, turn) = decoded.await?;
+        job.timings.queue = (turn.began - arrived) + turn.paused;
+        job.timings.decode = spent;
+        job.timings.decode_began = Some(turn.began);
         Ok((facts, job, turn))
     }
 
@@ -77,12 +73,13 @@ impl Decoders {
         draw: impl FnOnce(&View) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let preprocessing = self.config.preprocessing;
-        let drawn = self.in_turn(permit, deadline, &header, move |_| {
-            let view = SCRATCH
-                .with_borrow_mut(|scratch| image::view(&upload.bytes, &header, preprocessing, longest, scratch))?;
+        let drawn = self.in_turn(permit, deadline, &header, move |cancel| {
+            let view = SCRATCH.with_borrow_mut(|scratch| {
+                image::view(&upload.bytes, &header, preprocessing, Regions::One, longest, scratch, cancel)
+            })?;
             draw(&view)
         });
-        drawn.await.map(|(drawn, _)| drawn)
+        drawn.await.map(|(drawn, ..)| drawn)
     }
 
     async fn inspect(&self, bytes: Bytes) -> Result<Header, Error> {
@@ -94,17 +91,58 @@ impl Decoders {
         Ok(inspected.await.map_err(|error| panicked(&error))??)
     }
 
-    /// Runs `work` on a blocking thread when its turn comes.
+    /// Runs `work` on a blocking thread when its turn comes; gives also the time it took, pauses left out.
     async fn in_turn<T: Send + 'static>(
         &self,
         permit: &Permit,
         deadline: Instant,
         header: &Header,
-        work: impl FnOnce(&mut Turn) -> Result<T, Error> + Send + 'static,
-    ) -> Result<(T, Turn), Error> {
-        let mut turn = self.line.decode(permit, deadline, demand(header)).await?;
-        let done = spawn_blocking(move || work(&mut turn).map(|done| (done, turn)));
-        done.await.map_err(|error| panicked(&error))?
+        work: impl FnOnce(&Cancel) -> Result<T, Error> + Send + 'static,
+    ) -> Result<(T, Duration, Turn), Error> {
+        let demand = Demand { cost: header.cost, memory: header.peak_bytes };
+        let turn = self.line.decode(permit, deadline, demand).await?;
+        let place = turn.place();
+        let turn = Arc::new(Mutex::new(Some(turn)));
+        let cancel = Cancel::pausing({
+            let turn = Arc::clone(&turn);
+            move || give_way(&turn)
+        });
+        let _stop = Stop { line: &self.line, place, cancel: cancel.clone() };
+        let done = spawn_blocking(move || {
+            let done = work(&cancel);
+            // Not with `cancel`, which the caller has too: an error returns the CPU at once.
+            let turn = turn.lock().unwrap_or_else(PoisonError::into_inner).take();
+            done.map(|done| (done, turn))
+        });
+        let (done, turn) = done.await.map_err(|error| panicked(&error))??;
+        let turn = turn.ok_or_else(Error::inference_failed)?;
+        Ok((done, turn.spent(), turn))
+    }
+}
+
+/// Lets other clients' work go first, between two steps of a decode.
+fn give_way(turn: &Mutex<Option<Turn>>) {
+    let mut turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(turn) = turn.as_mut()
+        && let Some(go_on) = turn.give_way()
+        // Nothing comes when the caller has gone: then the decode is cancelled.
+        && let Ok(cpu) = go_on.blocking_recv()
+    {
+        turn.resume(cpu);
+    }
+}
+
+/// Stops a decode when its caller goes.
+struct Stop<'a> {
+    line: &'a Arc<Line>,
+    place: Paused,
+    cancel: Cancel,
+}
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+        self.line.forget_paused(&self.place);
     }
 }
 
@@ -114,9 +152,15 @@ fn panicked(error: &tokio::task::JoinError) -> Error {
     Error::new(Code::UndecodableImage, "the decoder failed on this image")
 }
 
-fn decode(upload: &Upload, header: Header, config: &SchedulerConfig) -> Result<(ImageFacts, Pixels), Error> {
+fn decode(
+    upload: &Upload,
+    header: Header,
+    config: &SchedulerConfig,
+    cancel: &Cancel,
+) -> Result<(ImageFacts, Pixels), Error> {
     let bytes = &upload.bytes;
-    let pixels = SCRATCH.with_borrow_mut(|scratch| image::prepare(bytes, &header, config.preprocessing, scratch))?;
+    let pixels =
+        SCRATCH.with_borrow_mut(|scratch| image::prepare(bytes, &header, config.preprocessing, scratch, cancel))?;
     let facts = ImageFacts {
         header,
         bytes: bytes.len(),

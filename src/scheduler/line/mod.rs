@@ -27,7 +27,7 @@ use tokio::{
 };
 
 pub use self::job::{Job, Permit, Upload};
-pub(super) use self::work::{Batch, Demand, Turn};
+pub(super) use self::work::{Batch, Demand, Paused, Turn};
 use self::{
     state::{Idle, Started, State},
     work::{Call, Cpu, Place, WaitingDecode, WaitingRun},
@@ -216,8 +216,8 @@ impl Line {
     }
 
     /// For a decode whose caller has gone: it is not resumed any more.
-    pub(super) fn forget_paused(self: &Arc<Self>, client: &ClientId, place: Place) {
-        let paused = self.with(|state| state.withdraw(client, place));
+    pub(super) fn forget_paused(self: &Arc<Self>, Paused(client, place): &Paused) {
+        let paused = self.with(|state| state.withdraw(client, *place));
         drop(paused);
     }
 

@@ -148,9 +148,14 @@ impl Turn {
         self.cpu = Some(cpu);
     }
 
-    /// For a caller that has gone: a decode that is paused is not resumed.
-    pub(in crate::scheduler) fn place(&self) -> (ClientId, Place) {
-        (self.client.clone(), self.place)
+    /// Time it has had so far, pauses left out.
+    pub(in crate::scheduler) fn spent(&self) -> Duration {
+        self.began.elapsed().saturating_sub(self.paused)
+    }
+
+    /// Where it stands when it is paused.
+    pub(in crate::scheduler) fn place(&self) -> Paused {
+        Paused(self.client.clone(), self.place)
     }
 }
 
@@ -161,6 +166,10 @@ impl Drop for Turn {
         self.line.decode_over(&self.client, self.demand, slice);
     }
 }
+
+/// Where a decode stands when it is paused.
+#[derive(Debug)]
+pub(in crate::scheduler) struct Paused(pub(super) ClientId, pub(super) Place);
 
 /// A call to a session: a batch is there, and a CPU if runs take one.
 #[derive(Debug)]
