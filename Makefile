@@ -94,6 +94,11 @@ capacity: build $(VENV_LOAD)/.installed ## The capacity model against a measured
 bench-scheduler: build ## What the scheduler adds and keeps under load, in figures (5 minutes; an idle machine)
 	$(PYTHON) loadtest/scheduler.py
 
+.PHONY: bench-fair
+bench-fair: build $(VENV_LOAD)/.installed ## What one client's expensive files cost another client (4 minutes; an idle machine)
+	@deploy/apt.sh cjpeg:libjpeg-turbo-progs
+	@$(LOADTEST) loadtest/fair.py $(ARGS)
+
 .PHONY: bench-graphs
 bench-graphs: build ## What our operators gain end to end over ONNX Runtime's in the same server (80 s; an idle machine)
 	$(PYTHON) loadtest/graphs.py

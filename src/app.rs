@@ -128,10 +128,10 @@ impl App {
     pub fn start<M: Model>(&self, models: Vec<M>, rebuild: Rebuild<M>) {
         let settings = &self.state.config;
         let config = SchedulerConfig {
-            max_in_flight: settings.max_in_flight.or_else(|| (64 * models.len()).max(128)),
+            max_in_flight: settings.max_in_flight(models.len()),
             max_admitted_bytes: settings.max_admitted_bytes.as_u64(),
             max_queue_delay: settings.max_queue_delay,
-            decode_threads: cpus(),
+            cpus: cpus(),
             limits: settings.limits.image(),
             preprocessing: self.state.manifest.preprocessing,
             hash_pixels: false,

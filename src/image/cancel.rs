@@ -9,20 +9,42 @@ use super::ImageError;
 #[derive(Debug, Clone, Default)]
 pub struct Cancel {
     cancelled: Arc<AtomicBool>,
+    pause: Option<Pause>,
     #[cfg(test)]
     pub(super) probe: probe::Probe,
 }
 
+/// Called between the steps of a decode.
+#[derive(Clone)]
+struct Pause(Arc<dyn Fn() + Send + Sync>);
+
+impl std::fmt::Debug for Pause {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Pause")
+    }
+}
+
 impl Cancel {
+    /// A flag whose decodes call `pause` between their steps; they go on when it returns. It must not panic: some
+    /// decoders are in C.
+    pub fn pausing(pause: impl Fn() + Send + Sync + 'static) -> Self {
+        Self { pause: Some(Pause(Arc::new(pause))), ..Self::default() }
+    }
+
     /// Tells the decodes that were given this flag to stop. They cannot be told to go on.
     pub fn cancel(&self) {
         self.cancelled.store(true, Ordering::Relaxed);
     }
 
-    /// Whether [`cancel`](Self::cancel) was called.
+    /// Whether [`cancel`](Self::cancel) was called, at the latest when the pause was over, if there was one.
     pub fn is_cancelled(&self) -> bool {
         #[cfg(test)]
         self.probe.look();
+        if !self.cancelled.load(Ordering::Relaxed)
+            && let Some(Pause(pause)) = &self.pause
+        {
+            pause();
+        }
         self.cancelled.load(Ordering::Relaxed)
     }
 

@@ -8,13 +8,13 @@ mod labels;
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 
 use prometheus::{
-    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder, core::Collector,
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder, core::Collector,
 };
 
 pub use labels::{Outcome, Release, Stage};
@@ -57,14 +57,15 @@ pub struct Metrics {
     /// Images in a batch.
     pub batch_size: Histogram,
     batches: IntCounterVec,
-    /// Images that wait for a session.
+    /// Images that wait, for a decoder or for a session.
     pub queue_images: IntGauge,
     /// Images admitted and not yet answered.
     pub images_in_flight: IntGauge,
     /// Bytes of request bodies held.
     pub admitted_bytes: IntGauge,
-    /// Pixels of images being decoded.
-    pub decode_pixels_in_flight: IntGauge,
+    /// Bytes of memory reserved by decodes that have begun.
+    pub decode_bytes: IntGauge,
+    key_share: GaugeVec,
     /// Sessions that can run a batch.
     pub sessions: IntGauge,
     model_info: IntGaugeVec,
@@ -198,10 +199,18 @@ impl Metrics {
                     .buckets(vec![1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 64.0, 128.0]),
             )?)?,
             batches: add.counters("lfm_batches_total", "Batches run, by why they were released.", &["reason"])?,
-            queue_images: add.gauge("lfm_queue_images", "Images that wait for a session.")?,
+            queue_images: add.gauge("lfm_queue_images", "Images that wait, for a decoder or for a session.")?,
             images_in_flight: add.gauge("lfm_images_in_flight", "Images admitted and not yet answered.")?,
             admitted_bytes: add.gauge("lfm_admitted_bytes", "Bytes of request bodies held.")?,
-            decode_pixels_in_flight: add.gauge("lfm_decode_pixels_in_flight", "Pixels of images being decoded.")?,
+            decode_bytes: add
+                .gauge("lfm_decode_bytes", "Bytes of memory reserved by decodes that have begun.")?,
+            key_share: add.register(GaugeVec::new(
+                Opts::new(
+                    "lfm_key_work_share",
+                    "Share of the work of about the last minute, decoding and inference, for the ten API keys with the most.",
+                ),
+                &["key"],
+            )?)?,
             sessions: add.gauge("lfm_sessions", "Sessions that can run a batch.")?,
             model_info: add.register(IntGaugeVec::new(
                 Opts::new("lfm_model_info", "The model that is served; always 1.")
@@ -330,6 +339,14 @@ impl Metrics {
         self.score.observe(score);
         for warning in warnings {
             self.warnings.with_label_values(&[warning]).inc();
+        }
+    }
+
+    /// Replaces the shares of the keys with the most work: a bounded number.
+    pub fn key_shares(&self, shares: &[(Arc<str>, f64)]) {
+        self.key_share.reset();
+        for (key, share) in shares {
+            self.key_share.with_label_values(&[&**key]).set(*share);
         }
     }
 

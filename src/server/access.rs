@@ -19,11 +19,12 @@ use opentelemetry::{
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{AppState, UNMATCHED, lifecycle::Phase};
+use super::{AppState, UNMATCHED, caller, lifecycle::Phase};
 use crate::{
     error::{Code, Error},
     keys::Key,
     metrics::Outcome,
+    scheduler::Client,
     timings::Timings,
     trace::{self, Finished},
 };
@@ -54,6 +55,8 @@ pub(crate) struct RequestContext {
     pub(crate) started: Instant,
     /// The API key it came with, once that has been checked.
     pub(crate) key: Arc<OnceLock<Arc<Key>>>,
+    /// Where it comes from.
+    pub(super) caller: Client,
     /// The caller's span (W3C Trace Context), if it has one.
     parent: Option<SpanContext>,
     spent: Arc<Mutex<Spent>>,
@@ -181,6 +184,7 @@ pub(super) async fn layer(State(state): State<Arc<AppState>>, mut request: Reque
         id: request_id(request.headers()),
         started: Instant::now(),
         key: Arc::default(),
+        caller: caller::of(&request, state.config.trusted_proxies),
         parent: trace::parent(request.headers()),
         spent: Arc::default(),
     };

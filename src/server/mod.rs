@@ -7,6 +7,7 @@
 mod access;
 mod auth;
 mod body;
+mod caller;
 mod deadline;
 mod dialect;
 mod early;

@@ -112,9 +112,6 @@ pub(crate) async fn startupz(State(state): State<Arc<AppState>>) -> Result<Json<
 #[utoipa::path(get, path = "/metrics", tag = "operation",
     responses((status = 200, description = "Prometheus' text format, 0.0.4", body = String, content_type = "text/plain; version=0.0.4")))]
 pub(crate) async fn metrics_text(State(state): State<Arc<AppState>>) -> Result<Response, Error> {
-    let text = state.metrics.encode().map_err(|error| {
-        tracing::error!(%error, "the metrics cannot be written");
-        Error::inference_failed()
-    })?;
+    let text = state.metrics_text()?;
     Ok(([(header::CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE))], text).into_response())
 }

@@ -87,6 +87,20 @@ impl AppState {
         }
     }
 
+    /// The metrics as text, with what the scheduler knows at this moment.
+    ///
+    /// # Errors
+    /// `inference_failed` when they cannot be written.
+    pub fn metrics_text(&self) -> Result<Vec<u8>, Error> {
+        if let Some(scheduler) = self.scheduler.get() {
+            self.metrics.key_shares(&scheduler.top_keys());
+        }
+        self.metrics.encode().map_err(|error| {
+            tracing::error!(%error, "the metrics cannot be written");
+            Error::inference_failed()
+        })
+    }
+
     /// Waits until work in flight is finished and the workers have ended, then sends the last traces.
     pub async fn stop(&self) {
         self.lifecycle.enter(Phase::Refusing);
