@@ -181,7 +181,7 @@ fn read(path: &Path, limit: u64) -> Result<Bytes, Error> {
 /// Saves a picture as a baseline JPEG with halved chroma, as Pillow does: a file that was passed on.
 fn recompress(bytes: &[u8], limits: &image::Limits, quality: u8) -> Result<Bytes, Error> {
     let header = image::inspect(bytes, limits)?;
-    let rgb = image::decode(bytes, &header)?;
+    let rgb = image::decode(bytes, &header, &image::Cancel::default())?;
     let (width, height) = (rgb.width as usize, rgb.height as usize);
     let view = turbojpeg::Image {
         pixels: rgb.data.as_slice(),

@@ -1,4 +1,6 @@
-use super::{ImageError, bmp, gif, jpeg, png, tiff, webp};
+use std::time::Duration;
+
+use super::{ImageError, bmp, gif, jpeg, orientation::Orientation, png, sniff, tiff, webp};
 
 /// The formats that are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -63,6 +65,8 @@ pub struct Limits {
     pub max_pixels: u64,
     /// Shortest side allowed, in pixels; 0 allows any.
     pub min_side: u32,
+    /// Most CPU time that a decode may be estimated to take ([`Header::cost`]).
+    pub max_cost: Duration,
 }
 
 /// Longest side in pixels, whatever the limits say: the most that JPEG can have. A narrow image of
@@ -70,9 +74,9 @@ pub struct Limits {
 const MAX_SIDE: u32 = 65_535;
 
 impl Default for Limits {
-    /// 64 megapixels (64 * 10^6), any side.
+    /// 64 megapixels (64 * 10^6), any side, ten seconds.
     fn default() -> Self {
-        Self { max_pixels: 64_000_000, min_side: 0 }
+        Self { max_pixels: 64_000_000, min_side: 0, max_cost: Duration::from_secs(10) }
     }
 }
 
@@ -102,16 +106,38 @@ pub struct Header {
     pub exif_orientation: u8,
     /// Lossy or lossless.
     pub encoding: Encoding,
-    /// Most memory, in bytes, that [`prepare`](super::prepare) takes for this image, besides a few
-    /// rows, a copy of the input, and 17 MB for a WebP or TIFF that lies about its parts.
-    /// [`decode`](super::decode) takes `pixels() * 3` more.
+    /// Pictures in the file: frames of an animation, pages, views. The first is read. Of a file of very many it is
+    /// as many as were counted.
+    pub frames: u32,
+    /// Most memory, in bytes, that [`prepare`](super::prepare) takes for this image, besides a few rows and a copy
+    /// of the input. [`decode`](super::decode) takes `pixels() * 3` more.
     pub peak_bytes: u64,
+    /// CPU time that [`prepare`](super::prepare) is estimated to take, within a factor of three on the machine that
+    /// it was measured on; of damaged and hostile files it may be less.
+    pub cost: Duration,
 }
 
 impl Header {
     /// Width x height.
     pub fn pixels(&self) -> u64 {
         u64::from(self.width) * u64::from(self.height)
+    }
+
+    /// Where a viewer that heeds the orientation shows a box of the decoded picture. Of a TIFF the decoded picture
+    /// is turned already, as the reference's is.
+    pub fn as_shown(&self, decoded: [u32; 4]) -> [u32; 4] {
+        match self.format {
+            Format::Tiff => decoded,
+            _ => Orientation(self.exif_orientation).seen(self.width, self.height, decoded),
+        }
+    }
+
+    /// Where a box of the decoded picture lies in the file.
+    pub fn as_stored(&self, decoded: [u32; 4]) -> [u32; 4] {
+        match self.format {
+            Format::Tiff => Orientation(self.exif_orientation).inverse().seen(self.width, self.height, decoded),
+            _ => decoded,
+        }
     }
 
     pub(super) fn undecodable(&self, reason: &'static str) -> ImageError {
@@ -138,7 +164,8 @@ pub fn inspect(bytes: &[u8], limits: &Limits) -> Result<Header, ImageError> {
     if bytes.is_empty() {
         return Err(ImageError::Empty);
     }
-    let format = Format::sniff(bytes).ok_or(ImageError::UnknownFormat)?;
+    let unread = || sniff::foreign(bytes).map_or(ImageError::UnknownFormat, ImageError::Foreign);
+    let format = Format::sniff(bytes).ok_or_else(unread)?;
     let header = match format {
         Format::Jpeg => jpeg::inspect(bytes),
         Format::Png => png::inspect(bytes),
@@ -162,6 +189,9 @@ pub fn inspect(bytes: &[u8], limits: &Limits) -> Result<Header, ImageError> {
     if width.min(height) < limits.min_side {
         let min_side = limits.min_side;
         return Err(ImageError::TooSmall { width, height, min_side });
+    }
+    if header.cost > limits.max_cost {
+        return Err(ImageError::TooCostly { cost: header.cost, max_cost: limits.max_cost });
     }
     Ok(header)
 }

@@ -8,6 +8,8 @@ use sha2::{Digest, Sha256};
 
 use super::*;
 
+mod stopping;
+
 fn golden() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
 }
@@ -39,8 +41,8 @@ fn code(error: ImageError) -> &'static str {
 
 fn run(bytes: &[u8]) -> Result<(Header, Rgb, Pixels), ImageError> {
     let header = inspect(bytes, &Limits::default())?;
-    let rgb = decode(bytes, &header)?;
-    let pixels = prepare(bytes, &header, Preprocessing::Resize, &mut Scratch::default())?;
+    let rgb = decode(bytes, &header, &Cancel::default())?;
+    let pixels = prepare(bytes, &header, Preprocessing::Resize, &mut Scratch::default(), &Cancel::default())?;
     Ok((header, rgb, pixels))
 }
 
@@ -111,11 +113,15 @@ fn limits_apply_to_the_header() {
     let (_, bytes) = entries("images").swap_remove(0);
     let header = inspect(&bytes, &Limits::default()).expect("a photo");
     let pixels = header.pixels();
-    let exact = Limits { max_pixels: pixels, min_side: header.width.min(header.height) };
+    let exact = Limits { max_pixels: pixels, min_side: header.width.min(header.height), max_cost: header.cost };
     assert_eq!(inspect(&bytes, &exact), Ok(header));
     let refusal = |limits| inspect(&bytes, &limits).map_err(code);
     assert_eq!(refusal(Limits { max_pixels: pixels - 1, ..exact }), Err("image_too_large"));
     assert_eq!(refusal(Limits { min_side: exact.min_side + 1, ..exact }), Err("image_too_small"));
+    let costly = Limits { max_cost: header.cost - std::time::Duration::from_nanos(1), ..exact };
+    assert_eq!(refusal(costly), Err("image_too_large"));
+    let error = inspect(&bytes, &costly).expect_err("too costly").to_string();
+    assert!(error.starts_with("decoding the image would take about "), "{error}");
 }
 
 #[test]
@@ -153,8 +159,9 @@ fn crop_takes_the_centre_at_an_even_offset() {
     // 517 x 389: (517 - 256) / 2 = 130, (389 - 256) / 2 = 66.
     let bytes = fs::read(golden().join("images/rocket_odd_420_q85.jpg")).expect("a golden file");
     let header = inspect(&bytes, &Limits::default()).expect("a photo");
-    let rgb = decode(&bytes, &header).expect("a photo");
-    let tile = prepare(&bytes, &header, Preprocessing::Crop, &mut Scratch::default()).expect("a photo");
+    let rgb = decode(&bytes, &header, &Cancel::default()).expect("a photo");
+    let tile =
+        prepare(&bytes, &header, Preprocessing::Crop, &mut Scratch::default(), &Cancel::default()).expect("a photo");
     let rows = rgb.data.chunks_exact(517 * 3).skip(66).take(256);
     let expected: Vec<u8> = rows.flat_map(|row| row[130 * 3..(130 + 256) * 3].to_vec()).collect();
     assert!(tile.as_bytes() == expected);
@@ -165,8 +172,8 @@ fn crop_of_a_small_image_is_a_resize() {
     let bytes = fs::read(golden().join("images/x_coffee_255x257.jpg")).expect("a golden file");
     let header = inspect(&bytes, &Limits::default()).expect("a photo");
     let mut scratch = Scratch::default();
-    let crop = prepare(&bytes, &header, Preprocessing::Crop, &mut scratch);
-    assert_eq!(crop, prepare(&bytes, &header, Preprocessing::Resize, &mut scratch));
+    let crop = prepare(&bytes, &header, Preprocessing::Crop, &mut scratch, &Cancel::default());
+    assert_eq!(crop, prepare(&bytes, &header, Preprocessing::Resize, &mut scratch, &Cancel::default()));
 }
 
 #[test]
@@ -218,10 +225,10 @@ proptest! {
         if keep < 0.9 {
             bytes.truncate((bytes.len() as f64 * keep / 0.9) as usize);
         }
-        let limits = Limits { max_pixels: 1_000_000, min_side: 0 };
+        let limits = Limits { max_pixels: 1_000_000, ..Limits::default() };
         if let Ok(header) = inspect(&bytes, &limits) {
             prop_assert!(header.pixels() <= limits.max_pixels);
-            if let Ok(rgb) = decode(&bytes, &header) {
+            if let Ok(rgb) = decode(&bytes, &header, &Cancel::default()) {
                 prop_assert_eq!((rgb.width, rgb.height), (header.width, header.height));
                 prop_assert_eq!(rgb.data.len() as u64, header.pixels() * 3);
             }

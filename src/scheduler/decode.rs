@@ -9,7 +9,7 @@ use tokio::{sync::Semaphore, task::spawn_blocking, time::Instant};
 use super::{Budget, Job, SchedulerConfig, Share, Upload};
 use crate::{
     error::{Code, Error},
-    image::{self, Header, ImageFacts, Pixels, Preprocessing, Scratch, View},
+    image::{self, Cancel, Header, ImageFacts, Pixels, Preprocessing, Regions, Scratch, View},
     metrics::Metrics,
 };
 
@@ -75,8 +75,9 @@ impl DecodePool {
         let (preprocessing, pixels) = (self.config.preprocessing, Arc::clone(&self.pixels));
         self.on_a_slot(deadline, move || {
             let _pixels = set_aside(&header, &pixels)?;
-            let view = SCRATCH
-                .with_borrow_mut(|scratch| image::view(&upload.bytes, &header, preprocessing, longest, scratch))?;
+            let view = SCRATCH.with_borrow_mut(|scratch| {
+                image::view(&upload.bytes, &header, preprocessing, Regions::One, longest, scratch, &Cancel::default())
+            })?;
             draw(&view)
         })
         .await
@@ -115,7 +116,8 @@ fn decode(upload: &Upload, config: &SchedulerConfig, budget: &Arc<Budget>) -> Re
     let bytes = &upload.bytes;
     let header = image::inspect(bytes, &config.limits)?;
     let _pixels = set_aside(&header, budget)?;
-    let pixels = SCRATCH.with_borrow_mut(|scratch| image::prepare(bytes, &header, config.preprocessing, scratch))?;
+    let pixels = SCRATCH
+        .with_borrow_mut(|scratch| image::prepare(bytes, &header, config.preprocessing, scratch, &Cancel::default()))?;
     let facts = ImageFacts {
         header,
         bytes: bytes.len(),
