@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     error::{Code, Error},
+    judge::Judgement,
     metrics::Outcome,
     scheduler::{Job, Scheduler, Scored, Share, Upload},
     server::{AppState, Judged, RequestContext, Stay, counted, deadline, read_body},
@@ -48,7 +49,7 @@ pub(super) async fn score(
             receive(&state, &context, query, &headers, body).await?;
         judge(&state, scheduler, &context, &query, upload, share, deadline).await
     });
-    judged.await.map(|(response, _)| Json(response))
+    judged.await.map(|(response, ..)| Json(response))
 }
 
 /// A request with one image, its body read.
@@ -68,7 +69,7 @@ pub(super) async fn receive<'a>(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Received<'a>, Error> {
-    let query = checked(query)?;
+    let query = checked(state, query)?;
     let scheduler = state.scheduler()?;
     let share = context.admit_image(scheduler)?;
     upload::check_single(headers)?;
@@ -95,7 +96,7 @@ pub(super) async fn score_batch(
     // Until its images are known, a batch that fails counts as one.
     let mut stay = Stay::new(&state.metrics);
     let received = async {
-        let query = checked(query)?;
+        let query = checked(&state, query)?;
         let scheduler = state.scheduler()?;
         let first = context.admit_image(scheduler)?;
         upload::check_batch(&headers)?;
@@ -117,7 +118,7 @@ pub(super) async fn score_batch(
             let (id, judged) = match part {
                 Ok(Part { id, bytes }) => {
                     let way = judge(state, scheduler, context, query, Upload { bytes, held }, share, deadline);
-                    (id, counted(&state.metrics, way).await.map(|(response, _)| response))
+                    (id, counted(&state.metrics, way).await.map(|(response, ..)| response))
                 }
                 Err((id, error)) => (id, counted(&state.metrics, async { Err(error) }).await),
             };
@@ -143,21 +144,26 @@ pub(super) async fn judge(
     upload: Upload,
     share: Share,
     deadline: Instant,
-) -> Result<(ScoreResponse, Scored), Error> {
-    let job = Job { payload: upload, deadline, share, timings: Timings::default() };
-    let Judged { judgement, scored, total } = state.judge(scheduler, context, job, query.threshold).await?;
+) -> Result<(ScoreResponse, Judgement, Scored), Error> {
+    let job = Job { payload: upload, deadline, share: Arc::new(share), timings: Timings::default() };
+    let Judged { judgement, scored, total } = state.judge(scheduler, context, job, &query.asked()).await?;
     let timings = TimingsMs::new(&scored.timings, total);
     let id = Arc::clone(&context.id);
     let external_id = query.external_id.clone();
-    Ok((ScoreResponse::new(id, external_id, &state.manifest, judgement, &scored.image, timings), scored))
+    let response = ScoreResponse::new(id, external_id, state, &judgement, &scored.image, timings);
+    Ok((response, judgement, scored))
 }
 
-fn checked(query: Result<Query<ScoreQuery>, QueryRejection>) -> Result<ScoreQuery, Error> {
+fn checked(state: &AppState, query: Result<Query<ScoreQuery>, QueryRejection>) -> Result<ScoreQuery, Error> {
     let bad = |detail: String| Error::new(Code::BadRequest, detail);
     let Query(query) = query.map_err(|rejection| bad(format!("the query is malformed: {}", rejection.body_text())))?;
     if query.threshold.is_some_and(|threshold| !(0.0..=1.0).contains(&threshold)) {
         return Err(bad("`threshold` is a number between 0 and 1".into()));
     }
+    if query.max_false_alarms.is_some_and(|share| !(0.0..=1.0).contains(&share)) {
+        return Err(bad("`max_false_alarms` is a number between 0 and 1".into()));
+    }
+    state.judge.check(&query.asked()).map_err(|detail| bad(detail.into()))?;
     if query.external_id.as_ref().is_some_and(|id| id.len() > LONGEST_ID) {
         return Err(bad(format!("`external_id` is longer than {LONGEST_ID} bytes")));
     }

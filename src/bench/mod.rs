@@ -25,7 +25,6 @@ use self::{
     measure::Rounds,
 };
 use crate::{
-    app,
     config::{ModelConfig, Pixels},
     model::{self, runtime},
 };

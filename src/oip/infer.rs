@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::protocol::{Image, Judged, Request, Tensor, Wanted};
 use crate::{
     error::Error,
+    judge::Asked,
     scheduler::{Job, Scheduler, Share, Upload},
     server::{AppState, RequestContext, counted},
     timings::Timings,
@@ -90,13 +91,16 @@ async fn judge_one(
     held: Arc<Share>,
     share: Share,
     deadline: Instant,
-) -> Result<(Judged, Share), Error> {
+) -> Result<(Judged, Arc<Share>), Error> {
     let timings = Timings::default();
+    let share = Arc::new(share);
     Ok(match image {
         Image::File(bytes) => {
             let job = Job { payload: Upload { bytes, held }, deadline, share, timings };
-            let judged = state.judge(scheduler, context, job, None).await?;
-            (Judged { judgement: judged.judgement, output: judged.scored.output }, judged.scored.share)
+            let judged = state.judge(scheduler, context, job, &Asked::default()).await?;
+            // There is a centre: the scheduler runs at least one region.
+            let centre = judged.scored.regions.into_iter().next().ok_or_else(Error::inference_failed)?;
+            (Judged { judgement: judged.judgement, output: centre.output }, judged.scored.share)
         }
         Image::Pixels(pixels) => {
             let job = Job { payload: pixels, deadline, share, timings };

@@ -6,10 +6,10 @@ use std::{cell::RefCell, sync::Arc, time::Duration};
 use sha2::{Digest, Sha256};
 use tokio::{sync::Semaphore, task::spawn_blocking, time::Instant};
 
-use super::{Budget, Job, SchedulerConfig, Share, Upload};
+use super::{Budget, Job, SchedulerConfig, Share, Upload, regions::Input};
 use crate::{
     error::{Code, Error},
-    image::{self, Cancel, Header, ImageFacts, Pixels, Preprocessing, Regions, Scratch, View},
+    image::{self, Cancel, Header, ImageFacts, Regions, Scratch, View},
     metrics::Metrics,
 };
 
@@ -41,14 +41,18 @@ impl DecodePool {
         }
     }
 
-    /// Decodes and resizes one image. Dropped while it waits, it leaves nothing behind; dropped while it
+    /// Decodes one image and cuts its regions, at most `most`. Dropped while it waits, it leaves nothing behind; dropped while it
     /// decodes, the decode ends on its thread and the job's share is given back there.
-    pub(super) async fn prepare(&self, job: Job<Upload>) -> Result<(ImageFacts, Job<Pixels>), Error> {
+    pub(super) async fn prepare(
+        &self,
+        job: Job<Upload>,
+        most: Regions,
+    ) -> Result<(ImageFacts, Job<Vec<Input>>), Error> {
         let arrived = Instant::now();
         let (config, pixels) = (Arc::clone(&self.config), Arc::clone(&self.pixels));
         self.on_a_slot(job.deadline, move || {
             let began = Instant::now();
-            let (facts, input) = decode(&job.payload, &config, &pixels)?;
+            let (facts, input) = decode(&job.payload, most, &config, &pixels)?;
             let mut job = job.map(|_| input);
             job.timings.queue = began - arrived;
             job.timings.decode = began.elapsed();
@@ -58,16 +62,12 @@ impl DecodePool {
         .await
     }
 
-    /// How images become the network's input.
-    pub(super) fn preprocessing(&self) -> Preprocessing {
-        self.config.preprocessing
-    }
-
     /// Decodes an image once more, to be looked at, and draws it where it was decoded.
     pub(super) async fn view<T: Send + 'static>(
         &self,
         upload: Upload,
         header: Header,
+        regions: Regions,
         longest: u32,
         deadline: Instant,
         draw: impl FnOnce(&View) -> Result<T, Error> + Send + 'static,
@@ -76,7 +76,7 @@ impl DecodePool {
         self.on_a_slot(deadline, move || {
             let _pixels = set_aside(&header, &pixels)?;
             let view = SCRATCH.with_borrow_mut(|scratch| {
-                image::view(&upload.bytes, &header, preprocessing, Regions::One, longest, scratch, &Cancel::default())
+                image::view(&upload.bytes, &header, preprocessing, regions, longest, scratch, &Cancel::default())
             })?;
             draw(&view)
         })
@@ -112,18 +112,25 @@ fn set_aside(header: &Header, budget: &Arc<Budget>) -> Result<Share, Error> {
     })
 }
 
-fn decode(upload: &Upload, config: &SchedulerConfig, budget: &Arc<Budget>) -> Result<(ImageFacts, Pixels), Error> {
+fn decode(
+    upload: &Upload,
+    most: Regions,
+    config: &SchedulerConfig,
+    budget: &Arc<Budget>,
+) -> Result<(ImageFacts, Vec<Input>), Error> {
     let bytes = &upload.bytes;
     let header = image::inspect(bytes, &config.limits)?;
     let _pixels = set_aside(&header, budget)?;
-    let pixels = SCRATCH
-        .with_borrow_mut(|scratch| image::prepare(bytes, &header, config.preprocessing, scratch, &Cancel::default()))?;
+    let regions = SCRATCH.with_borrow_mut(|scratch| {
+        image::prepare_regions(bytes, &header, config.preprocessing, most, scratch, &Cancel::default())
+    })?;
+    let first = regions.first().map(|region| &region.pixels);
     let facts = ImageFacts {
         header,
         bytes: bytes.len(),
         sha256: Sha256::digest(bytes).into(),
-        rgb256_sha256: config.hash_pixels.then(|| Sha256::digest(pixels.as_bytes()).into()),
-        no_signal: image::no_signal(&pixels),
+        rgb256_sha256: first.filter(|_| config.hash_pixels).map(|pixels| Sha256::digest(pixels.as_bytes()).into()),
     };
-    Ok((facts, pixels))
+    let input = |region: image::Region| Input { no_signal: image::no_signal(&region.pixels), region };
+    Ok((facts, regions.into_iter().map(input).collect()))
 }

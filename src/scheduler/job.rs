@@ -1,5 +1,7 @@
 //! What moves through the stages.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use tokio::time::Instant;
 
@@ -15,7 +17,7 @@ pub struct Job<T> {
     /// The instant after which nobody wants the answer.
     pub deadline: Instant,
     /// The image's place among those in flight.
-    pub share: Share,
+    pub share: Arc<Share>,
     /// How long the stages behind it took.
     pub timings: Timings,
 }
@@ -33,5 +35,5 @@ pub struct Upload {
     /// The file's bytes.
     pub bytes: Bytes,
     /// Their share of the bytes held, given back once they are decoded. A batch's images share one body.
-    pub held: std::sync::Arc<Share>,
+    pub held: Arc<Share>,
 }

@@ -15,6 +15,7 @@ mod explain;
 mod job;
 mod load;
 mod queue;
+mod regions;
 mod worker;
 
 use std::{sync::Arc, time::Duration};
@@ -24,6 +25,7 @@ use tokio_util::task::TaskTracker;
 
 pub use budget::Share;
 pub use job::{Job, Upload};
+pub use regions::{RegionPlan, ScoredRegion};
 pub use worker::Rebuild;
 
 use self::{
@@ -66,12 +68,12 @@ pub struct SchedulerConfig {
 pub struct Scored {
     /// The image.
     pub image: ImageFacts,
-    /// What the network says of it.
-    pub output: Output,
+    /// What the network says of its regions, in the order of their places, the centre first.
+    pub regions: Vec<ScoredRegion>,
     /// How long each stage took.
     pub timings: Timings,
     /// Its place among those in flight, until its answer is made.
-    pub share: Share,
+    pub share: Arc<Share>,
 }
 
 /// The stages, running.
@@ -151,14 +153,14 @@ impl Scheduler {
     ///
     /// # Errors
     /// What is wrong with the image; `deadline_exceeded`, at the job's deadline; `inference_failed`.
-    pub async fn score(&self, job: Job<Upload>) -> Result<Scored, Error> {
+    pub async fn score(&self, job: Job<Upload>, plan: RegionPlan<'_>) -> Result<Scored, Error> {
         let deadline = job.deadline;
         let way = async {
             let announced = self.queue.announce();
-            let (image, job) = self.decode.prepare(job).await?;
+            let (image, job) = self.decode.prepare(job, plan.most).await?;
             self.metrics.stage(Stage::Decode, job.timings.decode);
-            let job = self.run(job, announced).await?;
-            Ok(Scored { image, output: job.payload, timings: job.timings, share: job.share })
+            let job = self.run_regions(plan, &image, job, announced).await?;
+            Ok(Scored { image, regions: job.payload, timings: job.timings, share: job.share })
         };
         timeout_at(deadline, way).await.unwrap_or_else(|_| Err(Error::deadline_exceeded()))
     }
@@ -169,14 +171,14 @@ impl Scheduler {
     /// `deadline_exceeded`, at the job's deadline; `inference_failed`.
     pub async fn score_pixels(&self, job: Job<Pixels>) -> Result<Job<Output>, Error> {
         let way = timeout_at(job.deadline, self.run(job, self.queue.announce()));
-        way.await.unwrap_or_else(|_| Err(Error::deadline_exceeded()))
-    }
-
-    async fn run(&self, job: Job<Pixels>, announced: Announced) -> Result<Job<Output>, Error> {
-        let job = self.queue.run(job, announced).await?;
+        let job = way.await.unwrap_or_else(|_| Err(Error::deadline_exceeded()))?;
         self.metrics.stage(Stage::Queue, job.timings.queue);
         self.metrics.stage(Stage::Inference, job.timings.inference);
         Ok(job)
+    }
+
+    async fn run(&self, job: Job<Pixels>, announced: Announced) -> Result<Job<Output>, Error> {
+        self.queue.run(job, announced).await
     }
 
     /// Whether some session has been busy with one batch for longer than `limit`.

@@ -15,6 +15,7 @@ use super::{
 use crate::{
     config::ServeConfig,
     error::{Code, Error},
+    judge::Judge,
     keys::KeysFile,
     metrics::Metrics,
     model::Manifest,
@@ -33,6 +34,8 @@ pub struct AppState {
     pub config: ServeConfig,
     /// The model that is served.
     pub manifest: Arc<Manifest>,
+    /// How its logits become verdicts, by its manifest and the settings.
+    pub judge: Judge,
     /// Counters, gauges and histograms.
     pub metrics: Arc<Metrics>,
     /// The phase between start and stop.

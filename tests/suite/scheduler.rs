@@ -9,11 +9,12 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use lfm_serve::{
     app,
+    config::JudgeConfig,
     error::{Code, Error},
-    image::{Limits, Preprocessing},
+    image::{ImageFacts, Limits, Preprocessing, Regions},
     metrics::Metrics,
     model::{Manifest, RunError},
-    scheduler::{Job, Scheduler, SchedulerConfig, Scored, Upload},
+    scheduler::{Job, RegionPlan, Scheduler, SchedulerConfig, Scored, ScoredRegion, Upload},
     timings::Timings,
 };
 use proptest::prelude::*;
@@ -38,21 +39,29 @@ fn config() -> SchedulerConfig {
 
 fn scheduler(config: SchedulerConfig, models: Vec<Fake>) -> Arc<Scheduler> {
     let manifest = Manifest::read(&root().join("models")).expect("the bundled manifest");
-    let metrics = Arc::new(Metrics::new(&app::identity(&manifest), app::series()).expect("metrics"));
+    let judge = app::judge(&manifest, &JudgeConfig::default()).expect("a judge");
+    let metrics = Arc::new(Metrics::new(&app::identity(&manifest, &judge), app::series()).expect("metrics"));
     let rebuild = models[0].rebuild();
     Arc::new(Scheduler::start(config, models, rebuild, metrics))
 }
+
+fn one(_: &ImageFacts, _: &[ScoredRegion]) -> usize {
+    1
+}
+
+/// The centre alone.
+const ONE: RegionPlan<'static> = RegionPlan { most: Regions::One, wanted: &one };
 
 /// A job as a request makes it.
 fn job(scheduler: &Scheduler, bytes: Vec<u8>, patience: Duration) -> Result<Job<Upload>, Error> {
     let share = scheduler.admit_image()?;
     let held = Arc::new(scheduler.admit_bytes(bytes.len() as u64)?);
     let payload = Upload { bytes: Bytes::from(bytes), held };
-    Ok(Job { payload, deadline: Instant::now() + patience, share, timings: Timings::default() })
+    Ok(Job { payload, deadline: Instant::now() + patience, share: Arc::new(share), timings: Timings::default() })
 }
 
 async fn score(scheduler: &Scheduler, patience: Duration) -> Result<Scored, Error> {
-    scheduler.score(job(scheduler, picture(), patience)?).await
+    scheduler.score(job(scheduler, picture(), patience)?, ONE).await
 }
 
 /// A one-pixel image whose logit under the fake is its grey value.
@@ -209,7 +218,7 @@ fn one_poisoned_image_fails_alone() {
         let images = [1, 2, 66, 3, 4, 5].map(|value| {
             let job = job(&scheduler, grey(value), LONG).expect("admitted");
             let scheduler = &scheduler;
-            async move { scheduler.score(job).await.map(|scored| scored.output.logit) }
+            async move { scheduler.score(job, ONE).await.map(|scored| scored.regions[0].output.logit) }
         });
         let logits = join_all(images).await;
         let codes: Vec<_> = logits.into_iter().map(|logit| logit.map_err(|error| error.code)).collect();
