@@ -14,8 +14,8 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 use crate::{
     api,
     audit::Audit,
-    config::ServeConfig,
-    judge::{Verdict, Warning},
+    config::{JudgeConfig, ServeConfig},
+    judge::{Class, Judge, Settings, Verdict, Warning},
     keys::KeysFile,
     metrics::{Identity, Metrics, ScoreReference},
     model::{Execution, Manifest, Model, OnnxModel, Provider, SessionOptions, cpus, runtime, start_sessions},
@@ -51,12 +51,22 @@ pub fn series() -> impl Iterator<Item = (&'static str, &'static str, Vec<u16>)> 
     ours.chain(server::series(oip::http::ROUTES, &oip::http::TritonJson)).chain([server::unmatched()])
 }
 
+/// How a model's logits become verdicts under these settings.
+///
+/// # Errors
+/// One line for the operator: settings that the model cannot follow.
+pub fn judge(manifest: &Manifest, settings: &JudgeConfig) -> Result<Judge, anyhow::Error> {
+    let settings = Settings { regions: settings.regions, operating_point: settings.operating_point };
+    Judge::new(manifest.rules.clone(), manifest.preprocessing, settings).map_err(anyhow::Error::msg)
+}
+
 /// What the metrics say of a model from the start on.
-pub fn identity(manifest: &Manifest) -> Identity<'_> {
+pub fn identity<'a>(manifest: &'a Manifest, judge: &'a Judge) -> Identity<'a> {
     Identity {
         model: &manifest.name,
         version: &manifest.version,
         digest: &manifest.digest,
+        rules: judge.digest(),
         reference: manifest.val_score_histogram.as_ref().map(|scores| ScoreReference {
             edges: &scores.edges,
             real: &scores.real,
@@ -66,6 +76,7 @@ pub fn identity(manifest: &Manifest) -> Identity<'_> {
         providers: Provider::ALL.map(Provider::name).to_vec(),
         verdicts: Verdict::ALL.map(Verdict::as_str).to_vec(),
         warnings: Warning::ALL.map(Warning::as_str).to_vec(),
+        classes: Class::ALL.map(Class::as_str).to_vec(),
     }
 }
 
@@ -85,7 +96,8 @@ impl App {
     pub fn new(config: ServeConfig, manifest: Arc<Manifest>, execution: &Execution) -> Result<Self, anyhow::Error> {
         let calls = config.grpc_listen.map_or(&[][..], |_| oip::grpc::ROUTES);
         let series = series().chain(server::series(calls, &oip::grpc::GrpcStatus));
-        let metrics = Arc::new(Metrics::new(&identity(&manifest), series)?);
+        let judge = judge(&manifest, &config.judge)?;
+        let metrics = Arc::new(Metrics::new(&identity(&manifest, &judge), series)?);
         metrics.runs_on(execution.provider.name(), execution.precision.name());
         let keys = config.api_keys_file.as_deref().map(KeysFile::open).transpose()?;
         let audit = config.audit_log.as_deref().map(|path| {
@@ -98,6 +110,7 @@ impl App {
         let state = AppState {
             config,
             manifest,
+            judge,
             metrics,
             lifecycle: Lifecycle::default(),
             requests: TaskTracker::new(),

@@ -10,7 +10,7 @@ use utoipa::{
     openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme},
 };
 
-use super::{ROUTES, explain, score, wire};
+use super::{ROUTES, explain, model, score, wire};
 use crate::{
     error::{Code, Error},
     server::{Problem, probes},
@@ -27,6 +27,7 @@ use crate::{
         score::score,
         score::score_batch,
         explain::explain,
+        model::model,
         probes::livez,
         probes::readyz,
         probes::startupz,

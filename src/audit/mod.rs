@@ -82,9 +82,17 @@ pub struct Judged {
     /// Probability that the image is generated.
     pub score: Option<f64>,
     /// Log-odds that the image is generated.
-    pub logit: Option<f64>,
-    /// Score above which the image counted as fake.
-    pub threshold: f64,
+    pub logit: Option<f32>,
+    /// The network's own output, before calibration.
+    pub logit_raw: f32,
+    /// Regions that were judged.
+    pub regions: usize,
+    /// Class of file whose evidence decided, if the model has evidence.
+    pub evidence_class: Option<&'static str>,
+    /// Accepted shares of false alarms and of misses, where the evidence decided.
+    pub operating_point: Option<[f64; 2]>,
+    /// Score above which the image counted as fake, where a threshold decided.
+    pub threshold: Option<f64>,
     /// What weakens the score.
     pub warnings: Vec<&'static str>,
 }

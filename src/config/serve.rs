@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
 
-use super::{Auto, LimitsConfig, ModelConfig};
+use super::{Auto, JudgeConfig, LimitsConfig, ModelConfig};
 
 /// The `serve` command's settings.
 #[derive(Debug, Clone, Args)]
@@ -13,6 +13,10 @@ pub struct ServeConfig {
     /// Model and runtime.
     #[command(flatten)]
     pub model: ModelConfig,
+
+    /// How logits become verdicts.
+    #[command(flatten)]
+    pub judge: JudgeConfig,
 
     /// Limits on what a client may send.
     #[command(flatten)]

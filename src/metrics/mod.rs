@@ -48,6 +48,8 @@ pub struct Metrics {
     warnings: IntCounterVec,
     images: IntCounterVec,
     verdicts: IntCounterVec,
+    evidence: IntCounterVec,
+    regions: Histogram,
     /// Scores given: the distribution shifts when the uploads or the forgeries do.
     pub score: Histogram,
     stage_duration: HistogramVec,
@@ -99,6 +101,8 @@ pub struct Identity<'a> {
     pub version: &'a str,
     /// Digest of its weights.
     pub digest: &'a str,
+    /// Digest of the rules and settings that turn its logits into verdicts.
+    pub rules: &'a str,
     /// Its scores on validation images, if it has any.
     pub reference: Option<ScoreReference<'a>>,
     /// Version of ONNX Runtime.
@@ -109,6 +113,8 @@ pub struct Identity<'a> {
     pub verdicts: Vec<&'static str>,
     /// Every warning.
     pub warnings: Vec<&'static str>,
+    /// Every class of file.
+    pub classes: Vec<&'static str>,
 }
 
 /// Images by score, real and fake ones apart.
@@ -176,6 +182,15 @@ impl Metrics {
             warnings: add.counters("lfm_warnings_total", "Warnings given with a verdict.", &["warning"])?,
             images: add.counters("lfm_images_total", "Images that came in, by how their stay ended.", &["outcome"])?,
             verdicts: add.counters("lfm_verdicts_total", "Verdicts given.", &["verdict"])?,
+            evidence: add.counters(
+                "lfm_evidence_total",
+                "Verdicts given by a model with evidence, by class of file.",
+                &["class", "verdict"],
+            )?,
+            regions: add.register(Histogram::with_opts(
+                HistogramOpts::new("lfm_regions", "Regions that an image was judged by.")
+                    .buckets(vec![1.0, 2.0, 3.0, 4.0, 5.0, 9.0, 16.0]),
+            )?)?,
             score: add.register(Histogram::with_opts(
                 HistogramOpts::new("lfm_score", "Scores given (probability of fake), for drift.").buckets(scores()),
             )?)?,
@@ -216,7 +231,8 @@ impl Metrics {
                 Opts::new("lfm_model_info", "The model that is served; always 1.")
                     .const_label("model", identity.model)
                     .const_label("version", identity.version)
-                    .const_label("digest", identity.digest),
+                    .const_label("digest", identity.digest)
+                    .const_label("rules", identity.rules),
                 &["execution_provider", "precision"],
             )?)?,
             execution_provider_available: add.register(IntGaugeVec::new(
@@ -262,6 +278,9 @@ impl Metrics {
         }
         for verdict in &identity.verdicts {
             self.verdicts.with_label_values(&[verdict]);
+            for class in &identity.classes {
+                self.evidence.with_label_values(&[class, verdict]);
+            }
         }
         for warning in &identity.warnings {
             self.warnings.with_label_values(&[warning]);
@@ -333,10 +352,19 @@ impl Metrics {
         self.images.with_label_values(&[outcome.as_str()]).get()
     }
 
-    /// One judgement was given.
-    pub fn judged(&self, verdict: &str, score: f64, warnings: impl IntoIterator<Item = &'static str>) {
+    /// One judgement was given; a void one has no score.
+    pub fn judged(
+        &self,
+        verdict: &str,
+        score: Option<f64>,
+        regions: usize,
+        warnings: impl IntoIterator<Item = &'static str>,
+    ) {
         self.verdicts.with_label_values(&[verdict]).inc();
-        self.score.observe(score);
+        self.regions.observe(regions as f64);
+        if let Some(score) = score {
+            self.score.observe(score);
+        }
         for warning in warnings {
             self.warnings.with_label_values(&[warning]).inc();
         }
@@ -348,6 +376,11 @@ impl Metrics {
         for (key, share) in shares {
             self.key_share.with_label_values(&[&**key]).set(*share);
         }
+    }
+
+    /// One judgement was given by a model with evidence.
+    pub fn evidence(&self, class: &str, verdict: &str) {
+        self.evidence.with_label_values(&[class, verdict]).inc();
     }
 
     /// Prometheus text, see [`CONTENT_TYPE`].

@@ -85,6 +85,11 @@ impl RequestContext {
         done
     }
 
+    /// The id of the caller's trace, if it has one.
+    pub(crate) fn trace_id(&self) -> Option<String> {
+        self.parent.as_ref().map(|span| span.trace_id().to_string())
+    }
+
     /// An image was judged.
     pub(crate) fn judged(&self, timings: &Timings) {
         self.spent().judged.push(*timings);

@@ -36,7 +36,7 @@ pub(crate) use self::{
     body::{read as read_body, too_large},
     deadline::of as deadline,
     dialect::{json as error_json, retry_after},
-    judged::Judged,
+    judged::{Judged, judge_image},
     problem::Problem,
     stay::{Stay, counted},
 };

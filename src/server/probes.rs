@@ -55,11 +55,15 @@ pub(crate) struct ModelInfo {
     version: String,
     /// Digest of the weights.
     digest: String,
+    /// Digest of all else that can change an answer: the manifest's rules and evidence, and the server's settings.
+    rules: String,
 }
 
 impl ModelInfo {
-    pub(crate) fn of(manifest: &Manifest) -> Self {
-        Self { name: manifest.name.clone(), version: manifest.version.clone(), digest: manifest.digest.clone() }
+    pub(crate) fn of(state: &AppState) -> Self {
+        let Manifest { name, version, digest, .. } = &*state.manifest;
+        let rules = state.judge.digest().to_owned();
+        Self { name: name.clone(), version: version.clone(), digest: digest.clone(), rules }
     }
 }
 
@@ -74,7 +78,7 @@ pub(crate) struct Health {
 
 impl Health {
     fn ok(state: &AppState) -> Json<Self> {
-        Json(Self { status: "ok", model: ModelInfo::of(&state.manifest) })
+        Json(Self { status: "ok", model: ModelInfo::of(state) })
     }
 }
 

@@ -16,6 +16,7 @@ use crate::{
     audit::Audit,
     config::ServeConfig,
     error::{Code, Error},
+    judge::Judge,
     keys::KeysFile,
     metrics::Metrics,
     model::Manifest,
@@ -34,6 +35,8 @@ pub struct AppState {
     pub config: ServeConfig,
     /// The model that is served.
     pub manifest: Arc<Manifest>,
+    /// How its logits become verdicts, by its manifest and the settings.
+    pub judge: Judge,
     /// Counters, gauges and histograms.
     pub metrics: Arc<Metrics>,
     /// The phase between start and stop.

@@ -39,7 +39,9 @@ async fn a_full_disk_costs_lines_and_no_answers() {
     }
     let dropped = async || app.metric("lfm_audit_lines_total{outcome=\"dropped\"}").await;
     // The writer counts on a thread of its own.
-    while dropped().await < 20.0 {}
+    while dropped().await < 20.0 {
+        tokio::task::yield_now().await;
+    }
     assert_eq!(app.metric("lfm_audit_lines_total{outcome=\"written\"}").await, 0.0);
     app.stopped().await;
 }

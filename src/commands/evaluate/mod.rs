@@ -21,7 +21,7 @@ use serde::Serialize;
 
 use self::figures::{Scored, Summary};
 use super::{files::Found, score::progress_bar, scorer::Scorer};
-use crate::config::{LimitsConfig, ModelConfig, RuntimeConfig};
+use crate::config::{JudgeConfig, LimitsConfig, ModelConfig, RuntimeConfig};
 
 const REAL: &str = "0_real";
 const FAKE: &str = "1_fake";
@@ -55,6 +55,9 @@ pub(super) struct EvaluateArgs {
 
     #[command(flatten)]
     runtime: RuntimeConfig,
+
+    #[command(flatten)]
+    judge: JudgeConfig,
 
     #[command(flatten)]
     limits: LimitsConfig,
@@ -130,7 +133,7 @@ pub(super) async fn run(args: EvaluateArgs) -> Result<ExitCode, anyhow::Error> {
     let mut judged = Vec::new();
     for model in models {
         let model = ModelConfig { model, runtime: args.runtime.clone() };
-        let scorer = Scorer::start(&model, &args.limits).await?;
+        let scorer = Scorer::start(&model, &args.judge, &args.limits).await?;
         judged.push(judge(&scorer, &model, &labelled, &args.jpeg_quality, &progress).await);
     }
     progress.finish_and_clear();
@@ -182,7 +185,7 @@ async fn judge(
             match result {
                 Ok(file) => {
                     let scores = scored.entry(sound[index].source.to_owned()).or_default();
-                    if sound[index].fake { &mut scores.fake } else { &mut scores.real }.push(file.judgement.logit);
+                    if sound[index].fake { &mut scores.fake } else { &mut scores.real }.push(file.judgement.ranking);
                 }
                 Err(error) => {
                     broken.push(index);

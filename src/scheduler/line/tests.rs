@@ -9,6 +9,7 @@ use tokio::task::LocalSet;
 use super::*;
 use crate::{
     app,
+    config::JudgeConfig,
     model::{Linear, Manifest},
 };
 
@@ -18,7 +19,8 @@ const LONG: Duration = Duration::from_secs(600);
 fn line(cpus: usize, runs_take_cpu: bool, memory: DecodeMemory) -> Arc<Line> {
     let models = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
     let manifest = Manifest::read(&models).expect("the bundled manifest");
-    let metrics = Arc::new(Metrics::new(&app::identity(&manifest), []).expect("metrics"));
+    let judge = app::judge(&manifest, &JudgeConfig::default()).expect("a judge");
+    let metrics = Arc::new(Metrics::new(&app::identity(&manifest, &judge), []).expect("metrics"));
     let bounds = Bounds { cpus, runs_take_cpu, memory, images: 10_000, delay: Duration::ZERO };
     Line::new(bounds, metrics)
 }
