@@ -7,9 +7,13 @@ mod codecs;
 mod layout;
 
 use super::colour::{self, Palette};
+use super::ifd::Tiff;
 use super::rows::RowSink;
 use super::{Cancel, Encoding, Format, Header, ImageError, cost};
 use layout::{Colour, Compression, Layout};
+
+/// Pages that are counted.
+const MAX_PAGES: u32 = 10_000;
 
 fn undecodable(reason: &'static str) -> ImageError {
     Format::Tiff.undecodable(reason)
@@ -58,7 +62,7 @@ pub(super) fn inspect(bytes: &[u8]) -> Result<Header, ImageError> {
         width,
         height,
         exif_orientation: layout.orientation.0,
-        frames: layout.pages,
+        frames: Tiff::new(bytes).map_or(1, |tiff| tiff.count_directories(MAX_PAGES).max(1)),
         encoding: match layout.jpeg_chunk(bytes, 0) {
             Some(jpeg) => Encoding::Lossy { quality: jpeg.quality() },
             None => Encoding::Lossless,
