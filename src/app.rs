@@ -2,12 +2,18 @@
 
 use std::sync::Arc;
 
-use axum::Router;
+use anyhow::Context;
+use axum::{
+    Router,
+    http::{HeaderName, HeaderValue, Method, Uri},
+};
 use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
+use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use crate::{
     api,
+    audit::Audit,
     config::ServeConfig,
     judge::{Verdict, Warning},
     keys::KeysFile,
@@ -29,6 +35,9 @@ const DIALECTS: Dialects = Dialects(&[
     ("/inference.", &oip::grpc::GrpcStatus),
     ("/grpc.", &oip::grpc::GrpcStatus),
 ]);
+
+/// Parts of the decision log that are kept beside the one that is written.
+const AUDIT_PARTS: usize = 10;
 
 /// All routes over HTTP.
 pub fn routes() -> impl Iterator<Item = &'static Route> {
@@ -65,6 +74,7 @@ pub fn identity(manifest: &Manifest) -> Identity<'_> {
 pub struct App {
     /// What its handlers work on.
     pub state: Arc<AppState>,
+    cors: Option<CorsLayer>,
 }
 
 impl App {
@@ -78,6 +88,12 @@ impl App {
         let metrics = Arc::new(Metrics::new(&identity(&manifest), series)?);
         metrics.runs_on(execution.provider.name(), execution.precision.name());
         let keys = config.api_keys_file.as_deref().map(KeysFile::open).transpose()?;
+        let audit = config.audit_log.as_deref().map(|path| {
+            Audit::open(path, config.audit_log_max_bytes.as_u64(), AUDIT_PARTS, metrics.audit_lines.clone())
+                .with_context(|| format!("--audit-log {}", path.display()))
+        });
+        let audit = audit.transpose()?;
+        let cors = cors(&config.cors_origin)?;
         let traces = config.otlp_endpoint.as_deref().map(|url| Traces::new(url, &manifest.digest)).transpose()?;
         let state = AppState {
             config,
@@ -87,10 +103,11 @@ impl App {
             requests: TaskTracker::new(),
             keys,
             traces,
+            audit,
             dialects: DIALECTS,
             scheduler: Default::default(),
         };
-        Ok(Self { state: Arc::new(state) })
+        Ok(Self { state: Arc::new(state), cors })
     }
 
     /// Builds and warms up the sessions and says in the metrics what they run on; blocks.
@@ -111,10 +128,10 @@ impl App {
     pub fn start<M: Model>(&self, models: Vec<M>, rebuild: Rebuild<M>) {
         let settings = &self.state.config;
         let config = SchedulerConfig {
-            max_in_flight: settings.max_in_flight.or_else(|| (64 * models.len()).max(128)),
+            max_in_flight: settings.max_in_flight(models.len()),
             max_admitted_bytes: settings.max_admitted_bytes.as_u64(),
             max_queue_delay: settings.max_queue_delay,
-            decode_threads: cpus(),
+            cpus: cpus(),
             limits: settings.limits.image(),
             preprocessing: self.state.manifest.preprocessing,
             hash_pixels: false,
@@ -128,8 +145,11 @@ impl App {
     /// The HTTP service as a router, without a socket.
     pub fn router(&self) -> Router {
         let state = &self.state;
-        let routes = api::router(state).merge(probes::router()).merge(oip::http::router(state)).merge(page::router());
-        server::layered(routes, Arc::clone(state))
+        let probes = if state.config.admin_listen.is_some() { probes::bare() } else { probes::router() };
+        let routes = api::router(state).merge(probes).merge(oip::http::router(state)).merge(page::router());
+        let router = server::layered(routes, Arc::clone(state));
+        // Outermost: a preflight carries no key.
+        self.cors.clone().map_or(router.clone(), |cors| router.layer(cors))
     }
 
     /// The gRPC service as a router, without a socket.
@@ -153,6 +173,31 @@ impl App {
         let doors = [(http, self.router())].into_iter().chain(grpc).collect();
         server::serve(doors, Arc::clone(&self.state), stop).await;
     }
+}
+
+/// What lets pages of other origins read answers.
+fn cors(origins: &[String]) -> Result<Option<CorsLayer>, anyhow::Error> {
+    if origins.is_empty() {
+        return Ok(None);
+    }
+    let layer = CorsLayer::new()
+        .allow_methods([Method::GET, Method::POST])
+        .allow_headers(AllowHeaders::mirror_request())
+        .expose_headers(["x-request-id", "retry-after"].map(HeaderName::from_static))
+        .max_age(std::time::Duration::from_secs(3600));
+    if origins == ["*"] {
+        return Ok(Some(layer.allow_origin(AllowOrigin::any())));
+    }
+    let exact = |origin: &String| {
+        let uri: Option<Uri> = origin.parse().ok();
+        let whole = uri.is_some_and(|uri| {
+            uri.scheme().zip(uri.authority()).is_some_and(|(scheme, host)| *origin == format!("{scheme}://{host}"))
+        });
+        anyhow::ensure!(whole, "--cors-origin {origin}: an origin is scheme://host[:port], or a single `*`");
+        Ok(HeaderValue::from_str(origin)?)
+    };
+    let origins = origins.iter().map(exact).collect::<Result<Vec<_>, _>>()?;
+    Ok(Some(layer.allow_origin(origins)))
 }
 
 /// How a failed session is replaced.

@@ -6,7 +6,7 @@ use crate::{
     config::ModelConfig,
     error::Error,
     explain::Attribution,
-    image::{self, ImageFacts, Limits, Scratch},
+    image::{self, Cancel, ImageFacts, Limits, Scratch},
     judge::{self, Judgement},
     model::{Manifest, Output, Runner, SessionOptions},
 };
@@ -58,7 +58,8 @@ impl Detector {
     /// What is wrong with the image; `inference_failed`.
     pub fn score(&mut self, bytes: &[u8]) -> Result<Answer, Error> {
         let header = image::inspect(bytes, &self.limits)?;
-        let pixels = image::prepare(bytes, &header, self.manifest.preprocessing, &mut self.scratch)?;
+        let pixels =
+            image::prepare(bytes, &header, self.manifest.preprocessing, &mut self.scratch, &Cancel::default())?;
         let image = ImageFacts {
             header,
             bytes: bytes.len(),

@@ -123,10 +123,17 @@ impl From<ImageError> for Error {
     fn from(error: ImageError) -> Self {
         let code = match &error {
             ImageError::Empty => Code::EmptyBody,
-            ImageError::UnknownFormat | ImageError::UnsupportedFormat { .. } => Code::UnsupportedFormat,
+            ImageError::UnknownFormat | ImageError::Foreign(_) | ImageError::UnsupportedFormat { .. } => {
+                Code::UnsupportedFormat
+            }
             ImageError::Undecodable { .. } => Code::UndecodableImage,
-            ImageError::TooLarge { .. } | ImageError::TooLong { .. } => Code::ImageTooLarge,
+            ImageError::TooLarge { .. } | ImageError::TooLong { .. } | ImageError::TooCostly { .. } => {
+                Code::ImageTooLarge
+            }
             ImageError::TooSmall { .. } => Code::ImageTooSmall,
+            // A decode is cancelled when its deadline has passed or its caller has gone.
+            ImageError::Cancelled => Code::DeadlineExceeded,
+            ImageError::OutOfMemory => Code::Overloaded,
         };
         Self::new(code, error.to_string())
     }

@@ -5,12 +5,17 @@
 //! turns a logit into a verdict, [`explain`] splits a logit into contributions of image places. [`Detector`] is all of
 //! that in one call:
 //!
-//! ```no_run
+//! ```
 //! use lfm_serve::{Detector, config::ModelConfig};
 //!
 //! let mut detector = Detector::open(&ModelConfig::default())?;
-//! let answer = detector.score(&std::fs::read("photo.jpg")?)?;
+//! let answer = detector.score(&std::fs::read("tests/golden/images/orig_rocket.jpg")?)?;
 //! println!("{:?}: P(fake) = {:.3}", answer.judgement.verdict, answer.judgement.score);
+//!
+//! // The logit is a sum over places of the image.
+//! let attribution = answer.attribution()?;
+//! let sum = attribution.bias + attribution.map.iter().sum::<f64>();
+//! assert!((sum - f64::from(answer.judgement.logit)).abs() < 1e-3);
 //! # Ok::<_, Box<dyn std::error::Error>>(())
 //! ```
 //!
@@ -37,6 +42,9 @@ pub mod explain;
 pub use detector::{Answer, Detector};
 
 // The server, bottom up.
+#[cfg(feature = "server")]
+#[doc(hidden)]
+pub mod audit;
 #[cfg(feature = "server")]
 #[doc(hidden)]
 pub mod metrics;

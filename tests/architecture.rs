@@ -183,6 +183,9 @@ fn the_code_uses_what_the_table_allows_and_the_table_says_no_more() {
     let mut used: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for ((from, to), path) in arrows() {
         let (Some(from), Some(to)) = (from.first(), to.first()) else { continue };
+        if from == to {
+            continue;
+        }
         let allowed = table.get(from).unwrap_or_else(|| panic!("`{from}` is not in the table of ARCHITECTURE.md"));
         assert!(allowed.contains(to), "`{from}` uses `{to}` ({}), which the table does not allow", path.display());
         used.entry(from.clone()).or_default().insert(to.clone());
@@ -205,9 +208,8 @@ fn no_folder_has_a_circle_between_its_modules() {
         let siblings = folders.entry(from[..shared].to_vec()).or_default();
         siblings.entry(from[shared].clone()).or_default().insert(to[shared].clone());
     }
-    for (folder, siblings) in folders {
-        assert_eq!(circle(&siblings), None, "a circle in src/{}", folder.join("/"));
-    }
+    let circles: Vec<_> = folders.iter().filter_map(|(folder, siblings)| Some((folder, circle(siblings)?))).collect();
+    assert!(circles.is_empty(), "circles, by folder of src/: {circles:?}");
 }
 
 #[test]

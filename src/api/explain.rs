@@ -40,9 +40,9 @@ pub(super) async fn explain(
 ) -> Result<Response, Error> {
     let explained = counted(&state.metrics, async {
         let form = accept::negotiate(&headers, OFFERS)?;
-        let Received { query, scheduler, upload, share, deadline } =
+        let Received { query, scheduler, upload, permit, deadline } =
             receive(&state, &context, query, &headers, body).await?;
-        let (result, scored) = judge(&state, scheduler, &context, &query, upload.clone(), share, deadline).await?;
+        let (result, scored) = judge(&state, scheduler, &context, &query, upload.clone(), permit, deadline).await?;
         if form == "png" {
             let png = scheduler.overlay(upload, &scored, deadline).await?;
             return Ok(([(header::CONTENT_TYPE, HeaderValue::from_static("image/png"))], png).into_response());

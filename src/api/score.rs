@@ -22,9 +22,8 @@ use super::{
 use crate::{
     error::Error,
     metrics::Outcome,
-    scheduler::{Job, Scheduler, Scored, Share, Upload},
+    scheduler::{Job, Permit, Scheduler, Scored, Upload},
     server::{AppState, Judged, RequestContext, Stay, counted, deadline, read_body},
-    timings::Timings,
 };
 
 /// Judge one image.
@@ -43,9 +42,9 @@ pub(super) async fn score(
     body: Body,
 ) -> Result<Json<ScoreResponse>, Error> {
     let judged = counted(&state.metrics, async {
-        let Received { query, scheduler, upload, share, deadline } =
+        let Received { query, scheduler, upload, permit, deadline } =
             receive(&state, &context, query, &headers, body).await?;
-        judge(&state, scheduler, &context, &query, upload, share, deadline).await
+        judge(&state, scheduler, &context, &query, upload, permit, deadline).await
     });
     judged.await.map(|(response, _)| Json(response))
 }
@@ -55,7 +54,7 @@ pub(super) struct Received<'a> {
     pub(super) query: ScoreQuery,
     pub(super) scheduler: &'a Scheduler,
     pub(super) upload: Upload,
-    pub(super) share: Share,
+    pub(super) permit: Permit,
     pub(super) deadline: Instant,
 }
 
@@ -69,13 +68,13 @@ pub(super) async fn receive<'a>(
 ) -> Result<Received<'a>, Error> {
     let query = checked(raw_query.as_deref())?;
     let scheduler = state.scheduler()?;
-    let share = context.admit_image(scheduler)?;
+    let permit = context.admit_image(scheduler)?;
     upload::check_single(headers)?;
     let deadline = deadline(headers, context.started, state.config.request_timeout)?;
     let (body, held) = context.reading(read_body(state, scheduler, headers, body, deadline)).await?;
     let (bytes, fields, held) = upload::single(headers, body, held, scheduler).await?;
     let query = with_fields(query, raw_query.as_deref(), fields)?;
-    Ok(Received { query, scheduler, upload: Upload { bytes, held: Arc::new(held) }, share, deadline })
+    Ok(Received { query, scheduler, upload: Upload { bytes, held: Arc::new(held) }, permit, deadline })
 }
 
 /// Judge several images.
@@ -104,7 +103,7 @@ pub(super) async fn score_batch(
         let most = state.config.max_batch_images;
         let (Contents { images: parts, fields }, held) = upload::several(&headers, body, held, most, scheduler).await?;
         let query = with_fields(settings, query.as_deref(), fields)?;
-        // The same rule as for single images: each needs its place among those in flight, or none gets in.
+        // The same rule as for single images: each needs its in-flight permit, or none gets in.
         let more = (1..parts.len()).map(|_| context.admit_image(scheduler)).collect::<Result<Vec<_>, _>>()?;
         Ok((query, scheduler, deadline, Arc::new(held), parts.into_iter().zip(more.into_iter().chain([first]))))
     };
@@ -113,12 +112,12 @@ pub(super) async fn score_batch(
         received.inspect_err(|error: &Error| stay.end(Outcome::of(error.code)))?;
     stay.forget();
 
-    let results = parts.map(|(part, share)| {
+    let results = parts.map(|(part, permit)| {
         let (state, context, query, held) = (&state, &context, &query, Arc::clone(&held));
         async move {
             let (id, judged) = match part {
                 Ok(Part { id, bytes }) => {
-                    let way = judge(state, scheduler, context, query, Upload { bytes, held }, share, deadline);
+                    let way = judge(state, scheduler, context, query, Upload { bytes, held }, permit, deadline);
                     (id, counted(&state.metrics, way).await.map(|(response, _)| response))
                 }
                 Err((id, error)) => (id, counted(&state.metrics, async { Err(error) }).await),
@@ -143,10 +142,10 @@ pub(super) async fn judge(
     context: &RequestContext,
     query: &ScoreQuery,
     upload: Upload,
-    share: Share,
+    permit: Permit,
     deadline: Instant,
 ) -> Result<(ScoreResponse, Scored), Error> {
-    let job = Job { payload: upload, deadline, share, timings: Timings::default() };
+    let job = Job::new(upload, deadline, Arc::new(permit));
     let Judged { judgement, scored, total } = state.judge(scheduler, context, job, query.threshold).await?;
     let timings = TimingsMs::new(&scored.timings, total);
     let id = Arc::clone(&context.id);

@@ -1,6 +1,6 @@
 """Writes the two graphs of `lfm-serve bench --only op` beside itself: the operator alone, ONNX Runtime's TopK alone.
 
-    python -m venv venv && venv/bin/pip install onnx==1.23.2 && venv/bin/python src/commands/bench/graphs.py
+    python -m venv venv && venv/bin/pip install onnx==1.23.2 && venv/bin/python src/bench/graphs.py
 """
 
 from pathlib import Path

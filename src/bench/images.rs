@@ -1,17 +1,17 @@
 //! Decoding and resizing of JPEG (4:2:0, quality 90), each against Pillow, one thread.
 
-use std::{fmt, path::Path, str::FromStr};
+use std::{fmt, path::Path, str::FromStr, time::Duration};
 
 use comfy_table::Table;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::{
-    measure::{Random, Rounds, Spread, thread_seconds},
+    measure::{Rounds, Spread, thread_seconds},
     pillow::{Found, Pillow},
     table,
 };
-use crate::image::{self, ImageError, Limits, Preprocessing, Scratch};
+use crate::image::{self, Cancel, ImageError, Limits, Preprocessing, Scratch, corpus};
 
 /// Width and height in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -114,7 +114,7 @@ fn measure_size(
 ) -> Result<(), anyhow::Error> {
     let jpeg = encode(size)?;
     let mut scratch = Scratch::default();
-    let decoded = image::decode(&jpeg, &image::inspect(&jpeg, &LIMITS)?)?;
+    let decoded = image::decode(&jpeg, &image::inspect(&jpeg, &LIMITS)?, &Cancel::default())?;
     let ours: String = crate::hex(&Sha256::digest(prepare(&jpeg, &mut scratch)?.as_bytes()));
     let same_pixels = pillow.as_mut().map(|pillow| pillow.load(&jpeg)).transpose()?.map(|theirs| theirs == ours);
 
@@ -141,7 +141,8 @@ fn measure_size(
 fn ours_once(task: Task, jpeg: &[u8], decoded: &image::Rgb, scratch: &mut Scratch) -> Result<f64, ImageError> {
     match task {
         Task::Decode => {
-            let (seconds, done) = thread_seconds(|| image::decode(jpeg, &image::inspect(jpeg, &LIMITS)?));
+            let (seconds, done) =
+                thread_seconds(|| image::decode(jpeg, &image::inspect(jpeg, &LIMITS)?, &Cancel::default()));
             done.map(|_| seconds)
         }
         Task::Resize => Ok(thread_seconds(|| image::resize(decoded, scratch)).0),
@@ -153,36 +154,16 @@ fn ours_once(task: Task, jpeg: &[u8], decoded: &image::Rgb, scratch: &mut Scratc
 }
 
 fn prepare(jpeg: &[u8], scratch: &mut Scratch) -> Result<image::Pixels, ImageError> {
-    image::prepare(jpeg, &image::inspect(jpeg, &LIMITS)?, Preprocessing::Resize, scratch)
+    image::prepare(jpeg, &image::inspect(jpeg, &LIMITS)?, Preprocessing::Resize, scratch, &Cancel::default())
 }
 
 /// Whatever size was asked for.
-const LIMITS: Limits = Limits { max_pixels: u64::MAX, min_side: 0 };
+const LIMITS: Limits = Limits { max_pixels: u64::MAX, min_side: 0, max_cost: Duration::MAX };
 
-/// A JPEG of shapes of many sizes under a little grain: to a decoder much like a photo.
+/// A JPEG of [`corpus::shapes`].
 fn encode(size: Size) -> Result<Vec<u8>, anyhow::Error> {
     let (width, height) = (usize::from(size.width), usize::from(size.height));
-    let mut random = Random::default();
-    // Each channel is a sum over scales of a wave along x times a wave along y.
-    const SCALES: [f32; 4] = [400.0, 90.0, 20.0, 6.0];
-    let waves = |len: usize, random: &mut Random| -> Vec<[f32; 12]> {
-        let phases: [f32; 12] = std::array::from_fn(|_| random.uniform() * std::f32::consts::TAU);
-        let at = |place: usize, wave: usize| (place as f32 / SCALES[wave % SCALES.len()] + phases[wave]).sin();
-        (0..len).map(|place| std::array::from_fn(|wave| at(place, wave))).collect()
-    };
-    let (columns, rows) = (waves(width, &mut random), waves(height, &mut random));
-    let mut pixels = Vec::with_capacity(width * height * 3);
-    for row in &rows {
-        for column in &columns {
-            let grain = random.uniform() * 16.0;
-            for channel in 0..3 {
-                let scales = channel * SCALES.len()..(channel + 1) * SCALES.len();
-                let shape: f32 = scales.map(|wave| row[wave] * column[wave]).sum();
-                // Saturates at black and white.
-                pixels.push((120.0 + 40.0 * shape + grain) as u8);
-            }
-        }
-    }
+    let pixels = corpus::shapes(width, height);
     let image = turbojpeg::Image {
         pixels: pixels.as_slice(),
         width,

@@ -6,6 +6,8 @@ use indicatif::ProgressBar;
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
+pub(super) use crate::image::corpus::Random;
+
 /// The rounds of one section.
 pub(super) struct Rounds {
     pub(super) count: usize,
@@ -102,29 +104,6 @@ pub(super) fn thread_seconds<T>(work: impl FnOnce() -> T) -> (f64, T) {
     let start = now();
     let result = black_box(work());
     ((now() - start).as_secs_f64(), result)
-}
-
-/// Random bits (xorshift64): the same in every run.
-pub(super) struct Random(u64);
-
-impl Default for Random {
-    fn default() -> Self {
-        Self(0x9e37_79b9_7f4a_7c15)
-    }
-}
-
-impl Random {
-    pub(super) fn bits(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    /// From 0 to below 1.
-    pub(super) fn uniform(&mut self) -> f32 {
-        (self.bits() >> 40) as f32 / (1 << 24) as f32
-    }
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ pub(super) fn measure(model: Option<&Path>, rounds: &Rounds) -> Result<Report, a
 
 fn count(metrics: &Metrics, judgement: &judge::Judgement) {
     let took = Duration::from_millis(14);
-    for gauge in [&metrics.images_in_flight, &metrics.admitted_bytes, &metrics.decode_pixels_in_flight] {
+    for gauge in [&metrics.images_in_flight, &metrics.admitted_bytes, &metrics.decode_bytes] {
         gauge.add(1);
         gauge.sub(1);
     }

@@ -1,5 +1,6 @@
 //! What `lfm-serve bench` measures: what is fast on this machine, as ratios of things measured in turn.
 
+mod cost;
 mod graph;
 mod images;
 mod measure;
@@ -24,7 +25,7 @@ use self::{
     measure::Rounds,
 };
 use crate::{
-    config::ModelConfig,
+    config::{ModelConfig, Pixels},
     model::{self, runtime},
 };
 
@@ -40,6 +41,8 @@ Sections:
   decode   JPEG to a new buffer of full-size RGB, against Pillow
   prepare  JPEG to the 256x256 RGB that the network takes: decode and resize, with buffers that are kept from
            image to image, as the server does it; against Pillow
+  cost     decoding of every format and variant: CPU time against the estimate that the header gives, the longest
+           that it goes on once it is told to stop, and memory against what the header says
   graph    images a second of the network's two graphs for CPUs, with standard operators and with ours, one image
            a run, on one thread, on a thread a CPU and in a session a CPU
   session  images a second of the network by layout: one session with all CPUs, one session a CPU, and the
@@ -78,6 +81,10 @@ pub struct BenchArgs {
     )]
     sizes: Vec<Size>,
 
+    /// Pixels that the files of the section `cost` claim which are made to be expensive.
+    #[arg(long, env = "LFM_CLAIMED_PIXELS", value_name = "PIXELS", default_value = "64MP")]
+    claimed_pixels: Pixels,
+
     /// Images in a run of a session, by commas.
     #[arg(
         long,
@@ -109,6 +116,8 @@ enum Section {
     /// Pixels to the network's input, against Pillow.
     Resize,
     Prepare,
+    /// What decoding each format and variant costs, against its estimate.
+    Cost,
     /// Our operators against ONNX Runtime's, the whole network.
     Graph,
     Session,
@@ -122,6 +131,8 @@ struct Report {
     op: Option<Vec<op::Row>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     images: Option<images::Report>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cost: Option<cost::Report>,
     #[serde(skip_serializing_if = "Option::is_none")]
     graphs: Option<Vec<graph::Row>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -170,8 +181,15 @@ fn measure(args: &BenchArgs) -> Result<Report, anyhow::Error> {
     let wanted = |section| args.only.is_empty() || args.only.contains(&section);
     let progress = ProgressBar::new_spinner().with_style(ProgressStyle::with_template("{spinner} {elapsed} {msg}")?);
     let rounds = |count: u32| Rounds { count: args.rounds.unwrap_or(count) as usize, progress: progress.clone() };
-    let mut report =
-        Report { machine: Machine::look(), op: None, images: None, graphs: None, sessions: None, metrics: None };
+    let mut report = Report {
+        machine: Machine::look(),
+        op: None,
+        images: None,
+        cost: None,
+        graphs: None,
+        sessions: None,
+        metrics: None,
+    };
     if wanted(Section::Op) {
         report.op = Some(op::measure(args.model.runtime.ort_library.as_deref(), &rounds(100))?);
     }
@@ -179,6 +197,9 @@ fn measure(args: &BenchArgs) -> Result<Report, anyhow::Error> {
     let tasks: Vec<_> = tasks.into_iter().filter_map(|(section, task)| wanted(section).then_some(task)).collect();
     if !tasks.is_empty() {
         report.images = Some(images::measure(&tasks, &args.sizes, args.python.as_deref(), &rounds(20))?);
+    }
+    if wanted(Section::Cost) {
+        report.cost = Some(cost::measure(args.claimed_pixels.0, &rounds(3))?);
     }
     if wanted(Section::Graph) {
         report.graphs = Some(graph::measure(&args.model, &rounds(15))?);
@@ -213,6 +234,10 @@ fn show(report: &Report) -> String {
     if let Some(images) = &report.images {
         let title = "JPEG 4:2:0, quality 90, one thread; decode: full-size RGB, prepare: decode and resize to 256x256";
         section(title, images::tabulate(images), &images::remarks(images));
+    }
+    if let Some(cost) = &report.cost {
+        let title = "Decoding: its estimate, its time, the time to stop it, its memory";
+        section(title, cost::tabulate(cost), &[]);
     }
     if let Some(rows) = &report.graphs {
         section("The network, images a second, one image a run", graph::tabulate(rows), &[]);

@@ -9,7 +9,7 @@ use std::{
 
 use walkdir::{DirEntry, WalkDir};
 
-use crate::image::Format;
+use crate::image::sniff;
 
 /// Endings of pictures, those that cannot be judged included: such a file is an error, not left out.
 const ENDINGS: &[&str] = &[
@@ -91,7 +91,7 @@ fn is_picture(path: &Path) -> bool {
     let mut start = Vec::new();
     let read = File::open(path).and_then(|file| file.take(64).read_to_end(&mut start));
     // One that cannot be read is not left out silently.
-    read.is_err() || Format::sniff(&start).is_some() || is_still(&start)
+    read.is_err() || sniff(&start).is_some() || is_still(&start)
 }
 
 /// HEIC and AVIF: ISO media files whose brand says that they hold a still (ISO/IEC 23008-12).

@@ -10,6 +10,7 @@ mod key;
 mod score;
 mod scorer;
 mod serve;
+mod systemd;
 
 use std::process::ExitCode;
 

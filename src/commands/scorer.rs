@@ -24,8 +24,7 @@ use crate::{
     judge::{self, Judgement},
     metrics::Metrics,
     model::{self, Manifest, Model, Provider, SessionOptions},
-    scheduler::{Job, Rebuild, Scheduler, SchedulerConfig, Scored, Upload},
-    timings::Timings,
+    scheduler::{Client, Job, Rebuild, Scheduler, SchedulerConfig, Scored, Upload},
 };
 
 /// Longer than any run: on the command line nobody waits with a deadline.
@@ -85,10 +84,11 @@ impl Scorer {
         // Enough that neither the decoders nor the sessions, with whole batches, wait for the other.
         let side_by_side = 2 * (at_once + model::cpus());
         let config = SchedulerConfig {
-            max_in_flight: side_by_side,
+            // Not what holds the files back.
+            max_in_flight: 2 * side_by_side,
             max_admitted_bytes: u64::MAX,
             max_queue_delay: Duration::ZERO,
-            decode_threads: model::cpus(),
+            cpus: model::cpus(),
             limits: limits.image(),
             preprocessing: manifest.preprocessing,
             hash_pixels: true,
@@ -145,12 +145,12 @@ impl Scorer {
             jpeg.map_or(Ok(bytes.clone()), |quality| recompress(&bytes, &limits, quality))
         };
         let bytes = spawn_blocking(load).await.map_err(|_| Error::inference_failed())??;
-        let share = self.scheduler.admit_image()?;
+        let permit = Arc::new(self.scheduler.admit_image(&Client::LOCAL)?);
         let held = Arc::new(self.scheduler.admit_bytes(bytes.len() as u64)?.with_place(place));
         let deadline = Instant::now() + NO_DEADLINE;
         let payload = Upload { bytes, held };
         let upload = self.explains.then(|| payload.clone());
-        let job = Job { payload, deadline, share, timings: Timings::default() };
+        let job = Job::new(payload, deadline, permit);
         let scored = self.scheduler.score(job).await?;
         let warnings = judge::warnings(&self.manifest.rules, &scored.image);
         let judgement = judge::judge(&self.manifest.rules, scored.output.logit, warnings, None);
@@ -181,7 +181,7 @@ fn read(path: &Path, limit: u64) -> Result<Bytes, Error> {
 /// Saves a picture as a baseline JPEG with halved chroma, as Pillow does: a file that was passed on.
 fn recompress(bytes: &[u8], limits: &image::Limits, quality: u8) -> Result<Bytes, Error> {
     let header = image::inspect(bytes, limits)?;
-    let rgb = image::decode(bytes, &header)?;
+    let rgb = image::decode(bytes, &header, &image::Cancel::default())?;
     let (width, height) = (rgb.width as usize, rgb.height as usize);
     let view = turbojpeg::Image {
         pixels: rgb.data.as_slice(),

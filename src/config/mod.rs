@@ -91,7 +91,7 @@ pub struct LimitsConfig {
 impl LimitsConfig {
     /// The part that the image stage checks.
     pub fn image(&self) -> crate::image::Limits {
-        crate::image::Limits { max_pixels: self.max_pixels.0, min_side: self.min_side }
+        crate::image::Limits { max_pixels: self.max_pixels.0, min_side: self.min_side, ..Default::default() }
     }
 }
 

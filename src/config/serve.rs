@@ -27,15 +27,21 @@ pub struct ServeConfig {
     #[arg(long, env = "LFM_GRPC_LISTEN", value_name = "ADDR")]
     pub grpc_listen: Option<SocketAddr>,
 
-    /// A second address for probes and metrics, e.g. one that only the cluster reaches. Off by default: they
-    /// are on the main address anyway, never behind a key.
+    /// An address for probes and metrics, e.g. one that only the cluster reaches. With it the main address answers a bare
+    /// /livez alone. Off by default: probes and metrics are on the main address, never behind a key.
     #[arg(long, env = "LFM_ADMIN_LISTEN", value_name = "ADDR")]
     pub admin_listen: Option<SocketAddr>,
 
-    /// File of the API keys that callers need, one `name:sha256-hex[:max_in_flight=N]` a line (`lfm-serve key`
+    /// File of the API keys that callers need, one `name:sha256-hex[:max_in_flight=N][:weight=N]` a line (`lfm-serve key`
     /// makes them); read again when it changes. Off by default: no key is asked for.
     #[arg(long, env = "LFM_API_KEYS_FILE", value_name = "FILE")]
     pub api_keys_file: Option<PathBuf>,
+
+    /// Reverse proxies in front of the server, each of which appends the address of its caller to X-Forwarded-For (or to
+    /// Forwarded, and then removes X-Forwarded-For). Clients without an API key share the machine by address: 0 takes the
+    /// connection's, N the one that the outermost of N proxies saw.
+    #[arg(long, env = "LFM_TRUSTED_PROXIES", value_name = "N", default_value_t = 0)]
+    pub trusted_proxies: usize,
 
     /// Deadline of a request, from its head to its answer: the default, and the most a caller can ask
     /// for with X-Request-Timeout-Ms.
@@ -50,7 +56,8 @@ pub struct ServeConfig {
     #[arg(long, env = "LFM_MAX_BATCH_IMAGES", value_name = "N", default_value_t = 64)]
     pub max_batch_images: usize,
 
-    /// Images admitted at once: being read, decoded, queued or run. `auto`: 64 a session, at least 128.
+    /// Images admitted at once: being read, decoded, queued or run. `auto`: 64 a session, at least 128. The last sixteenth
+    /// is kept for clients that hold less than an equal share.
     #[arg(long, env = "LFM_MAX_IN_FLIGHT", value_name = "N", default_value = "auto")]
     pub max_in_flight: Auto<usize>,
 
@@ -80,9 +87,30 @@ pub struct ServeConfig {
     #[arg(long, env = "LFM_OTLP_ENDPOINT", value_name = "URL")]
     pub otlp_endpoint: Option<String>,
 
+    /// The decision log: one JSON line for each scored image, appended to FILE; `-`: standard output. docs/audit.md has its
+    /// schema. Off by default.
+    #[arg(long, env = "LFM_AUDIT_LOG", value_name = "FILE")]
+    pub audit_log: Option<PathBuf>,
+
+    /// Size at which the decision log is renamed to FILE.1; ten parts are kept.
+    #[arg(long, env = "LFM_AUDIT_LOG_MAX_BYTES", value_name = "SIZE", default_value = "256MiB")]
+    pub audit_log_max_bytes: ByteSize,
+
+    /// Origins whose pages may read answers (CORS), by commas, e.g. https://desk.example; `*`: any. Off by default: no other
+    /// page can read an answer.
+    #[arg(long, env = "LFM_CORS_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
+    pub cors_origin: Vec<String>,
+
     /// Logging.
     #[command(flatten)]
     pub log: LogConfig,
+}
+
+impl ServeConfig {
+    /// Images admitted at once, with this many sessions.
+    pub fn max_in_flight(&self, sessions: usize) -> usize {
+        self.max_in_flight.or_else(|| sessions.saturating_mul(64).max(128))
+    }
 }
 
 /// How the log looks.

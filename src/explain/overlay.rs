@@ -56,10 +56,10 @@ pub fn draw(subject: &Subject<'_>) -> Result<Vec<u8>, png::EncodingError> {
     let zoom = whole.magnification as f64 / f64::from(view.factor);
     whole.tint(attribution, scale, judged.map(|at| f64::from(at) * zoom));
     let mut panels = Vec::new();
-    let is_part = view.tile.as_ref().filter(|_| (view.picture.width, view.picture.height) != (SIDE, SIDE));
-    if let Some(tile) = is_part {
+    let is_part = view.tiles.first().filter(|_| (view.picture.width, view.picture.height) != (SIDE, SIDE));
+    if let Some(region) = is_part {
         whole.outline(judged.map(|at| (f64::from(at) * zoom) as usize));
-        let mut near = Canvas::magnified(&rgb(tile));
+        let mut near = Canvas::magnified(&rgb(&region.pixels));
         near.tint(attribution, scale, [0.0, 0.0, near.width as f64, near.height as f64]);
         panels.push(near.turned(orientation));
     }

@@ -66,6 +66,11 @@ pub trait Model: Send + 'static {
     /// length is the most images that one run takes.
     fn costs(&self) -> &[Duration];
 
+    /// Whether its runs take a CPU, and not a device of their own.
+    fn takes_cpu(&self) -> bool {
+        true
+    }
+
     /// Runs one batch; the outputs come in its order. The future may be awaited for long but never
     /// blocks its thread.
     fn run(&mut self, batch: Vec<Pixels>) -> impl Future<Output = Result<Vec<Output>, RunError>> + Send;

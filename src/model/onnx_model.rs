@@ -8,7 +8,7 @@ use std::{
 
 use futures_channel::oneshot;
 
-use super::{AssignedNode, Model, Output, RunError, SessionOptions, warmup};
+use super::{AssignedNode, Model, Output, Provider, RunError, SessionOptions, warmup};
 use crate::image::Pixels;
 
 /// How long a session may take to start before the log says that it still does.
@@ -23,6 +23,7 @@ pub struct OnnxModel {
     calls: mpsc::Sender<Call>,
     costs: Vec<Duration>,
     nodes: Vec<AssignedNode>,
+    takes_cpu: bool,
 }
 
 impl OnnxModel {
@@ -36,6 +37,7 @@ impl OnnxModel {
         let (calls, inbox) = mpsc::channel::<Call>();
         let (ready, started) = mpsc::channel();
         let options = options.clone();
+        let takes_cpu = options.execution().provider == Provider::Cpu;
         thread::Builder::new().name("session".into()).spawn(move || {
             // The session is built on the thread that runs it: an operator domain is not `Send`.
             let warm = warmup::warm(&options);
@@ -61,7 +63,7 @@ impl OnnxModel {
                 Err(RecvTimeoutError::Disconnected) => anyhow::bail!("the session's thread ended while starting"),
             }
         };
-        Ok(Self { calls, costs, nodes })
+        Ok(Self { calls, costs, nodes, takes_cpu })
     }
 
     /// Which execution provider runs which node.
@@ -73,6 +75,10 @@ impl OnnxModel {
 impl Model for OnnxModel {
     fn costs(&self) -> &[Duration] {
         &self.costs
+    }
+
+    fn takes_cpu(&self) -> bool {
+        self.takes_cpu
     }
 
     async fn run(&mut self, batch: Vec<Pixels>) -> Result<Vec<Output>, RunError> {

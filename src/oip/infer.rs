@@ -9,17 +9,16 @@ use tokio::time::Instant;
 use super::protocol::{Image, Judged, Request, Tensor, Wanted};
 use crate::{
     error::Error,
-    scheduler::{Job, Scheduler, Share, Upload},
+    scheduler::{Job, Permit, Scheduler, Share, Upload},
     server::{AppState, RequestContext, counted},
-    timings::Timings,
 };
 
 /// A request that has been let in.
 pub(super) struct Inference<'a> {
     scheduler: &'a Scheduler,
     request: Request,
-    /// A place among those in flight for each image.
-    places: Vec<Share>,
+    /// An in-flight permit for each image.
+    permits: Vec<Permit>,
     /// The body's bytes.
     held: Arc<Share>,
     deadline: Instant,
@@ -34,7 +33,7 @@ pub(super) struct Answer {
 }
 
 impl<'a> Inference<'a> {
-    /// Lets the images in that come with the `first`: each needs its place among those in flight, or none gets in.
+    /// Lets the images in that come with the `first`: each needs its in-flight permit, or none gets in.
     ///
     /// # Errors
     /// `overloaded`.
@@ -42,14 +41,14 @@ impl<'a> Inference<'a> {
         context: &RequestContext,
         scheduler: &'a Scheduler,
         request: Request,
-        first: Share,
+        first: Permit,
         held: Share,
         deadline: Instant,
     ) -> Result<Self, Error> {
         let deadline = request.timeout.map_or(deadline, |timeout| deadline.min(context.started + timeout));
         let more = (1..request.images.len()).map(|_| context.admit_image(scheduler));
-        let places = std::iter::once(Ok(first)).chain(more).collect::<Result<_, _>>()?;
-        Ok(Self { scheduler, request, places, held: Arc::new(held), deadline })
+        let permits = std::iter::once(Ok(first)).chain(more).collect::<Result<_, _>>()?;
+        Ok(Self { scheduler, request, permits, held: Arc::new(held), deadline })
     }
 }
 
@@ -62,12 +61,12 @@ pub(super) async fn judge(
     context: &RequestContext,
     inference: Inference<'_>,
 ) -> Result<Answer, Error> {
-    let Inference { scheduler, request, places, held, deadline } = inference;
+    let Inference { scheduler, request, permits, held, deadline } = inference;
     let several = request.images.len() > 1;
-    let images = request.images.into_iter().zip(places).enumerate().map(|(index, (image, share))| {
+    let images = request.images.into_iter().zip(permits).enumerate().map(|(index, (image, permit))| {
         let held = Arc::clone(&held);
         async move {
-            let one = judge_one(state, scheduler, context, image, held, share, deadline);
+            let one = judge_one(state, scheduler, context, image, held, permit, deadline);
             counted(&state.metrics, one).await.map_err(|mut error| {
                 if several {
                     error.detail = format!("image {index}: {}", error.detail);
@@ -76,7 +75,7 @@ pub(super) async fn judge(
             })
         }
     });
-    let (judged, _places): (Vec<_>, Vec<_>) = try_join_all(images).await?.into_iter().unzip();
+    let (judged, _permits): (Vec<_>, Vec<_>) = try_join_all(images).await?.into_iter().unzip();
     let outputs = request.outputs.into_iter();
     let outputs = outputs.map(|wanted| (wanted, wanted.output.tensor(&state.manifest, &judged))).collect();
     Ok(Answer { id: request.id, outputs })
@@ -88,20 +87,20 @@ async fn judge_one(
     context: &RequestContext,
     image: Image,
     held: Arc<Share>,
-    share: Share,
+    permit: Permit,
     deadline: Instant,
-) -> Result<(Judged, Share), Error> {
-    let timings = Timings::default();
+) -> Result<(Judged, Arc<Permit>), Error> {
+    let permit = Arc::new(permit);
     Ok(match image {
         Image::File(bytes) => {
-            let job = Job { payload: Upload { bytes, held }, deadline, share, timings };
+            let job = Job::new(Upload { bytes, held }, deadline, permit);
             let judged = state.judge(scheduler, context, job, None).await?;
-            (Judged { judgement: judged.judgement, output: judged.scored.output }, judged.scored.share)
+            (Judged { judgement: judged.judgement, output: judged.scored.output }, judged.scored.permit)
         }
         Image::Pixels(pixels) => {
-            let job = Job { payload: pixels, deadline, share, timings };
+            let job = Job::new(pixels, deadline, permit);
             let judged = state.judge_pixels(scheduler, context, job).await?;
-            (Judged { judgement: judged.judgement, output: judged.scored.payload }, judged.scored.share)
+            (Judged { judgement: judged.judgement, output: judged.scored.payload }, judged.scored.permit)
         }
     })
 }

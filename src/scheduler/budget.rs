@@ -1,4 +1,4 @@
-//! A bounded quantity (images, bytes, pixels) that is handed out in shares and given back by dropping them.
+//! A bounded quantity (bytes of bodies) that is reserved in shares, and returned by dropping them.
 
 use std::sync::{
     Arc,
@@ -32,10 +32,6 @@ impl Budget {
     /// Takes `amount`, or nothing if it does not fit.
     pub(super) fn take(budget: &Arc<Self>, amount: u64) -> Option<Share> {
         budget.reserve(amount).then(|| Share { budget: Arc::clone(budget), amount, _place: None })
-    }
-
-    pub(super) fn used(&self) -> u64 {
-        self.used.load(Relaxed)
     }
 
     fn reserve(&self, amount: u64) -> bool {
@@ -98,7 +94,7 @@ mod tests {
                     _ => drop(shares.pop()),
                 }
                 let held: u64 = shares.iter().map(|share| share.amount).sum();
-                prop_assert_eq!(budget.used(), held);
+                prop_assert_eq!(budget.used.load(Relaxed), held);
                 prop_assert!(held <= limit);
                 prop_assert_eq!(budget.gauge.get(), held as i64);
             }

@@ -1,27 +1,31 @@
-//! The decode pool: bytes become the pixels that enter the network, on blocking threads, a bounded number
-//! at a time.
+//! Decode workers: bytes become the pixels that enter the network, on blocking threads, each in its turn.
 
-use std::{cell::RefCell, sync::Arc, time::Duration};
-
-use sha2::{Digest, Sha256};
-use tokio::{sync::Semaphore, task::spawn_blocking, time::Instant};
-
-use super::{Budget, Job, SchedulerConfig, Share, Upload};
-use crate::{
-    error::{Code, Error},
-    image::{self, Header, ImageFacts, Pixels, Preprocessing, Scratch, View},
-    metrics::Metrics,
+use std::{
+    cell::RefCell,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
-/// Images of the largest size that are decoded at the same time: at 3 bytes a pixel they are what a decoder
-/// can hold in all.
-const LARGEST_AT_ONCE: usize = 4;
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+use tokio::{task::spawn_blocking, time::Instant};
+
+use super::{
+    Job, Permit, SchedulerConfig, Upload,
+    line::{Demand, Line, Paused, Turn},
+};
+use crate::{
+    error::{Code, Error},
+    image::{self, Cancel, Header, ImageFacts, Pixels, Preprocessing, Regions, Scratch, View},
+};
+
+/// Headers of larger files are read on a blocking thread: some are found only after the whole file.
+const INSPECT_HERE: usize = 64 << 10;
 
 /// The stage.
 #[derive(Debug)]
-pub(super) struct DecodePool {
-    slots: Arc<Semaphore>,
-    pixels: Arc<Budget>,
+pub(super) struct Decoders {
+    line: Arc<Line>,
     config: Arc<SchedulerConfig>,
 }
 
@@ -30,32 +34,27 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch::default());
 }
 
-impl DecodePool {
-    pub(super) fn new(config: SchedulerConfig, metrics: &Metrics) -> Self {
-        let largest_at_once = config.decode_threads.min(LARGEST_AT_ONCE) as u64;
-        let most = config.limits.max_pixels.saturating_mul(largest_at_once);
-        Self {
-            slots: Arc::new(Semaphore::new(config.decode_threads)),
-            pixels: Budget::new(most, metrics.decode_pixels_in_flight.clone()),
-            config: Arc::new(config),
-        }
+impl Decoders {
+    pub(super) fn new(line: Arc<Line>, config: SchedulerConfig) -> Self {
+        Self { line, config: Arc::new(config) }
     }
 
-    /// Decodes and resizes one image. Dropped while it waits, it leaves nothing behind; dropped while it
-    /// decodes, the decode ends on its thread and the job's share is given back there.
-    pub(super) async fn prepare(&self, job: Job<Upload>) -> Result<(ImageFacts, Job<Pixels>), Error> {
+    /// Decodes and resizes one image; the turn in which it was decoded is passed on, so that the run can have its CPU.
+    /// Dropping the future stops the decode; its memory and the job's permit are returned when it has stopped.
+    pub(super) async fn prepare(&self, job: Job<Upload>) -> Result<(ImageFacts, Job<Pixels>, Turn), Error> {
         let arrived = Instant::now();
-        let (config, pixels) = (Arc::clone(&self.config), Arc::clone(&self.pixels));
-        self.on_a_slot(job.deadline, move || {
-            let began = Instant::now();
-            let (facts, input) = decode(&job.payload, &config, &pixels)?;
-            let mut job = job.map(|_| input);
-            job.timings.queue = began - arrived;
-            job.timings.decode = began.elapsed();
-            job.timings.decode_began = Some(began);
-            Ok((facts, job))
-        })
-        .await
+        let config = Arc::clone(&self.config);
+        let header = self.inspect(job.payload.bytes.clone()).await?;
+        let (permit, deadline) = (Arc::clone(&job.permit), job.deadline);
+        let decoded = self.in_turn(&permit, deadline, &header, move |cancel| {
+            let (facts, input) = decode(&job.payload, header, &config, cancel)?;
+            Ok((facts, job.map(|_| input)))
+        });
+        let ((facts, mut job), spent, turn) = decoded.await?;
+        job.timings.queue = (turn.began - arrived) + turn.paused;
+        job.timings.decode = spent;
+        job.timings.decode_began = Some(turn.began);
+        Ok((facts, job, turn))
     }
 
     /// How images become the network's input.
@@ -66,56 +65,102 @@ impl DecodePool {
     /// Decodes an image once more, to be looked at, and draws it where it was decoded.
     pub(super) async fn view<T: Send + 'static>(
         &self,
+        permit: &Permit,
         upload: Upload,
         header: Header,
         longest: u32,
         deadline: Instant,
         draw: impl FnOnce(&View) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let (preprocessing, pixels) = (self.config.preprocessing, Arc::clone(&self.pixels));
-        self.on_a_slot(deadline, move || {
-            let _pixels = set_aside(&header, &pixels)?;
-            let view = SCRATCH
-                .with_borrow_mut(|scratch| image::view(&upload.bytes, &header, preprocessing, longest, scratch))?;
+        let preprocessing = self.config.preprocessing;
+        let drawn = self.in_turn(permit, deadline, &header, move |cancel| {
+            let view = SCRATCH.with_borrow_mut(|scratch| {
+                image::view(&upload.bytes, &header, preprocessing, Regions::One, longest, scratch, cancel)
+            })?;
             draw(&view)
-        })
-        .await
-    }
-
-    /// Runs `work` on a blocking thread, as one of a bounded number.
-    async fn on_a_slot<T: Send + 'static>(
-        &self,
-        deadline: Instant,
-        work: impl FnOnce() -> Result<T, Error> + Send + 'static,
-    ) -> Result<T, Error> {
-        let slot = Arc::clone(&self.slots).acquire_owned().await;
-        let done = spawn_blocking(move || {
-            let _slot = slot;
-            if deadline <= Instant::now() {
-                return Err(Error::deadline_exceeded());
-            }
-            work()
         });
-        done.await.unwrap_or_else(|error| {
-            // A decoder that panics takes down its own image and nothing else.
-            tracing::error!(%error, "a decoder panicked");
-            Err(Error::new(Code::UndecodableImage, "the decoder failed on this image"))
-        })
+        drawn.await.map(|(drawn, ..)| drawn)
+    }
+
+    async fn inspect(&self, bytes: Bytes) -> Result<Header, Error> {
+        let limits = self.config.limits;
+        if bytes.len() <= INSPECT_HERE {
+            return Ok(image::inspect(&bytes, &limits)?);
+        }
+        let inspected = spawn_blocking(move || image::inspect(&bytes, &limits));
+        Ok(inspected.await.map_err(|error| panicked(&error))??)
+    }
+
+    /// Runs `work` on a blocking thread when its turn comes; gives also the time it took, pauses left out.
+    async fn in_turn<T: Send + 'static>(
+        &self,
+        permit: &Permit,
+        deadline: Instant,
+        header: &Header,
+        work: impl FnOnce(&Cancel) -> Result<T, Error> + Send + 'static,
+    ) -> Result<(T, Duration, Turn), Error> {
+        let demand = Demand { cost: header.cost, memory: header.peak_bytes };
+        let turn = self.line.decode(permit, deadline, demand).await?;
+        let place = turn.place();
+        let turn = Arc::new(Mutex::new(Some(turn)));
+        let cancel = Cancel::pausing({
+            let turn = Arc::clone(&turn);
+            move || give_way(&turn)
+        });
+        let _stop = Stop { line: &self.line, place, cancel: cancel.clone() };
+        let done = spawn_blocking(move || {
+            let done = work(&cancel);
+            // Not with `cancel`, which the caller has too: an error returns the CPU at once.
+            let turn = turn.lock().unwrap_or_else(PoisonError::into_inner).take();
+            done.map(|done| (done, turn))
+        });
+        let (done, turn) = done.await.map_err(|error| panicked(&error))??;
+        let turn = turn.ok_or_else(Error::inference_failed)?;
+        Ok((done, turn.spent(), turn))
     }
 }
 
-/// An image's pixels, taken from the budget before any is decoded.
-fn set_aside(header: &Header, budget: &Arc<Budget>) -> Result<Share, Error> {
-    Budget::take(budget, header.pixels()).ok_or_else(|| {
-        Error::retry(Code::Overloaded, "the server decodes as many pixels as it may hold", Duration::from_secs(1))
-    })
+/// Lets other clients' work go first, between two steps of a decode.
+fn give_way(turn: &Mutex<Option<Turn>>) {
+    let mut turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(turn) = turn.as_mut()
+        && let Some(go_on) = turn.give_way()
+        // Nothing comes when the caller has gone: then the decode is cancelled.
+        && let Ok(cpu) = go_on.blocking_recv()
+    {
+        turn.resume(cpu);
+    }
 }
 
-fn decode(upload: &Upload, config: &SchedulerConfig, budget: &Arc<Budget>) -> Result<(ImageFacts, Pixels), Error> {
+/// Stops a decode when its caller goes.
+struct Stop<'a> {
+    line: &'a Arc<Line>,
+    place: Paused,
+    cancel: Cancel,
+}
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+        self.line.forget_paused(&self.place);
+    }
+}
+
+/// A decoder that panics takes down its own image and nothing else.
+fn panicked(error: &tokio::task::JoinError) -> Error {
+    tracing::error!(%error, "a decoder panicked");
+    Error::new(Code::UndecodableImage, "the decoder failed on this image")
+}
+
+fn decode(
+    upload: &Upload,
+    header: Header,
+    config: &SchedulerConfig,
+    cancel: &Cancel,
+) -> Result<(ImageFacts, Pixels), Error> {
     let bytes = &upload.bytes;
-    let header = image::inspect(bytes, &config.limits)?;
-    let _pixels = set_aside(&header, budget)?;
-    let pixels = SCRATCH.with_borrow_mut(|scratch| image::prepare(bytes, &header, config.preprocessing, scratch))?;
+    let pixels =
+        SCRATCH.with_borrow_mut(|scratch| image::prepare(bytes, &header, config.preprocessing, scratch, cancel))?;
     let facts = ImageFacts {
         header,
         bytes: bytes.len(),

@@ -28,16 +28,16 @@ impl Scored {
 
 impl Scheduler {
     /// The attribution drawn on the picture, as PNG. The picture is decoded once more, at a limited size, in the
-    /// decode pool and within its budget of pixels.
+    /// line as any image.
     ///
     /// # Errors
-    /// `overloaded` when that budget is used up, `deadline_exceeded`, `inference_failed`.
+    /// `deadline_exceeded`, `inference_failed`.
     pub async fn overlay(&self, upload: Upload, scored: &Scored, deadline: Instant) -> Result<Vec<u8>, Error> {
         let attribution = scored.attribution()?;
         let header = scored.image.header;
-        let preprocessing = self.decode.preprocessing();
+        let preprocessing = self.decoders.preprocessing();
         let judged = image::source_box(preprocessing, header.width, header.height, image::WHOLE_INPUT);
-        let drawn = self.decode.view(upload, header, overlay::LONGEST, deadline, move |view| {
+        let drawn = self.decoders.view(&scored.permit, upload, header, overlay::LONGEST, deadline, move |view| {
             let orientation = header.exif_orientation;
             overlay::draw(&Subject { view, judged, orientation, attribution: &attribution }).map_err(|error| {
                 tracing::error!(%error, "the overlay cannot be written");

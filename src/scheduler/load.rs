@@ -1,4 +1,4 @@
-//! How loaded the sessions are: whether a queue stands, and how fast it moves.
+//! How loaded the server is: whether a client's line stands, and how long a run takes.
 
 use std::time::Duration;
 
@@ -10,16 +10,16 @@ const TARGET: Duration = Duration::from_millis(500);
 /// For how long every image must have waited longer than the target. A burst drains within it.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Tells a queue that stands from a burst, as CoDel does (RFC 8289): not by its length, but by whether the
-/// shortest wait over an interval stays above a target. While it stands, new images are refused, so that
-/// those let in are answered soon and not at their deadline.
+/// Tells a line that stands from a burst, as CoDel does (RFC 8289): not by its length, but by whether the
+/// shortest wait over an interval stays above a target. Each client has its own: while it stands, the client's
+/// new images are refused, so that those let in are answered soon and not at their deadline.
 #[derive(Debug, Default)]
-pub(super) struct StandingQueue {
+pub(super) struct StandingLine {
     above_since: Option<Instant>,
 }
 
-impl StandingQueue {
-    /// An image was taken after it had `waited` in all.
+impl StandingLine {
+    /// An image was taken after it had `waited` in all, from the end of its body on.
     pub(super) fn served_after(&mut self, waited: Duration, now: Instant) {
         if waited < TARGET {
             self.above_since = None;
@@ -38,31 +38,25 @@ impl StandingQueue {
     }
 }
 
-/// Seconds an image at which the sessions together answer: a moving average over runs.
+/// A session's time for an image: a moving average over runs.
 #[derive(Debug, Default)]
-pub(super) struct Pace {
-    seconds_per_image: f64,
-    /// When the last run ended, if more work was there then: the gap to the next end is work, not idleness.
-    last_end: Option<Instant>,
-}
+pub(super) struct RunCost(Duration);
 
-impl Pace {
-    /// A run of `images` ended after `alone`, one of `sessions`; `backlog` tells whether more work is there.
-    pub(super) fn finished(&mut self, images: usize, alone: Duration, sessions: usize, backlog: bool, now: Instant) {
-        let gap = self.last_end.map(|end| now - end);
-        self.last_end = backlog.then_some(now);
-        if images == 0 {
-            return;
+impl RunCost {
+    /// What the warm-up measured, until there is a run.
+    pub(super) fn expect(&mut self, first: Duration) {
+        if self.0.is_zero() {
+            self.0 = first;
         }
-        let spent = gap.unwrap_or(alone / u32::try_from(sessions.max(1)).unwrap_or(u32::MAX));
-        let newest = spent.as_secs_f64() / images as f64;
-        // A tenth of the newest: some ten runs forget a change of pace.
-        self.seconds_per_image =
-            if self.seconds_per_image == 0.0 { newest } else { 0.9 * self.seconds_per_image + 0.1 * newest };
     }
 
-    pub(super) fn time_for(&self, images: u64) -> Duration {
-        // An hour at the most: beyond that the number means nothing.
-        Duration::from_secs_f64((images as f64 * self.seconds_per_image).clamp(0.0, 3600.0))
+    /// A run took `newest` for each of its images.
+    pub(super) fn observe(&mut self, newest: Duration) {
+        // A tenth of the newest: some ten runs forget a change of pace.
+        self.0 = if self.0.is_zero() { newest } else { (self.0 * 9 + newest) / 10 };
+    }
+
+    pub(super) fn get(&self) -> Duration {
+        self.0
     }
 }

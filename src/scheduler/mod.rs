@@ -1,20 +1,21 @@
-//! The way of one image, by value, through stages that know only the next one:
+//! One image's path through the scheduler. Each stage takes it by value and knows only the next stage:
 //!
 //! ```text
-//! HTTP -> admission -> decode pool -> queue -> session worker -> HTTP
-//! bytes   share        256x256x3 u8   batch    logit, top-k
+//! transport -> admission -> line -> decode worker -> line -> session worker -> transport
+//! bytes        permit               256x256x3 u8     batch   logit, top-k
 //! ```
 //!
-//! A caller drives its own image: [`Scheduler::score`] is one future, and dropping it (the client left,
-//! the deadline passed) withdraws the image wherever it stands. Work that cannot be interrupted (a
-//! decode, a run) finishes on its own and gives its share back when it is really over.
+//! A caller drives its own image: [`Scheduler::score`] is one future, and dropping it (the client disconnected, the
+//! deadline passed) withdraws the image from wherever it is. Work that is being done ends by itself and returns its
+//! permits when it is really over.
 
 mod budget;
+mod client;
 mod decode;
 mod explain;
-mod job;
+mod line;
 mod load;
-mod queue;
+pub mod memory;
 mod worker;
 
 use std::{sync::Arc, time::Duration};
@@ -23,24 +24,26 @@ use tokio::time::timeout_at;
 use tokio_util::task::TaskTracker;
 
 pub use budget::Share;
-pub use job::{Job, Upload};
+pub use client::Client;
+pub use line::{Job, Permit, Upload};
 pub use worker::Rebuild;
 
 use self::{
     budget::Budget,
-    decode::DecodePool,
-    queue::{Announced, Queue},
+    decode::Decoders,
+    line::{Bounds, Line, Turn},
+    memory::DecodeMemory,
     worker::Worker,
 };
 use crate::{
-    error::{Code, Error},
+    error::Error,
     image::{ImageFacts, Limits, Pixels, Preprocessing},
     metrics::{Metrics, Stage},
     model::{Model, Output},
     timings::Timings,
 };
 
-const BYTES_FULL: &str = "it receives as many bytes as it may hold";
+const BYTES_FULL: &str = "the limit of request bytes held in memory is reached";
 
 /// What bounds the scheduler, and how it prepares images.
 #[derive(Debug, Clone)]
@@ -51,8 +54,8 @@ pub struct SchedulerConfig {
     pub max_admitted_bytes: u64,
     /// How long a free session may wait for images that are being decoded.
     pub max_queue_delay: Duration,
-    /// Images decoded at the same time.
-    pub decode_threads: usize,
+    /// CPUs: things done at the same time, decodes and runs of sessions on the CPU.
+    pub cpus: usize,
     /// Limits on one image.
     pub limits: Limits,
     /// How an image becomes 256x256.
@@ -70,17 +73,16 @@ pub struct Scored {
     pub output: Output,
     /// How long each stage took.
     pub timings: Timings,
-    /// Its place among those in flight, until its answer is made.
-    pub share: Share,
+    /// Its in-flight permit, held until the response is built.
+    pub permit: Arc<Permit>,
 }
 
 /// The stages, running.
 #[derive(Debug)]
 pub struct Scheduler {
-    images: Arc<Budget>,
     bytes: Arc<Budget>,
-    decode: DecodePool,
-    queue: Arc<Queue>,
+    decoders: Decoders,
+    line: Arc<Line>,
     workers: TaskTracker,
     metrics: Arc<Metrics>,
 }
@@ -93,32 +95,38 @@ impl Scheduler {
         rebuild: Rebuild<M>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let queue = Arc::new(Queue::new(config.max_queue_delay, Arc::clone(&metrics)));
+        let runs_take_cpu = models.iter().all(Model::takes_cpu);
+        let bounds = Bounds {
+            // Whoever asks for more sessions than CPUs wants them to run at once.
+            cpus: if runs_take_cpu { config.cpus.max(models.len()) } else { config.cpus },
+            runs_take_cpu,
+            memory: DecodeMemory::new(config.limits.max_pixels),
+            images: config.max_in_flight,
+            delay: config.max_queue_delay,
+        };
+        let line = Line::new(bounds, Arc::clone(&metrics));
         let workers = TaskTracker::new();
         for model in models {
-            let worker = Worker::new(model, Arc::clone(&rebuild), Arc::clone(&queue), Arc::clone(&metrics));
+            let worker = Worker::new(model, Arc::clone(&rebuild), Arc::clone(&line), Arc::clone(&metrics));
             workers.spawn(worker.run());
         }
         workers.close();
         Self {
-            images: Budget::new(config.max_in_flight as u64, metrics.images_in_flight.clone()),
             bytes: Budget::new(config.max_admitted_bytes, metrics.admitted_bytes.clone()),
-            decode: DecodePool::new(config, &metrics),
-            queue,
+            decoders: Decoders::new(Arc::clone(&line), config),
+            line,
             workers,
             metrics,
         }
     }
 
-    /// Takes in one image, before any of its bytes is read.
+    /// Takes in one image of a client, before any of its bytes is read.
     ///
     /// # Errors
-    /// `overloaded` when the budget is used up, or when images have been waiting too long for a while.
-    pub fn admit_image(&self) -> Result<Share, Error> {
-        if self.queue.is_standing() {
-            return Err(self.overloaded("its queue has been standing for a while"));
-        }
-        Budget::take(&self.images, 1).ok_or_else(|| self.overloaded("it judges as many images as it may hold"))
+    /// `overloaded` when the limit of images in flight is reached, or when the client's images have been waiting too
+    /// long for a while.
+    pub fn admit_image(&self, client: &Client) -> Result<Permit, Error> {
+        self.line.admit(client)
     }
 
     /// Sets bytes of a request's body aside, before they are read.
@@ -126,7 +134,7 @@ impl Scheduler {
     /// # Errors
     /// `overloaded` when the budget is used up.
     pub fn admit_bytes(&self, bytes: u64) -> Result<Share, Error> {
-        Budget::take(&self.bytes, bytes).ok_or_else(|| self.overloaded(BYTES_FULL))
+        Budget::take(&self.bytes, bytes).ok_or_else(|| self.line.overloaded(BYTES_FULL))
     }
 
     /// Sets more bytes aside for a body whose length was not announced.
@@ -134,17 +142,12 @@ impl Scheduler {
     /// # Errors
     /// `overloaded` when the budget is used up.
     pub fn grow_bytes(&self, held: &mut Share, extra: u64) -> Result<(), Error> {
-        if held.grow(extra) { Ok(()) } else { Err(self.overloaded(BYTES_FULL)) }
+        if held.grow(extra) { Ok(()) } else { Err(self.line.overloaded(BYTES_FULL)) }
     }
 
-    /// The refusal for want of capacity: come back when the backlog of this moment is worked off.
-    fn overloaded(&self, why: &str) -> Error {
-        Error::retry(Code::Overloaded, format!("the server is at capacity: {why}"), self.retry_after())
-    }
-
-    /// When the backlog of this moment will be worked off; at least a second.
+    /// Estimated time to drain the current backlog; at least a second.
     pub fn retry_after(&self) -> Duration {
-        self.queue.time_to_clear(self.images.used()).max(Duration::from_secs(1))
+        self.line.retry_after()
     }
 
     /// Takes one image all the way. Dropping the future withdraws it.
@@ -154,11 +157,10 @@ impl Scheduler {
     pub async fn score(&self, job: Job<Upload>) -> Result<Scored, Error> {
         let deadline = job.deadline;
         let way = async {
-            let announced = self.queue.announce();
-            let (image, job) = self.decode.prepare(job).await?;
+            let (image, job, turn) = self.decoders.prepare(job).await?;
             self.metrics.stage(Stage::Decode, job.timings.decode);
-            let job = self.run(job, announced).await?;
-            Ok(Scored { image, output: job.payload, timings: job.timings, share: job.share })
+            let job = self.run(job, Some(turn)).await?;
+            Ok(Scored { image, output: job.payload, timings: job.timings, permit: job.permit })
         };
         timeout_at(deadline, way).await.unwrap_or_else(|_| Err(Error::deadline_exceeded()))
     }
@@ -168,12 +170,12 @@ impl Scheduler {
     /// # Errors
     /// `deadline_exceeded`, at the job's deadline; `inference_failed`.
     pub async fn score_pixels(&self, job: Job<Pixels>) -> Result<Job<Output>, Error> {
-        let way = timeout_at(job.deadline, self.run(job, self.queue.announce()));
+        let way = timeout_at(job.deadline, self.run(job, None));
         way.await.unwrap_or_else(|_| Err(Error::deadline_exceeded()))
     }
 
-    async fn run(&self, job: Job<Pixels>, announced: Announced) -> Result<Job<Output>, Error> {
-        let job = self.queue.run(job, announced).await?;
+    async fn run(&self, job: Job<Pixels>, decoded: Option<Turn>) -> Result<Job<Output>, Error> {
+        let job = self.line.run(job, decoded).await?;
         self.metrics.stage(Stage::Queue, job.timings.queue);
         self.metrics.stage(Stage::Inference, job.timings.inference);
         Ok(job)
@@ -181,17 +183,22 @@ impl Scheduler {
 
     /// Whether some session has been busy with one batch for longer than `limit`.
     pub fn is_stuck(&self, limit: Duration) -> bool {
-        self.queue.longest_run().is_some_and(|busy| busy > limit)
+        self.line.longest_run().is_some_and(|busy| busy > limit)
     }
 
     /// Sessions that can take a batch or are running one.
     pub fn live_sessions(&self) -> usize {
-        self.queue.sessions()
+        self.line.sessions()
+    }
+
+    /// The API keys with the most work lately, by name, each with its share of all work: a bounded number.
+    pub fn top_keys(&self) -> Vec<(Arc<str>, f64)> {
+        self.line.top_keys()
     }
 
     /// Lets the workers finish what they run, and end.
     pub async fn stop(&self) {
-        self.queue.close();
+        self.line.close();
         self.workers.wait().await;
     }
 }

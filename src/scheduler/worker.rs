@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep};
 
-use super::queue::{Batch, Queue};
+use super::line::{Batch, Line};
 use crate::{
     error::Error,
     image::Pixels,
@@ -23,24 +23,24 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 pub(super) struct Worker<M> {
     model: M,
     rebuild: Rebuild<M>,
-    queue: Arc<Queue>,
+    line: Arc<Line>,
     metrics: Arc<Metrics>,
 }
 
 impl<M: Model> Worker<M> {
-    pub(super) fn new(model: M, rebuild: Rebuild<M>, queue: Arc<Queue>, metrics: Arc<Metrics>) -> Self {
-        Self { model, rebuild, queue, metrics }
+    pub(super) fn new(model: M, rebuild: Rebuild<M>, line: Arc<Line>, metrics: Arc<Metrics>) -> Self {
+        Self { model, rebuild, line, metrics }
     }
 
-    /// Runs batches until the queue is closed and empty.
+    /// Runs batches until the line is closed and none is left.
     pub(super) async fn run(mut self) {
-        let mut up = self.queue.join();
-        while let Some(batch) = self.queue.next_batch(self.model.costs()).await {
+        let mut up = self.line.join(self.model.costs().first().copied());
+        while let Some(batch) = self.line.next_batch(self.model.costs()).await {
             if self.run_batch(batch).await.is_err() {
                 // A session that failed once is not trusted with the next batch.
                 drop(up);
                 self.replace_model().await;
-                up = self.queue.join();
+                up = self.line.join(self.model.costs().first().copied());
             }
         }
     }
@@ -80,7 +80,7 @@ impl<M: Model> Worker<M> {
                 last
             }
         };
-        self.queue.finished(&batch, if result.is_ok() { size } else { 0 });
+        batch.went_well = result.is_ok();
         result
     }
 

@@ -12,7 +12,7 @@ use axum::{
 use super::{AppState, RequestContext};
 use crate::{
     error::{Code, Error},
-    scheduler::{Scheduler, Share},
+    scheduler::{Client, Permit, Scheduler},
 };
 
 const API_KEY: &str = "x-api-key";
@@ -53,19 +53,26 @@ fn presented(headers: &HeaderMap) -> Option<&[u8]> {
 }
 
 impl RequestContext {
-    /// A place for one image among those in flight: the server's and, if the request's key is capped, the
-    /// key's. Both are free again when the image's work is really gone.
+    /// Whose work the request is: its key's holder, or the caller at its address.
+    pub(crate) fn client(&self) -> Client {
+        let key = self.key.get().map(|key| Client::key(key.name(), key.weight()));
+        key.unwrap_or_else(|| self.caller.clone())
+    }
+
+    /// An in-flight permit for one image: the server's and, if the request's key is capped, the key's. Both are
+    /// returned when the image's work is over.
     ///
     /// # Errors
     /// `overloaded`.
-    pub(crate) fn admit_image(&self, scheduler: &Scheduler) -> Result<Share, Error> {
+    pub(crate) fn admit_image(&self, scheduler: &Scheduler) -> Result<Permit, Error> {
+        let permit = || scheduler.admit_image(&self.client());
         let Some((key, places)) = self.key.get().and_then(|key| Some((key, key.places()?))) else {
-            return scheduler.admit_image();
+            return permit();
         };
         let place = Arc::clone(places).try_acquire_owned().map_err(|_| {
             let detail = format!("the API key `{}` has as many images in flight as it may have", key.name());
             Error::retry(Code::Overloaded, detail, scheduler.retry_after())
         })?;
-        Ok(scheduler.admit_image()?.with_place(place))
+        Ok(permit()?.with_place(place))
     }
 }

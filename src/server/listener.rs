@@ -1,9 +1,13 @@
 //! The sockets: accepting connections, and letting go of them at the end.
 
-use std::{future::Future, io, sync::Arc, time::Duration};
+use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::Router;
+use axum::{
+    Router,
+    extract::{ConnectInfo, Request},
+};
 use futures_util::future::join_all;
+use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulShutdown},
@@ -15,6 +19,7 @@ use tokio::{
     sync::Semaphore,
     time::{Instant, sleep, sleep_until, timeout_at},
 };
+use tower::ServiceExt;
 
 use super::{AppState, lifecycle::Phase};
 
@@ -141,7 +146,7 @@ impl Connections {
             // The semaphore is never closed.
             let Ok(place) = Arc::clone(&self.places).acquire_owned().await else { return };
             match listener.accept().await {
-                Ok((stream, _)) => self.spawn(stream, place),
+                Ok((stream, peer)) => self.spawn(stream, peer, place),
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
                     tracing::warn!(%error, "no connection can be accepted");
@@ -151,10 +156,14 @@ impl Connections {
         }
     }
 
-    fn spawn(&self, stream: TcpStream, place: impl Send + 'static) {
+    fn spawn(&self, stream: TcpStream, peer: SocketAddr, place: impl Send + 'static) {
         // Answers are small and whole: waiting to fill a packet only delays them.
         let _ = stream.set_nodelay(true);
-        let service = TowerToHyperService::new(self.router.clone());
+        let router = self.router.clone();
+        let service = TowerToHyperService::new(tower::service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(ConnectInfo(peer));
+            router.clone().oneshot(request)
+        }));
         let connection = self.http.serve_connection(TokioIo::new(stream), service).into_owned();
         let connection = self.graceful.watch(connection);
         tokio::spawn(async move {

@@ -7,6 +7,7 @@
 mod access;
 mod auth;
 mod body;
+mod caller;
 mod deadline;
 mod dialect;
 mod early;
@@ -31,7 +32,7 @@ use axum::{
 use tower_http::catch_panic::CatchPanicLayer;
 
 pub(crate) use self::{
-    access::RequestContext,
+    access::{RequestContext, quiet},
     body::{read as read_body, too_large},
     deadline::of as deadline,
     dialect::{json as error_json, retry_after},

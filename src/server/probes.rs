@@ -1,6 +1,6 @@
 //! Probes and metrics: never behind a key, never queued behind work.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::{
     Json, Router,
@@ -12,7 +12,7 @@ use axum::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{AppState, Route, lifecycle::Phase};
+use super::{AppState, Route, access::quiet, lifecycle::Phase};
 use crate::{
     error::{
         Code::{self, *},
@@ -32,16 +32,21 @@ pub const ROUTES: &[Route] = &[
 
 /// Their handlers.
 pub fn router() -> Router<Arc<AppState>> {
-    Router::new()
-        .route("/livez", get(livez))
-        .route("/readyz", get(readyz))
-        .route("/startupz", get(startupz))
-        .route("/metrics", get(metrics_text))
+    quiet(
+        Router::new()
+            .route("/livez", get(livez))
+            .route("/readyz", get(readyz))
+            .route("/startupz", get(startupz))
+            .route("/metrics", get(metrics_text)),
+    )
 }
 
-/// A session that is busy with one batch for longer than this hangs: the longest honest run (a full batch
-/// on a slow core) takes a few seconds.
-pub const WATCHDOG: Duration = Duration::from_secs(60);
+/// What the main address answers where probes and metrics have an address of their own: whether the process is alive,
+/// and nothing about it.
+pub fn bare() -> Router<Arc<AppState>> {
+    let alive = async |State(state): State<Arc<AppState>>| state.liveness().map(|()| "ok\n");
+    quiet(Router::new().route("/livez", get(alive)))
+}
 
 /// Which model judged.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -107,9 +112,6 @@ pub(crate) async fn startupz(State(state): State<Arc<AppState>>) -> Result<Json<
 #[utoipa::path(get, path = "/metrics", tag = "operation",
     responses((status = 200, description = "Prometheus' text format, 0.0.4", body = String, content_type = "text/plain; version=0.0.4")))]
 pub(crate) async fn metrics_text(State(state): State<Arc<AppState>>) -> Result<Response, Error> {
-    let text = state.metrics.encode().map_err(|error| {
-        tracing::error!(%error, "the metrics cannot be written");
-        Error::inference_failed()
-    })?;
+    let text = state.metrics_text()?;
     Ok(([(header::CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE))], text).into_response())
 }

@@ -1,6 +1,9 @@
 //! What handlers work on. `app` fills it; nothing here knows a transport.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use tokio::task::spawn_blocking;
 use tokio_util::task::TaskTracker;
@@ -8,9 +11,9 @@ use tokio_util::task::TaskTracker;
 use super::{
     Dialects,
     lifecycle::{Lifecycle, Phase},
-    probes,
 };
 use crate::{
+    audit::Audit,
     config::ServeConfig,
     error::{Code, Error},
     keys::KeysFile,
@@ -19,6 +22,10 @@ use crate::{
     scheduler::Scheduler,
     trace::Traces,
 };
+
+/// A session that is busy with one batch for longer than this hangs: the longest honest run (a full batch
+/// on a slow core) takes a few seconds.
+const WATCHDOG: Duration = Duration::from_secs(60);
 
 /// One service's parts. Several services can run in one process.
 #[derive(Debug)]
@@ -37,6 +44,8 @@ pub struct AppState {
     pub keys: Option<KeysFile>,
     /// The exporter of traces, if there is a collector.
     pub traces: Option<Traces>,
+    /// The decision log, if there is one.
+    pub audit: Option<Audit>,
     /// How each transport writes errors.
     pub dialects: Dialects,
     /// Set when the sessions are warm.
@@ -59,7 +68,7 @@ impl AppState {
     /// `not_ready` when a session hangs.
     pub fn liveness(&self) -> Result<(), Error> {
         match self.scheduler.get() {
-            Some(scheduler) if scheduler.is_stuck(probes::WATCHDOG) => {
+            Some(scheduler) if scheduler.is_stuck(WATCHDOG) => {
                 Err(Error::new(Code::NotReady, "a session has been busy with one batch for over a minute"))
             }
             _ => Ok(()),
@@ -76,6 +85,20 @@ impl AppState {
             Some(scheduler) if scheduler.live_sessions() > 0 => Ok(()),
             _ => Err(Error::new(Code::NotReady, "no session can run the model")),
         }
+    }
+
+    /// The metrics as text, with what the scheduler knows at this moment.
+    ///
+    /// # Errors
+    /// `inference_failed` when they cannot be written.
+    pub fn metrics_text(&self) -> Result<Vec<u8>, Error> {
+        if let Some(scheduler) = self.scheduler.get() {
+            self.metrics.key_shares(&scheduler.top_keys());
+        }
+        self.metrics.encode().map_err(|error| {
+            tracing::error!(%error, "the metrics cannot be written");
+            Error::inference_failed()
+        })
     }
 
     /// Waits until work in flight is finished and the workers have ended, then sends the last traces.

@@ -202,7 +202,7 @@ async fn explain_answers_in_the_form_that_is_accepted() {
     assert_eq!(app.metric("lfm_images_total{outcome=\"scored\"}").await, 4.0);
     assert_eq!(app.metric("lfm_images_in_flight").await, 0.0);
     assert_eq!(app.metric("lfm_admitted_bytes").await, 0.0);
-    assert_eq!(app.metric("lfm_decode_pixels_in_flight").await, 0.0);
+    assert_eq!(app.metric("lfm_decode_bytes").await, 0.0);
 }
 
 /// A large picture's overlay is bounded, and its tile stands beside it.

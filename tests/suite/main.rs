@@ -2,6 +2,7 @@
 
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 
+mod audit;
 mod bench;
 mod cli;
 mod conv;
@@ -29,4 +30,5 @@ mod providers;
 mod readme;
 mod scheduler;
 mod score;
+mod systemd;
 mod trace;

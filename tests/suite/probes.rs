@@ -130,7 +130,7 @@ async fn metrics_have_every_series_from_the_start() {
         "lfm_queue_images",
         "lfm_images_in_flight",
         "lfm_admitted_bytes",
-        "lfm_decode_pixels_in_flight",
+        "lfm_decode_bytes",
         "lfm_sessions",
         "lfm_execution_provider_available{provider=\"cpu\"}",
         "lfm_score_reference_bucket{class=\"real\",le=\"0.05\"}",

@@ -252,7 +252,7 @@ fn both_graphs_give_the_same_logits() {
         .filter_map(|entry| {
             let bytes = golden(&format!("images/{}", entry.ok()?.file_name().to_str()?));
             let header = inspect(&bytes, &Limits::default()).ok()?;
-            prepare(&bytes, &header, Default::default(), &mut Default::default()).ok()
+            prepare(&bytes, &header, Default::default(), &mut Default::default(), &Default::default()).ok()
         })
         .collect();
     // All but the one that is refused, 16-bit grey.

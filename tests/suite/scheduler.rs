@@ -1,6 +1,7 @@
 //! The scheduler on a paused clock, with fakes for sessions.
 
 use std::{
+    num::NonZeroU32,
     sync::{Arc, atomic::Ordering::SeqCst},
     time::Duration,
 };
@@ -13,8 +14,7 @@ use lfm_serve::{
     image::{Limits, Preprocessing},
     metrics::Metrics,
     model::{Manifest, RunError},
-    scheduler::{Job, Scheduler, SchedulerConfig, Scored, Upload},
-    timings::Timings,
+    scheduler::{Client, Job, Scheduler, SchedulerConfig, Scored, Upload},
 };
 use proptest::prelude::*;
 use tokio::time::Instant;
@@ -29,7 +29,7 @@ fn config() -> SchedulerConfig {
         max_in_flight: 1000,
         max_admitted_bytes: 1 << 30,
         max_queue_delay: Duration::ZERO,
-        decode_threads: 2,
+        cpus: 2,
         limits: Limits::default(),
         preprocessing: Preprocessing::Resize,
         hash_pixels: false,
@@ -45,14 +45,26 @@ fn scheduler(config: SchedulerConfig, models: Vec<Fake>) -> Arc<Scheduler> {
 
 /// A job as a request makes it.
 fn job(scheduler: &Scheduler, bytes: Vec<u8>, patience: Duration) -> Result<Job<Upload>, Error> {
-    let share = scheduler.admit_image()?;
+    job_of(&Client::LOCAL, scheduler, bytes, patience)
+}
+
+fn job_of(client: &Client, scheduler: &Scheduler, bytes: Vec<u8>, patience: Duration) -> Result<Job<Upload>, Error> {
+    let permit = Arc::new(scheduler.admit_image(client)?);
     let held = Arc::new(scheduler.admit_bytes(bytes.len() as u64)?);
     let payload = Upload { bytes: Bytes::from(bytes), held };
-    Ok(Job { payload, deadline: Instant::now() + patience, share, timings: Timings::default() })
+    Ok(Job::new(payload, Instant::now() + patience, permit))
 }
 
 async fn score(scheduler: &Scheduler, patience: Duration) -> Result<Scored, Error> {
-    scheduler.score(job(scheduler, picture(), patience)?).await
+    score_for(&Client::LOCAL, scheduler, patience).await
+}
+
+async fn score_for(client: &Client, scheduler: &Scheduler, patience: Duration) -> Result<Scored, Error> {
+    scheduler.score(job_of(client, scheduler, picture(), patience)?).await
+}
+
+fn client(name: &str) -> Client {
+    Client::key(name, NonZeroU32::MIN)
 }
 
 /// A one-pixel image whose logit under the fake is its grey value.
@@ -114,8 +126,7 @@ fn a_batch_is_no_larger_than_its_tightest_deadline_allows() {
             Ok(batch.iter().map(answer).collect())
         });
         model.costs = (1..=4).map(Duration::from_secs).collect();
-        // One decoder, so that the images queue in the order they came.
-        let scheduler = scheduler(SchedulerConfig { decode_threads: 1, ..config() }, vec![model.clone()]);
+        let scheduler = scheduler(config(), vec![model.clone()]);
         let holding = score(&scheduler, LONG);
         let others = async {
             running(&model, 1).await;
@@ -238,6 +249,85 @@ fn a_run_that_hangs_is_noticed() {
     });
 }
 
+/// What a client that sends one image after another gets beside one that has many waiting.
+#[test]
+fn a_client_with_many_images_does_not_hold_up_one_with_few() {
+    paused().block_on(async {
+        let model = Fake::slow(1, Duration::from_millis(100));
+        let scheduler = scheduler(config(), vec![model]);
+        let many = client("many");
+        let crowd = join_all((0..40).map(|_| score_for(&many, &scheduler, LONG)));
+        let few = async {
+            let mut waits = Vec::new();
+            for _ in 0..10 {
+                let began = Instant::now();
+                score_for(&client("few"), &scheduler, LONG).await.expect("a score");
+                waits.push(began.elapsed());
+            }
+            waits
+        };
+        let (crowd, waits) = tokio::join!(crowd, few);
+        assert!(crowd.iter().all(Result::is_ok));
+        // One run of the other, one of its own.
+        assert!(waits.iter().all(|wait| *wait <= Duration::from_millis(205)), "{waits:?}");
+    });
+}
+
+#[test]
+fn a_weight_is_a_share() {
+    paused().block_on(async {
+        let model = Fake::slow(1, Duration::from_millis(10));
+        let scheduler = scheduler(config(), vec![model.clone()]);
+        let answered = async |client: Client| {
+            let mut ends = join_all((0..60).map(async |_| {
+                score_for(&client, &scheduler, LONG).await.expect("a score");
+                Instant::now()
+            }))
+            .await;
+            ends.sort();
+            ends
+        };
+        let three = NonZeroU32::new(3).expect("not zero");
+        let (one, three) = tokio::join!(answered(client("one")), answered(Client::key("three", three)));
+        // When the heavy client has all its 60, the light one has a third of them.
+        let then = one.iter().filter(|end| **end <= three[59]).count();
+        assert!((18..=22).contains(&then), "{then}");
+    });
+}
+
+#[test]
+fn a_line_that_stands_sheds_the_client_that_made_it() {
+    paused().block_on(async {
+        let model = Fake::slow(1, Duration::from_millis(100));
+        let scheduler = scheduler(config(), vec![model.clone()]);
+        let many = client("many");
+        let crowd = join_all((0..40).map(|_| score_for(&many, &scheduler, LONG)));
+        let later = async {
+            while model.images.load(SeqCst) < 26 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            (score_for(&many, &scheduler, LONG).await, score_for(&client("few"), &scheduler, LONG).await)
+        };
+        let (_, (culprit, victim)) = tokio::join!(crowd, later);
+        assert_eq!(culprit.expect_err("its line stands").code, Code::Overloaded);
+        assert!(victim.is_ok());
+    });
+}
+
+#[test]
+fn one_client_cannot_take_every_permit() {
+    paused().block_on(async {
+        let scheduler = scheduler(SchedulerConfig { max_in_flight: 64, ..config() }, vec![Fake::instant()]);
+        let (many, few) = (client("many"), client("few"));
+        let taken: Vec<_> = std::iter::from_fn(|| scheduler.admit_image(&many).ok()).collect();
+        assert_eq!(taken.len(), 60);
+        let kept: Vec<_> = std::iter::from_fn(|| scheduler.admit_image(&few).ok()).collect();
+        assert_eq!(kept.len(), 4);
+        drop(taken);
+        assert!(scheduler.admit_image(&many).is_ok());
+    });
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
@@ -276,9 +366,9 @@ proptest! {
                 }
             }
             scheduler.stop().await;
-            // All shares are back: the whole budget can be taken again.
-            let all: Vec<_> = (0..1000).map(|_| scheduler.admit_image()).collect();
-            assert!(all.iter().all(Result::is_ok));
+            // All permits are back: a client can have as many as at first.
+            let all = (0..1000).map_while(|_| scheduler.admit_image(&Client::LOCAL).ok());
+            assert_eq!(all.collect::<Vec<_>>().len(), 1000 - 1000 / 16);
         });
     }
 }

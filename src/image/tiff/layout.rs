@@ -1,7 +1,8 @@
-use super::{Orientation, undecodable, unsupported};
+use super::{undecodable, unsupported};
 use crate::image::ImageError;
 use crate::image::ifd::{self, ByteOrder, Entry, Tiff};
 use crate::image::jpeg::{Embedded, Stored};
+use crate::image::orientation::Orientation;
 
 const IMAGE_WIDTH: u16 = 256;
 const IMAGE_LENGTH: u16 = 257;
@@ -29,6 +30,9 @@ const YCBCR: u32 = 6;
 
 /// Pillow's MAX_SAMPLESPERPIXEL.
 const MAX_SAMPLES: u32 = 6;
+
+/// Pages that are counted.
+const MAX_PAGES: u32 = 10_000;
 
 /// Strips or tiles allowed: each costs the set-up of a decompressor, whatever its size.
 const MAX_CHUNKS: usize = 1 << 16;
@@ -79,6 +83,8 @@ pub(super) struct Layout {
     /// Stored height in pixels, before orientation.
     pub(super) height: u32,
     pub(super) orientation: Orientation,
+    /// Pages of the file, as far as they are worth counting.
+    pub(super) pages: u32,
     pub(super) colour: Colour,
     /// Bits a sample: 1, 2, 4, 8 or 16.
     pub(super) bits: u8,
@@ -272,6 +278,7 @@ impl<'a> Tags<'a> {
             width,
             height,
             orientation,
+            pages: self.tiff.count_directories(MAX_PAGES).max(1),
             colour,
             bits,
             samples,

@@ -16,7 +16,7 @@ use tokio::{task::spawn_blocking, time::Instant};
 use crate::{
     error::{Code, Error},
     metrics::Outcome,
-    scheduler::Share,
+    scheduler::{Permit, Share},
     server::{AppState, RequestContext, Stay, deadline, read_body, too_large},
 };
 
@@ -32,8 +32,8 @@ const STEP: u64 = 64 << 10;
 /// A call that has been let in, for its handler.
 #[derive(Debug)]
 pub(super) struct Admitted {
-    /// Place of the first image.
-    pub(super) place: Share,
+    /// The first image's in-flight permit.
+    pub(super) permit: Permit,
     /// The message's bytes.
     pub(super) held: Share,
     pub(super) deadline: Instant,
@@ -59,7 +59,7 @@ async fn receive(
     body: Body,
 ) -> Result<(Bytes, Admitted), Error> {
     let scheduler = state.scheduler()?;
-    let place = context.admit_image(scheduler)?;
+    let permit = context.admit_image(scheduler)?;
     let most = state.config.request_timeout;
     let deadline = deadline(headers, context.started, most)?.min(context.started + timeout(headers)?.unwrap_or(most));
     let (framed, held) = context.reading(read_body(state, scheduler, headers, body, deadline)).await?;
@@ -72,7 +72,7 @@ async fn receive(
         0 => (framed, held),
         _ => unpack(state, headers, framed, held).await?,
     };
-    Ok((framed, Admitted { place, held, deadline }))
+    Ok((framed, Admitted { permit, held, deadline }))
 }
 
 /// gRPC's own deadline: at most eight digits and a unit.

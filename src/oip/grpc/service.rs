@@ -59,8 +59,8 @@ impl Service {
         // Off the async threads: pixels are copied.
         let request = spawn_blocking(move || Request::check(convert::request(request)?, most)).await;
         let request = request.map_err(|_| Error::inference_failed())??;
-        let Admitted { place, held, deadline } = admitted;
-        Inference::new(context, scheduler, request, place, held, deadline)
+        let Admitted { permit, held, deadline } = admitted;
+        Inference::new(context, scheduler, request, permit, held, deadline)
     }
 }
 

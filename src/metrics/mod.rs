@@ -4,16 +4,20 @@
 //! A `Metrics` owns its registry, so several apps can live in one process. Every series whose labels are
 //! known beforehand exists from the start: a dashboard never meets a hole.
 
+mod labels;
+
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 
 use prometheus::{
-    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder, core::Collector,
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder, core::Collector,
 };
+
+pub use labels::{Outcome, Release, Stage};
 
 use crate::{error::Code, timings::Timings};
 
@@ -31,105 +35,6 @@ fn scores() -> Vec<f64> {
 /// Content type of [`Metrics::encode`].
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// A part of an image's way that is timed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
-    /// The body's bytes arrive.
-    Read,
-    /// Bytes become 256x256 pixels.
-    Decode,
-    /// The pixels wait for a session.
-    Queue,
-    /// The batch runs.
-    Inference,
-    /// From the request's head to its answer.
-    Total,
-}
-
-impl Stage {
-    const ALL: [Self; 5] = [Self::Read, Self::Decode, Self::Queue, Self::Inference, Self::Total];
-
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Read => "read",
-            Self::Decode => "decode",
-            Self::Queue => "queue",
-            Self::Inference => "inference",
-            Self::Total => "total",
-        }
-    }
-}
-
-/// How an image's stay ended: exactly one for each image that came in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// It was judged.
-    Scored,
-    /// It was refused for what it is: no image, too large, undecodable.
-    Rejected,
-    /// It was refused for want of capacity, or because the server drains.
-    Shed,
-    /// Its deadline passed.
-    Expired,
-    /// Its client left.
-    Cancelled,
-    /// The server failed on it.
-    Failed,
-}
-
-impl Outcome {
-    /// Every outcome.
-    pub const ALL: [Self; 6] = [Self::Scored, Self::Rejected, Self::Shed, Self::Expired, Self::Cancelled, Self::Failed];
-
-    /// The label's value.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Scored => "scored",
-            Self::Rejected => "rejected",
-            Self::Shed => "shed",
-            Self::Expired => "expired",
-            Self::Cancelled => "cancelled",
-            Self::Failed => "failed",
-        }
-    }
-
-    /// The outcome that an error stands for.
-    pub const fn of(code: Code) -> Self {
-        match code {
-            Code::Overloaded | Code::Draining | Code::NotReady => Self::Shed,
-            Code::DeadlineExceeded => Self::Expired,
-            Code::InferenceFailed => Self::Failed,
-            _ => Self::Rejected,
-        }
-    }
-}
-
-/// Why a batch was released to a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Release {
-    /// It reached the largest size.
-    Full,
-    /// A session was free and this is what was there.
-    Idle,
-    /// The queue delay was over while further images were still being decoded.
-    Window,
-    /// One more image would have made the run outlast a deadline in it.
-    Deadline,
-}
-
-impl Release {
-    const ALL: [Self; 4] = [Self::Full, Self::Idle, Self::Window, Self::Deadline];
-
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Full => "full",
-            Self::Idle => "idle",
-            Self::Window => "window",
-            Self::Deadline => "deadline",
-        }
-    }
-}
-
 /// All metrics of one app.
 #[derive(Debug)]
 pub struct Metrics {
@@ -146,17 +51,21 @@ pub struct Metrics {
     /// Scores given: the distribution shifts when the uploads or the forgeries do.
     pub score: Histogram,
     stage_duration: HistogramVec,
+    /// Lines of the decision log, by outcome: `written` or `dropped`.
+    pub audit_lines: IntCounterVec,
+    key_images: IntCounterVec,
     /// Images in a batch.
     pub batch_size: Histogram,
     batches: IntCounterVec,
-    /// Images that wait for a session.
+    /// Images that wait, for a decoder or for a session.
     pub queue_images: IntGauge,
     /// Images admitted and not yet answered.
     pub images_in_flight: IntGauge,
     /// Bytes of request bodies held.
     pub admitted_bytes: IntGauge,
-    /// Pixels of images being decoded.
-    pub decode_pixels_in_flight: IntGauge,
+    /// Bytes of memory reserved by decodes that have begun.
+    pub decode_bytes: IntGauge,
+    key_share: GaugeVec,
     /// Sessions that can run a batch.
     pub sessions: IntGauge,
     model_info: IntGaugeVec,
@@ -270,6 +179,16 @@ impl Metrics {
             score: add.register(Histogram::with_opts(
                 HistogramOpts::new("lfm_score", "Scores given (probability of fake), for drift.").buckets(scores()),
             )?)?,
+            audit_lines: add.counters(
+                "lfm_audit_lines_total",
+                "Lines of the decision log, by whether they were written or dropped.",
+                &["outcome"],
+            )?,
+            key_images: add.counters(
+                "lfm_key_images_total",
+                "Images by API key, by how their stay ended.",
+                &["key", "outcome"],
+            )?,
             stage_duration: add.histograms(
                 "lfm_stage_duration_seconds",
                 "Seconds that an image spends in a stage.",
@@ -280,10 +199,18 @@ impl Metrics {
                     .buckets(vec![1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 64.0, 128.0]),
             )?)?,
             batches: add.counters("lfm_batches_total", "Batches run, by why they were released.", &["reason"])?,
-            queue_images: add.gauge("lfm_queue_images", "Images that wait for a session.")?,
+            queue_images: add.gauge("lfm_queue_images", "Images that wait, for a decoder or for a session.")?,
             images_in_flight: add.gauge("lfm_images_in_flight", "Images admitted and not yet answered.")?,
             admitted_bytes: add.gauge("lfm_admitted_bytes", "Bytes of request bodies held.")?,
-            decode_pixels_in_flight: add.gauge("lfm_decode_pixels_in_flight", "Pixels of images being decoded.")?,
+            decode_bytes: add
+                .gauge("lfm_decode_bytes", "Bytes of memory reserved by decodes that have begun.")?,
+            key_share: add.register(GaugeVec::new(
+                Opts::new(
+                    "lfm_key_work_share",
+                    "Share of the work of about the last minute, decoding and inference, for the ten API keys with the most.",
+                ),
+                &["key"],
+            )?)?,
             sessions: add.gauge("lfm_sessions", "Sessions that can run a batch.")?,
             model_info: add.register(IntGaugeVec::new(
                 Opts::new("lfm_model_info", "The model that is served; always 1.")
@@ -320,6 +247,9 @@ impl Metrics {
         }
         for outcome in Outcome::ALL {
             self.images.with_label_values(&[outcome.as_str()]);
+        }
+        for outcome in ["written", "dropped"] {
+            self.audit_lines.with_label_values(&[outcome]);
         }
         for stage in Stage::ALL {
             self.stage_duration.with_label_values(&[stage.as_str()]);
@@ -365,6 +295,11 @@ impl Metrics {
         self.images.with_label_values(&[outcome.as_str()]).inc();
     }
 
+    /// One image of an API key ended its stay. Keys are named in a file of the operator's: the labels are bounded by it.
+    pub fn image_of_key(&self, key: &str, outcome: Outcome) {
+        self.key_images.with_label_values(&[key, outcome.as_str()]).inc();
+    }
+
     /// One batch ran.
     pub fn batch(&self, reason: Release, size: usize, busy: Duration) {
         self.batches.with_label_values(&[reason.as_str()]).inc();
@@ -404,6 +339,14 @@ impl Metrics {
         self.score.observe(score);
         for warning in warnings {
             self.warnings.with_label_values(&[warning]).inc();
+        }
+    }
+
+    /// Replaces the shares of the keys with the most work: a bounded number.
+    pub fn key_shares(&self, shares: &[(Arc<str>, f64)]) {
+        self.key_share.reset();
+        for (key, share) in shares {
+            self.key_share.with_label_values(&[&**key]).set(*share);
         }
     }
 
