@@ -22,22 +22,6 @@ pub(super) struct Contents {
     pub(super) fields: Fields,
 }
 
-/// Refuses an address in place of a file.
-///
-/// # Errors
-/// `unsupported_format`.
-pub(super) fn refuse_url(bytes: &[u8]) -> Result<(), Error> {
-    let start = bytes.trim_ascii_start();
-    if ["http://", "https://"]
-        .iter()
-        .any(|scheme| start.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme.as_bytes())))
-    {
-        let text = "this is a URL, not an image: the server fetches nothing, so send the file itself";
-        return Err(Error::new(Code::UnsupportedFormat, text));
-    }
-    Ok(())
-}
-
 /// The refusal of more images than the route takes.
 pub(super) fn too_many(most: usize) -> Error {
     Error::new(Code::TooManyImages, format!("the request holds more images than the limit of {most}"))

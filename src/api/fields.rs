@@ -93,8 +93,8 @@ pub(super) fn bad(detail: impl Into<String>) -> Error {
 pub(super) fn shown(text: &str) -> String {
     const LONGEST: usize = 200;
     let mut shown = String::new();
-    for (index, character) in text.chars().enumerate() {
-        if index == LONGEST {
+    for character in text.chars() {
+        if shown.len() >= LONGEST {
             return shown + " ...";
         }
         match character {

@@ -77,11 +77,15 @@ struct Request<'a> {
 }
 
 impl Request<'_> {
-    /// Keeps the error and stops the reader.
     fn stop<T, E: serde::de::Error>(&mut self, error: Error) -> Result<T, E> {
-        *self.refused = Some(error);
-        Err(E::custom("refused"))
+        stop(self.refused, error)
     }
+}
+
+/// Keeps an error of our own and stops the reader.
+fn stop<T, E: serde::de::Error>(refused: &mut Option<Error>, error: Error) -> Result<T, E> {
+    *refused = Some(error);
+    Err(E::custom("refused"))
 }
 
 impl<'de> DeserializeSeed<'de> for Request<'_> {
@@ -170,10 +174,9 @@ impl<'de> Visitor<'de> for Images<'_, '_> {
                     Ok(Some(IgnoredFirst)) | Err(_) => request.stop(too_many(most)),
                 };
             }
-            match sequence.next_element_seed(BatchImage)? {
+            match sequence.next_element_seed(BatchImage(request.refused))? {
+                Some(part) => request.contents.images.push(part),
                 None => return Ok(()),
-                Some(Ok(part)) => request.contents.images.push(part),
-                Some(Err(error)) => return request.stop(error),
             }
         }
     }
@@ -189,18 +192,18 @@ impl<'de> serde::Deserialize<'de> for IgnoredFirst {
 }
 
 /// One image of several. What is wrong with its text is its own error, what is wrong with its shape the request's.
-struct BatchImage;
+struct BatchImage<'a>(&'a mut Option<Error>);
 
-impl<'de> DeserializeSeed<'de> for BatchImage {
-    type Value = Result<Result<Part, (Option<String>, Error)>, Error>;
+impl<'de> DeserializeSeed<'de> for BatchImage<'_> {
+    type Value = Result<Part, (Option<String>, Error)>;
 
     fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Self::Value, D::Error> {
         json.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for BatchImage {
-    type Value = Result<Result<Part, (Option<String>, Error)>, Error>;
+impl<'de> Visitor<'de> for BatchImage<'_> {
+    type Value = Result<Part, (Option<String>, Error)>;
 
     refuse_texts!("an object with `image` and `id`");
 
@@ -213,24 +216,24 @@ impl<'de> Visitor<'de> for BatchImage {
                     let Short(given) = map.next_value_seed(ShortText("a string"))?;
                     name = match given.map(|given| id(given.into())).transpose() {
                         Ok(given) => Some(given),
-                        Err(error) => return Ok(Err(error)),
+                        Err(error) => return stop(self.0, error),
                     };
                 }
                 twice @ ("image" | "id") => {
-                    return Ok(Err(bad(format!("the field `{twice}` stands twice in one of `images`"))));
+                    return stop(self.0, bad(format!("the field `{twice}` stands twice in one of `images`")));
                 }
                 other => {
                     let text = "is no field of one of `images`: there are `image` and `id`";
-                    return Ok(Err(bad(format!("`{}` {text}", shown(other)))));
+                    return stop(self.0, bad(format!("`{}` {text}", shown(other))));
                 }
             }
         }
-        let Some(image) = image else { return Ok(Err(bad("one of `images` has no `image`"))) };
+        let Some(image) = image else { return stop(self.0, bad("one of `images` has no `image`")) };
         let id = name.flatten();
-        Ok(Ok(match image {
+        Ok(match image {
             Ok(bytes) => Ok(Part { id, bytes: bytes.into() }),
             Err(error) => Err((id, error)),
-        }))
+        })
     }
 }
 

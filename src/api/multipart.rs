@@ -7,7 +7,7 @@ use futures_util::{FutureExt, future::ready, stream};
 use multer::Field;
 
 use super::{
-    contents::{Contents, Part, refuse_url, too_many},
+    contents::{Contents, Part, too_many},
     fields::{bad, id, shown},
 };
 use crate::error::Error;
@@ -44,8 +44,7 @@ async fn parse(body: Bytes, boundary: String, most: usize) -> Result<Contents, E
             }
             let id = field.file_name().map(|name| id(name.to_owned())).transpose()?;
             let bytes = bytes(field).await?;
-            let part = refuse_url(&bytes).map(|()| Part { id: id.clone(), bytes });
-            contents.images.push(part.map_err(|error| (id, error)));
+            contents.images.push(Ok(Part { id, bytes }));
         } else {
             contents.fields.check(&name, "image")?;
             let value = bytes(field).await?;

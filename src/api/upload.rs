@@ -5,7 +5,7 @@ use bytes::Bytes;
 use tokio::task::spawn_blocking;
 
 use super::{
-    contents::{Contents, Part, refuse_url},
+    contents::{Contents, Part},
     fields::{Fields, bad, shown},
     json::{self, Count},
     multipart,
@@ -94,7 +94,6 @@ async fn contents(
     // What stays held, and what is held until the body is parsed.
     let (kept, freed) = match form {
         Form::Raw | Form::UrlEncoded => {
-            refuse_url(&body)?;
             if form == Form::UrlEncoded {
                 check_url_encoded(&body)?;
             }

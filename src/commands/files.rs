@@ -9,7 +9,7 @@ use std::{
 
 use walkdir::{DirEntry, WalkDir};
 
-use crate::image::sniff;
+use crate::image::{self, ImageError};
 
 /// Endings of pictures, those that cannot be judged included: such a file is an error, not left out.
 const ENDINGS: &[&str] = &[
@@ -20,6 +20,9 @@ const ENDINGS: &[&str] = &[
 /// What file managers, cameras and network drives put beside pictures, in lower case.
 const HOUSEKEEPING: &[&str] =
     &["thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "$recycle.bin"];
+
+/// Bytes by which a file is recognised.
+const HEAD_BYTES: u64 = 1024;
 
 /// How many names a summary shows.
 const SHOWN: usize = 5;
@@ -82,20 +85,21 @@ fn is_housekeeping(entry: &DirEntry) -> bool {
     name.starts_with('.') || HOUSEKEEPING.contains(&&*name)
 }
 
-/// By its content or by its name.
+/// By its name or by its content: a picture that is recognised and not read here counts as well.
 fn is_picture(path: &Path) -> bool {
     let ending = path.extension().and_then(|ending| ending.to_str()).map(str::to_ascii_lowercase);
     if ending.is_some_and(|ending| ENDINGS.contains(&&*ending)) {
         return true;
     }
     let mut start = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(64).read_to_end(&mut start));
-    // One that cannot be read is not left out silently.
-    read.is_err() || sniff(&start).is_some() || is_still(&start)
-}
-
-/// HEIC and AVIF: ISO media files whose brand says that they hold a still (ISO/IEC 23008-12).
-fn is_still(start: &[u8]) -> bool {
-    const BRANDS: &[&[u8]] = &[b"heic", b"heix", b"heim", b"heis", b"mif1", b"mif2", b"avif"];
-    start.get(4..8) == Some(b"ftyp") && start.get(8..12).is_some_and(|brand| BRANDS.contains(&brand))
+    if File::open(path).and_then(|file| file.take(HEAD_BYTES).read_to_end(&mut start)).is_err() {
+        // One that cannot be read is not left out silently.
+        return true;
+    }
+    match image::inspect(&start, &image::Limits::default()) {
+        Err(ImageError::Empty | ImageError::UnknownFormat) => false,
+        Err(ImageError::Foreign(kind)) => kind.is_still(),
+        // Of a picture that is cut here the header may lie further behind.
+        Ok(_) | Err(_) => true,
+    }
 }

@@ -227,7 +227,7 @@ async fn an_address_in_place_of_an_image_is_refused_in_a_sentence() {
     let requests = [app.post("/v1/score").body(url), app.post("/v1/score").multipart(form())];
     for request in requests {
         let detail = refused(request, 415, "unsupported_format").await;
-        assert!(detail.contains("URL") && detail.contains("send the file") && !detail.contains("example"), "{detail}");
+        assert!(detail.contains("URL") && detail.contains("send the image") && !detail.contains("example"), "{detail}");
     }
     let batch = scored(app.post("/v1/score/batch").multipart(form())).await;
     assert_eq!(batch["results"][0]["error"]["code"], "unsupported_format");
