@@ -1,6 +1,12 @@
 //! The `lfm-serve` program: arguments in, exit code out.
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
 
 use clap::Parser;
 use lfm_serve::commands::Cli;
@@ -10,11 +16,21 @@ fn main() -> ExitCode {
     match Cli::parse().run() {
         Ok(code) => code,
         Err(error) => {
-            // One line, whatever went wrong: it is what the night engineer sees first.
-            eprintln!("lfm-serve: {error:#}");
+            // One line, whatever went wrong.
+            last_words(format!("lfm-serve: {error:#}\n"));
             ExitCode::FAILURE
         }
     }
+}
+
+/// Writes to standard error, and waits a second at most: its reader may be gone or asleep.
+fn last_words(line: String) {
+    let (done, wait) = mpsc::channel::<()>();
+    thread::spawn(move || {
+        let _ = io::stderr().write_all(line.as_bytes());
+        drop(done);
+    });
+    let _ = wait.recv_timeout(Duration::from_secs(1));
 }
 
 /// Two libraries take from the environment alone what they must do here. What is set already stays.

@@ -11,7 +11,7 @@ use std::{
 };
 
 use prometheus::{
-    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder, core::Collector,
 };
 
@@ -104,6 +104,66 @@ impl Outcome {
     }
 }
 
+/// Why a connection was closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closed {
+    /// Its client or the server was done with it.
+    Done,
+    /// Its client broke off within a request or an answer.
+    ClientGone,
+    /// Nothing came after it was opened.
+    FirstByteTimeout,
+    /// A request's head did not come to its end.
+    HeadTimeout,
+    /// No further request came.
+    IdleTimeout,
+    /// Its client did not take what was sent.
+    WriteTimeout,
+    /// A request's head was malformed.
+    BadHead,
+    /// A request's head was larger than the limit.
+    HeadTooLarge,
+    /// The HTTP/2 protocol was violated.
+    ProtocolError,
+    /// It was idle when places for connections were short.
+    Evicted,
+    /// There was no place for it.
+    Refused,
+}
+
+impl Closed {
+    const ALL: [Self; 11] = [
+        Self::Done,
+        Self::ClientGone,
+        Self::FirstByteTimeout,
+        Self::HeadTimeout,
+        Self::IdleTimeout,
+        Self::WriteTimeout,
+        Self::BadHead,
+        Self::HeadTooLarge,
+        Self::ProtocolError,
+        Self::Evicted,
+        Self::Refused,
+    ];
+
+    /// The label's value.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::ClientGone => "client_gone",
+            Self::FirstByteTimeout => "first_byte_timeout",
+            Self::HeadTimeout => "head_timeout",
+            Self::IdleTimeout => "idle_timeout",
+            Self::WriteTimeout => "write_timeout",
+            Self::BadHead => "bad_head",
+            Self::HeadTooLarge => "head_too_large",
+            Self::ProtocolError => "protocol_error",
+            Self::Evicted => "evicted",
+            Self::Refused => "refused",
+        }
+    }
+}
+
 /// Why a batch was released to a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Release {
@@ -162,6 +222,9 @@ pub struct Metrics {
     model_info: IntGaugeVec,
     execution_provider_available: IntGaugeVec,
     session_busy_seconds: prometheus::Counter,
+    connections_closed: IntCounterVec,
+    /// Lines that the log could not write in time.
+    pub log_lines_dropped: IntCounter,
     runs: Mutex<Runs>,
 }
 
@@ -300,6 +363,15 @@ impl Metrics {
                 "lfm_session_busy_seconds_total",
                 "Seconds that sessions spent running batches, summed over sessions.",
             )?)?,
+            connections_closed: add.counters(
+                "lfm_connections_closed_total",
+                "Connections closed, by why.",
+                &["reason"],
+            )?,
+            log_lines_dropped: add.register(IntCounter::new(
+                "lfm_log_lines_dropped_total",
+                "Lines of the log that could not be written in time.",
+            )?)?,
             runs: Mutex::default(),
             registry: registry.clone(),
         };
@@ -327,6 +399,9 @@ impl Metrics {
         for reason in Release::ALL {
             self.batches.with_label_values(&[reason.as_str()]);
         }
+        for reason in Closed::ALL {
+            self.connections_closed.with_label_values(&[reason.as_str()]);
+        }
         for provider in &identity.providers {
             self.provider(provider, false);
         }
@@ -353,6 +428,11 @@ impl Metrics {
     pub fn request(&self, route: &str, method: &str, status: u16, took: Duration) {
         self.http_requests.with_label_values(&[route, method, &status.to_string()]).inc();
         self.http_request_duration.with_label_values(&[route]).observe(took.as_secs_f64());
+    }
+
+    /// One connection was closed.
+    pub fn connection_closed(&self, reason: Closed) {
+        self.connections_closed.with_label_values(&[reason.as_str()]).inc();
     }
 
     /// One image's time in a stage.
