@@ -1,15 +1,9 @@
 //! The `lfm-serve` program: arguments in, exit code out.
 
-use std::{
-    io::{self, Write},
-    process::ExitCode,
-    sync::mpsc,
-    thread,
-    time::Duration,
-};
+use std::process::ExitCode;
 
 use clap::Parser;
-use lfm_serve::commands::Cli;
+use lfm_serve::{commands::Cli, telemetry};
 
 fn main() -> ExitCode {
     libraries_do_as_we_say();
@@ -17,20 +11,10 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             // One line, whatever went wrong.
-            last_words(format!("lfm-serve: {error:#}\n"));
+            telemetry::say(&format!("lfm-serve: {error:#}"));
             ExitCode::FAILURE
         }
     }
-}
-
-/// Writes to standard error, and waits a second at most: its reader may be gone or asleep.
-fn last_words(line: String) {
-    let (done, wait) = mpsc::channel::<()>();
-    thread::spawn(move || {
-        let _ = io::stderr().write_all(line.as_bytes());
-        drop(done);
-    });
-    let _ = wait.recv_timeout(Duration::from_secs(1));
 }
 
 /// Two libraries take from the environment alone what they must do here. What is set already stays.

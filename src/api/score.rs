@@ -25,8 +25,8 @@ use crate::{
     timings::Timings,
 };
 
-/// The longest `external_id`, in bytes.
-const LONGEST_ID: usize = 256;
+/// The longest `external_id`, in characters.
+const LONGEST_ID: usize = 200;
 
 /// Judge one image.
 ///
@@ -62,7 +62,7 @@ pub(super) struct Received<'a> {
 
 /// Takes in a request with one image.
 pub(super) async fn receive<'a>(
-    state: &'a AppState,
+    state: &'a Arc<AppState>,
     context: &RequestContext,
     query: Result<Query<ScoreQuery>, QueryRejection>,
     headers: &HeaderMap,
@@ -73,7 +73,7 @@ pub(super) async fn receive<'a>(
     let share = context.admit_image(scheduler)?;
     upload::check_single(headers)?;
     let deadline = deadline(headers, context.started, state.config.request_timeout)?;
-    let (body, held) = context.reading(read_body(state, scheduler, headers, body, deadline)).await?;
+    let (body, held) = context.reading(read_body(state, context, scheduler, headers, body, deadline)).await?;
     let bytes = upload::single(headers, body).await?;
     Ok(Received { query, scheduler, upload: Upload { bytes, held: Arc::new(held) }, share, deadline })
 }
@@ -100,7 +100,7 @@ pub(super) async fn score_batch(
         let first = context.admit_image(scheduler)?;
         upload::check_batch(&headers)?;
         let deadline = deadline(&headers, context.started, state.config.request_timeout)?;
-        let (body, held) = context.reading(read_body(&state, scheduler, &headers, body, deadline)).await?;
+        let (body, held) = context.reading(read_body(&state, &context, scheduler, &headers, body, deadline)).await?;
         let parts = upload::several(&headers, body, state.config.max_batch_images).await?;
         // The same rule as for single images: each needs its place among those in flight, or none gets in.
         let more = (1..parts.len()).map(|_| context.admit_image(scheduler)).collect::<Result<Vec<_>, _>>()?;
@@ -158,8 +158,8 @@ fn checked(query: Result<Query<ScoreQuery>, QueryRejection>) -> Result<ScoreQuer
     if query.threshold.is_some_and(|threshold| !(0.0..=1.0).contains(&threshold)) {
         return Err(bad("`threshold` is a number between 0 and 1".into()));
     }
-    if query.external_id.as_ref().is_some_and(|id| id.len() > LONGEST_ID) {
-        return Err(bad(format!("`external_id` is longer than {LONGEST_ID} bytes")));
+    if query.external_id.as_ref().is_some_and(|id| id.chars().count() > LONGEST_ID) {
+        return Err(bad(format!("`external_id` is longer than {LONGEST_ID} characters")));
     }
     Ok(query)
 }

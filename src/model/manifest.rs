@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 
@@ -13,6 +14,20 @@ use crate::{image::Preprocessing, judge::Rules};
 
 /// The version of the manifest's own shape that this program reads.
 const FORMAT_VERSION: u32 = 1;
+
+/// Bytes of a manifest, and of a file that it lists: ours have 20 KB and 4 MB.
+const LARGEST_MANIFEST: u64 = 4 << 20;
+const LARGEST_FILE: u64 = 1 << 30;
+
+/// Files that a manifest lists.
+const MOST_FILES: usize = 256;
+
+/// Bytes of a name or a version, which stand in metrics, answers and the log.
+const LONGEST_TEXT: usize = 200;
+
+/// Bins of the score histogram, and images in it.
+const MOST_BINS: usize = 1000;
+const MOST_IMAGES: u64 = 10_000_000;
 
 /// The graph with `lfm:TopKPooling`.
 pub const GRAPH: &str = "lfm.onnx";
@@ -58,6 +73,41 @@ pub struct ScoreHistogram {
     pub real: Vec<u32>,
     /// Fake images in each bin.
     pub fake: Vec<u32>,
+}
+
+impl ScoreHistogram {
+    fn check(&self) -> Result<(), String> {
+        let Self { edges, real, fake } = self;
+        let ascending = edges.windows(2).all(|pair| pair[0] < pair[1]) && edges.iter().all(|edge| edge.is_finite());
+        if !ascending || edges.len() > MOST_BINS || [real, fake].iter().any(|counts| counts.len() + 1 != edges.len()) {
+            return Err("val_score_histogram: edges ascend, and each bin between two has a count".into());
+        }
+        // Each image is put into the metric by itself.
+        let images: u64 = real.iter().chain(fake).map(|&count| u64::from(count)).sum();
+        if images > MOST_IMAGES {
+            return Err(format!("val_score_histogram counts {images} images, more than {MOST_IMAGES}"));
+        }
+        Ok(())
+    }
+}
+
+/// Whether a name is one of a file in the folder itself.
+fn is_file_name(name: &str) -> bool {
+    Path::new(name).file_name().is_some_and(|file| file == name)
+}
+
+/// Reads a file of at most `most` bytes.
+fn read_limited(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    // Asked before opening: opening a pipe would wait for its writer.
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no file"));
+    }
+    let mut bytes = Vec::new();
+    fs::File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is larger than {most} bytes")));
+    }
+    Ok(bytes)
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -117,7 +167,7 @@ impl Manifest {
     /// If it cannot be read or does not hold what this program needs.
     pub fn read(folder: &Path) -> Result<Self, ManifestError> {
         let path = folder.join("manifest.json");
-        let text = fs::read(&path).map_err(|source| ManifestError::Read { path: path.clone(), source })?;
+        let text = read_limited(&path, LARGEST_MANIFEST).map_err(|source| ManifestError::Read { path: path.clone(), source })?;
         let invalid = |reason: String| ManifestError::Invalid { path: path.clone(), reason };
         let manifest: Self = serde_json::from_slice(&text).map_err(|error| invalid(error.to_string()))?;
         manifest.check().map_err(invalid)?;
@@ -129,6 +179,15 @@ impl Manifest {
             return Err(format!("format_version is {}, this program reads {FORMAT_VERSION}", self.format_version));
         }
         self.rules.check()?;
+        if [&self.name, &self.version, &self.digest, &self.licence_class].iter().any(|text| text.len() > LONGEST_TEXT) {
+            return Err(format!("a text in it is longer than {LONGEST_TEXT} bytes"));
+        }
+        if self.files.len() > MOST_FILES || self.files.keys().any(|name| !is_file_name(name)) {
+            return Err(format!("files lists more than {MOST_FILES} files, or one that is outside the folder"));
+        }
+        if let Some(histogram) = &self.val_score_histogram {
+            histogram.check()?;
+        }
         if !self.lists(GRAPH) {
             return Err(format!("files does not list {GRAPH}"));
         }
@@ -145,7 +204,7 @@ impl Manifest {
             path: folder.join("manifest.json"),
             reason: format!("files does not list {name}"),
         })?;
-        let bytes = fs::read(&path).map_err(|source| ManifestError::Read { path: path.clone(), source })?;
+        let bytes = read_limited(&path, LARGEST_FILE).map_err(|source| ManifestError::Read { path: path.clone(), source })?;
         let found = crate::hex(&Sha256::digest(&bytes));
         if found != entry.sha256 {
             return Err(ManifestError::Tampered { path, found, expected: entry.sha256.clone() });

@@ -18,7 +18,7 @@ use opentelemetry::{
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{AppState, UNMATCHED, lifecycle::Phase};
+use super::{AppState, UNMATCHED, connection::Activity, lifecycle::Phase, places::Peer};
 use crate::{
     error::{Code, Error},
     keys::Key,
@@ -41,6 +41,8 @@ pub(crate) struct RequestContext {
     pub(crate) started: Instant,
     /// The API key it came with, once that has been checked.
     pub(crate) key: Arc<OnceLock<Arc<Key>>>,
+    /// The address it came from, where it came through a socket.
+    pub(super) peer: Option<Arc<Peer>>,
     /// The caller's span (W3C Trace Context), if it has one.
     parent: Option<SpanContext>,
     spent: Arc<Mutex<Spent>>,
@@ -159,6 +161,7 @@ pub(super) async fn layer(State(state): State<Arc<AppState>>, mut request: Reque
         id: request_id(request.headers()),
         started: Instant::now(),
         key: Arc::default(),
+        peer: request.extensions().get::<Arc<Activity>>().map(|connection| Arc::clone(connection.peer())),
         parent: trace::parent(request.headers()),
         spent: Arc::default(),
     };
@@ -183,6 +186,8 @@ pub(super) async fn layer(State(state): State<Arc<AppState>>, mut request: Reque
     if let Ok(id) = HeaderValue::from_str(&context.id) {
         response.headers_mut().insert(REQUEST_ID, id);
     }
+    // No browser shall read an answer as another type than it says.
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if old_http && state.lifecycle.phase() >= Phase::Draining {
         // The caller's next request should go to another replica.
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));

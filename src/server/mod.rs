@@ -1,24 +1,31 @@
 //! Sockets, drain, and what every request passes, whatever its transport.
 //!
-//! From the outside in: [`early`] (an answer given before the body was read still reaches its client), [`access`]
-//! (request id, metrics, access line, errors in the transport's [`Dialect`]), a guard against panics, and on routes that
-//! take images [`auth`] (API keys) and [`load_report`] (for load balancers). [`AppState`] is what handlers work on.
+//! From the outside in: [`places`] and [`connection`] (which connections are held, and how long they may do nothing),
+//! [`early`] (an answer given before the body was read still reaches its client), [`access`] (request id, metrics, access
+//! line, errors in the transport's [`Dialect`]), [`head`] (what a request's head must have), a guard against panics, and
+//! on routes that take images [`auth`] (API keys) and [`load_report`] (for load balancers). [`AppState`] is what handlers
+//! work on.
 
 mod access;
+mod answer;
 mod auth;
 mod body;
+mod connection;
 mod deadline;
 mod dialect;
 mod early;
+mod head;
 mod judged;
 pub mod lifecycle;
 mod listener;
 mod load_report;
+mod places;
 pub mod probes;
 mod problem;
 mod routes;
 mod state;
 mod stay;
+mod unpack;
 
 use std::sync::Arc;
 
@@ -32,12 +39,13 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 pub(crate) use self::{
     access::RequestContext,
-    body::{read as read_body, too_large},
+    body::read as read_body,
     deadline::of as deadline,
     dialect::{json as error_json, retry_after},
     judged::Judged,
     problem::Problem,
     stay::{Stay, counted},
+    unpack::{Packing, unpack},
 };
 pub use self::{
     dialect::{Dialect, Dialects, ProblemJson},
@@ -69,6 +77,7 @@ pub fn layered(routes: Router<Arc<AppState>>, state: Arc<AppState>) -> Router {
         .fallback(no_such_route)
         .method_not_allowed_fallback(async || Error::new(Code::MethodNotAllowed, "the route does not take this method"))
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn_with_state(Arc::clone(&state), head::layer))
         .layer(middleware::from_fn_with_state(Arc::clone(&state), access::layer))
         .layer(middleware::from_fn(early::layer))
         .with_state(state)

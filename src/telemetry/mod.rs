@@ -5,11 +5,14 @@ mod writer;
 use std::{
     io::{self, IsTerminal},
     panic::{self, PanicHookInfo},
+    sync::Arc,
 };
 
 use prometheus::IntCounter;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::{EnvFilter, fmt};
+
+pub use self::writer::say;
 
 use self::writer::Writer;
 use crate::{
@@ -23,7 +26,7 @@ const DEBUG: &str = "lfm_serve=debug";
 /// The running log. Dropping it writes what is left, for half a second at most.
 pub struct Log {
     configured: String,
-    set: Box<dyn Fn(EnvFilter) + Send + Sync>,
+    set: Arc<dyn Fn(EnvFilter) + Send + Sync>,
     writer: Writer,
 }
 
@@ -42,10 +45,10 @@ impl Log {
     ///
     /// # Errors
     /// If the handler cannot be installed.
-    pub fn toggle_on_signal(&mut self) -> io::Result<()> {
+    pub fn toggle_on_signal(&self) -> io::Result<()> {
         let mut toggle = signal(SignalKind::user_defined1())?;
         let configured = self.configured.clone();
-        let set = std::mem::replace(&mut self.set, Box::new(drop));
+        let set = Arc::clone(&self.set);
         tokio::spawn(async move {
             let mut on = false;
             while toggle.recv().await.is_some() {
@@ -90,15 +93,15 @@ pub fn start(config: &LogConfig) -> Result<Log, anyhow::Error> {
     // The subscriber would report its own failures with `eprintln!`, which blocks and can panic.
     let builder = fmt().with_env_filter(filter).with_writer(move || lines.clone()).log_internal_errors(false);
     // The subscriber's type depends on the format, so each arm has a handle of its own type.
-    let (started, set): (_, Box<dyn Fn(EnvFilter) + Send + Sync>) = if json {
+    let (started, set): (_, Arc<dyn Fn(EnvFilter) + Send + Sync>) = if json {
         let builder = builder.json().flatten_event(true).with_current_span(false).with_span_list(false);
         let builder = builder.with_filter_reloading();
         let handle = builder.reload_handle();
-        (builder.try_init(), Box::new(move |filter| drop(handle.reload(filter))))
+        (builder.try_init(), Arc::new(move |filter| drop(handle.reload(filter))))
     } else {
         let builder = builder.with_ansi(io::stderr().is_terminal()).with_target(false).with_filter_reloading();
         let handle = builder.reload_handle();
-        (builder.try_init(), Box::new(move |filter| drop(handle.reload(filter))))
+        (builder.try_init(), Arc::new(move |filter| drop(handle.reload(filter))))
     };
     started.map_err(|error| anyhow::anyhow!("cannot start the log: {error}"))?;
     panic::set_hook(Box::new(log_panic));

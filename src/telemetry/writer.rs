@@ -139,3 +139,16 @@ fn write(mut out: File, messages: &Receiver<Message>, dropped: &Dropped) {
         }
     }
 }
+
+/// Writes one line to standard error where there is no log, and waits a second at most: its reader may be stuck.
+pub fn say(line: &str) {
+    let line = format!("{line}\n");
+    let (done, wait) = sync_channel::<()>(0);
+    let said = thread::Builder::new().spawn(move || {
+        let _ = io::stderr().write_all(line.as_bytes());
+        drop(done);
+    });
+    if said.is_ok() {
+        let _ = wait.recv_timeout(Duration::from_secs(1));
+    }
+}
