@@ -154,7 +154,9 @@ mod tests {
     fn a_long_text_keeps_its_beginning_and_its_end() {
         let text = format!("no input '{}': expected `image`", "x".repeat(5000));
         let shown = clipped(&text);
-        assert!(shown.starts_with("no input 'xxx") && shown.contains("x … x") && shown.ends_with("': expected `image`"));
+        assert!(
+            shown.starts_with("no input 'xxx") && shown.contains("x … x") && shown.ends_with("': expected `image`")
+        );
         assert_eq!(shown.chars().count(), LONGEST_TEXT);
         assert_eq!(clipped("a\nb\u{1b}[31m"), "a\\nb\\u{1b}[31m");
     }

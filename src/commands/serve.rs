@@ -55,7 +55,10 @@ async fn serve(config: ServeConfig, log: &Arc<Log>) -> Result<ExitCode, anyhow::
             let listener = TcpListener::bind(admin).await.with_context(|| format!("cannot listen on {admin}"))?;
             let address = listener.local_addr()?;
             let metrics = Arc::clone(&app.state.metrics);
-            Some((address, AbortOnDropHandle::new(tokio::spawn(server::serve_admin(listener, app.admin_router(), metrics)))))
+            Some((
+                address,
+                AbortOnDropHandle::new(tokio::spawn(server::serve_admin(listener, app.admin_router(), metrics))),
+            ))
         }
         None => None,
     };
@@ -122,9 +125,7 @@ async fn serve(config: ServeConfig, log: &Arc<Log>) -> Result<ExitCode, anyhow::
 fn hooks(running: &Arc<OnceLock<App>>, log: &Arc<Log>) -> Hooks {
     let (starting, reload, log) = (Arc::clone(running), Arc::clone(running), Arc::clone(log));
     Hooks {
-        starting: Box::new(move || {
-            starting.get().is_none_or(|app| app.state.lifecycle.phase() == Phase::Starting)
-        }),
+        starting: Box::new(move || starting.get().is_none_or(|app| app.state.lifecycle.phase() == Phase::Starting)),
         reload: Box::new(move || {
             let keys = reload.get().and_then(|app| app.state.keys.as_ref());
             keys.map(KeysFile::reload).is_some()

@@ -66,12 +66,7 @@ impl KeysFile {
     }
 }
 
-async fn follow(
-    path: PathBuf,
-    mut read: Option<Fingerprint>,
-    keys: watch::Sender<Arc<Keys>>,
-    reload: Arc<Notify>,
-) {
+async fn follow(path: PathBuf, mut read: Option<Fingerprint>, keys: watch::Sender<Arc<Keys>>, reload: Arc<Notify>) {
     let mut ticks = interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut seen = read;

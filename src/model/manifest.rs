@@ -167,7 +167,8 @@ impl Manifest {
     /// If it cannot be read or does not hold what this program needs.
     pub fn read(folder: &Path) -> Result<Self, ManifestError> {
         let path = folder.join("manifest.json");
-        let text = read_limited(&path, LARGEST_MANIFEST).map_err(|source| ManifestError::Read { path: path.clone(), source })?;
+        let text = read_limited(&path, LARGEST_MANIFEST)
+            .map_err(|source| ManifestError::Read { path: path.clone(), source })?;
         let invalid = |reason: String| ManifestError::Invalid { path: path.clone(), reason };
         let manifest: Self = serde_json::from_slice(&text).map_err(|error| invalid(error.to_string()))?;
         manifest.check().map_err(invalid)?;
@@ -204,7 +205,8 @@ impl Manifest {
             path: folder.join("manifest.json"),
             reason: format!("files does not list {name}"),
         })?;
-        let bytes = read_limited(&path, LARGEST_FILE).map_err(|source| ManifestError::Read { path: path.clone(), source })?;
+        let bytes =
+            read_limited(&path, LARGEST_FILE).map_err(|source| ManifestError::Read { path: path.clone(), source })?;
         let found = crate::hex(&Sha256::digest(&bytes));
         if found != entry.sha256 {
             return Err(ManifestError::Tampered { path, found, expected: entry.sha256.clone() });

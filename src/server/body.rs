@@ -169,7 +169,7 @@ fn announced_length(headers: &HeaderMap, body: &Body) -> u64 {
     header.unwrap_or_else(|| body.size_hint().lower())
 }
 
-pub(super) fn too_large(limit: u64) -> Error {
+pub(crate) fn too_large(limit: u64) -> Error {
     Error::new(Code::BodyTooLarge, format!("the body is larger than the limit of {limit} bytes"))
 }
 

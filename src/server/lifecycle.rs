@@ -104,10 +104,7 @@ pub struct Hooks {
 ///
 /// # Errors
 /// If the handlers cannot be installed.
-pub fn stop_signal(
-    drain_delay: Duration,
-    hooks: Hooks,
-) -> std::io::Result<impl Future<Output = Duration> + Send> {
+pub fn stop_signal(drain_delay: Duration, hooks: Hooks) -> std::io::Result<impl Future<Output = Duration> + Send> {
     // Installed now and not at the first poll: a signal during start-up must not go the system's way.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

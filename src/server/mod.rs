@@ -39,13 +39,13 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 pub(crate) use self::{
     access::RequestContext,
-    body::read as read_body,
+    body::{read as read_body, too_large},
     deadline::of as deadline,
     dialect::{json as error_json, retry_after},
     judged::Judged,
     problem::Problem,
     stay::{Stay, counted},
-    unpack::{Packing, unpack},
+    unpack::{Packing, unpack, unpack_small},
 };
 pub use self::{
     dialect::{Dialect, Dialects, ProblemJson},

@@ -83,9 +83,7 @@ impl Open {
     fn evict(&mut self, count: usize) {
         let idle = self.connections.iter().filter(|(_, activity)| activity.is_idle());
         let mut idle: Vec<_> = idle
-            .map(|(&id, activity)| {
-                (activity.has_served(), Reverse(activity.peer().connections.load(Relaxed)), id)
-            })
+            .map(|(&id, activity)| (activity.has_served(), Reverse(activity.peer().connections.load(Relaxed)), id))
             .collect();
         idle.sort_unstable();
         for (.., id) in idle.into_iter().take(count) {

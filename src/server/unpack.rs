@@ -77,6 +77,24 @@ pub(crate) async fn unpack(
     spawn_blocking(unpacking).await.map_err(|_| Error::inference_failed())?
 }
 
+/// Unpacks a small message at once, without a reservation.
+///
+/// # Errors
+/// `body_too_large`, `bad_request`.
+pub(crate) fn unpack_small(packing: Packing, packed: &[u8], limit: u64) -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
+    let read = reader(packing, packed).take(limit + 1).read_to_end(&mut bytes);
+    read.map_err(|_| Error::new(Code::BadRequest, "the message cannot be unpacked"))?;
+    if bytes.len() as u64 > limit { Err(too_large(limit)) } else { Ok(bytes) }
+}
+
+fn reader<'a>(packing: Packing, packed: &'a [u8]) -> Box<dyn Read + 'a> {
+    match packing {
+        Packing::Gzip => Box::new(MultiGzDecoder::new(packed)),
+        Packing::Deflate => Box::new(ZlibDecoder::new(packed)),
+    }
+}
+
 fn unpack_now(
     state: &AppState,
     packing: Packing,
@@ -85,10 +103,7 @@ fn unpack_now(
     limit: u64,
 ) -> Result<(Bytes, Share), Error> {
     let scheduler = state.scheduler()?;
-    let mut reader: Box<dyn Read + '_> = match packing {
-        Packing::Gzip => Box::new(MultiGzDecoder::new(packed)),
-        Packing::Deflate => Box::new(ZlibDecoder::new(packed)),
-    };
+    let mut reader = reader(packing, packed);
     let most = usize::try_from(limit).unwrap_or(usize::MAX);
     let mut bytes = Vec::new();
     let mut piece = vec![0; STEP.min(most.saturating_add(1))];

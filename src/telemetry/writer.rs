@@ -121,7 +121,10 @@ fn write(mut out: File, messages: &Receiver<Message>, dropped: &Dropped) {
                 // It has caught up: the loss is reported once.
                 let total = dropped.total.load(Relaxed);
                 if works && total > reported {
-                    tracing::warn!(lines = total - reported, "log lines were dropped: they could not be written in time");
+                    tracing::warn!(
+                        lines = total - reported,
+                        "log lines were dropped: they could not be written in time"
+                    );
                     reported = total;
                 }
                 let Ok(message) = messages.recv() else { return };

@@ -9,7 +9,7 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use prost::Message;
 use tokio::{task::spawn_blocking, time::Instant};
 
@@ -18,7 +18,7 @@ use crate::{
     error::{Code, Error},
     metrics::Outcome,
     scheduler::Share,
-    server::{AppState, Packing, RequestContext, Stay, deadline, read_body, unpack},
+    server::{AppState, Packing, RequestContext, Stay, deadline, read_body, too_large, unpack, unpack_small},
 };
 
 const ENCODING: &str = "grpc-encoding";
@@ -58,16 +58,17 @@ pub(super) async fn layer(State(state): State<Arc<AppState>>, request: Request, 
 }
 
 /// For the calls whose messages are small: they are unpacked here, since tonic unpacks without a limit.
-pub(super) async fn small(State(state): State<Arc<AppState>>, request: Request, next: Next) -> Result<Response, Error> {
+pub(super) async fn small(request: Request, next: Next) -> Result<Response, Error> {
     let (mut parts, body) = request.into_parts();
     let limited = Limited::new(body, SMALL_MESSAGE + PREFIX);
-    let framed = limited.collect().await.map_err(|_| bad("the message cannot be read"))?.to_bytes();
+    let framed = limited.collect().await.map_err(|error| match error.is::<LengthLimitError>() {
+        true => too_large(SMALL_MESSAGE as u64),
+        false => bad("the call broke off before its end"),
+    });
+    let framed = framed?.to_bytes();
     let framed = match framed.split_first_chunk::<PREFIX>() {
         Some(([packed, ..], message)) if *packed != 0 => {
-            let packing = packing(&parts.headers)?;
-            let message = framed.slice_ref(message);
-            let held = state.scheduler()?.admit_bytes(0)?;
-            let (message, _held) = unpack(&state, packing, message, held, SMALL_MESSAGE as u64).await?;
+            let message = unpack_small(packing(&parts.headers)?, message, SMALL_MESSAGE as u64)?;
             let length = u32::try_from(message.len()).map_err(|_| bad("the message cannot be read"))?;
             [&[0], &length.to_be_bytes()[..], &message].concat().into()
         }

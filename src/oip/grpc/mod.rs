@@ -70,14 +70,14 @@ pub fn router(state: &Arc<AppState>) -> Router<Arc<AppState>> {
         .route_service("/inference.GRPCInferenceService/ModelMetadata", small.clone())
         .route_service("/inference.GRPCInferenceService/ModelConfig", small.clone())
         .route_service("/inference.GRPCInferenceService/ModelStatistics", small.clone())
-        .route_layer(middleware::from_fn_with_state(Arc::clone(state), message::small))
+        .route_layer(middleware::from_fn(message::small))
         .merge(infer);
     let health = HealthServer::new(Health(Arc::clone(state))).max_decoding_message_size(SMALL_MESSAGE);
     let open = Router::new()
         .route_service("/inference.GRPCInferenceService/ServerLive", small.clone())
         .route_service("/inference.GRPCInferenceService/ServerReady", small.clone())
         .route_service("/inference.GRPCInferenceService/ModelReady", small)
-        .route_layer(middleware::from_fn_with_state(Arc::clone(state), message::small))
+        .route_layer(middleware::from_fn(message::small))
         .route_service("/grpc.health.v1.Health/Check", health.clone())
         .route_service("/grpc.health.v1.Health/Watch", health);
     server::guarded(behind_keys, state).merge(open).merge(reflection())

@@ -111,10 +111,7 @@ impl Value<'_> {
 }
 
 /// Calls `look` with every field of a message.
-fn each<'a>(
-    mut message: &'a [u8],
-    mut look: impl FnMut(u64, Value<'a>) -> Result<(), Error>,
-) -> Result<(), Error> {
+fn each<'a>(mut message: &'a [u8], mut look: impl FnMut(u64, Value<'a>) -> Result<(), Error>) -> Result<(), Error> {
     let broken = || bad("the message cannot be read".into());
     while !message.is_empty() {
         let key = varint(&mut message).ok_or_else(broken)?;

@@ -31,11 +31,7 @@ impl Service {
         check_model(&self.0.manifest, name, Some(version))
     }
 
-    async fn infer(
-        &self,
-        context: &RequestContext,
-        admitted: Admitted,
-    ) -> Result<proto::ModelInferResponse, Error> {
+    async fn infer(&self, context: &RequestContext, admitted: Admitted) -> Result<proto::ModelInferResponse, Error> {
         let state = &self.0;
         let mut stay = Stay::new(&state.metrics);
         let received = self.receive(context, admitted).await;
@@ -45,11 +41,7 @@ impl Service {
         Ok(convert::answer(&state.manifest, answer))
     }
 
-    async fn receive(
-        &self,
-        context: &RequestContext,
-        admitted: Admitted,
-    ) -> Result<Inference<'_>, Error> {
+    async fn receive(&self, context: &RequestContext, admitted: Admitted) -> Result<Inference<'_>, Error> {
         let state = &self.0;
         let Admitted { request, place, held, deadline } = admitted;
         self.check_model(&request.model_name, &request.model_version)?;
