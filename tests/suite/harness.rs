@@ -107,7 +107,7 @@ impl TestApp {
 
     /// An app that serves its probes and is not ready.
     pub async fn starting(flags: &[&str]) -> Self {
-        let manifest = Arc::new(Manifest::read(&root().join("models")).expect("the bundled manifest"));
+        let manifest = Arc::new(Manifest::read(&root().join("tests/data/model")).expect("the manifest of the tests"));
         let app = App::new(config(flags), manifest, &Execution::CPU).expect("an app");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
