@@ -98,7 +98,10 @@ function schema(name, { description, properties, required = [], ...rest }) {
 }
 
 function render(api) {
-  const operations = Object.entries(api.paths).flatMap(([path, item]) =>
+  // What most readers come for is first.
+  const first = ['/v1/score', '/v1/score/batch', '/v1/explain', '/v1/model'];
+  const rank = ([path]) => (first.includes(path) ? first.indexOf(path) : first.length);
+  const operations = Object.entries(api.paths).toSorted((a, b) => rank(a) - rank(b)).flatMap(([path, item]) =>
     Object.entries(item).map(([method, of]) => [path, method, of]));
   const contents = element('ul', ...operations.map(([path, method, { summary }]) =>
     element('li', link(`#${method}${path}`, code(`${method.toUpperCase()} ${path}`)), ` ${summary ?? ''}`)));

@@ -9,7 +9,10 @@ const ENLARGE_TO = 512; // small pictures, by a whole factor
 const REAL = [0, 114, 178];
 const FAKE = [213, 94, 0];
 
-/** The panels: the whole picture and, where only a part of it was judged, that part. */
+/** The contribution to a region's logit that is drawn in full colour: the same for all pictures, as in the PNG. */
+export const FULL = 0.25;
+
+/** The panels: the whole picture and, where only parts of it were judged, the first of them. */
 export async function draw(file, image, attribution) {
   // Browsers decode a picture upright, Chromium even when asked not to.
   const decoded = await createImageBitmap(file).catch(() => null);
@@ -17,39 +20,39 @@ export async function draw(file, image, attribution) {
   const [width, height] = image.exif_orientation > 4 ? size.toReversed() : size;
   const fits = decoded?.width === width && decoded?.height === height;
   const picture = fits ? decoded : null;
-  const [map, largest] = paint(attribution.map);
+  const count = attribution.regions.length;
+  const regions = attribution.regions.map(({ box, map }) => ({ box, map: paint(map, FULL / count) }));
   const whole = [0, 0, ...size];
   const unseen = picture ? '' : ' (this browser cannot show the file)';
-  const view = (title, part) => panel(title, picture, size, part, attribution.judged, map, image.exif_orientation);
+  const view = (title, part) => panel(title, picture, size, part, regions, image.exif_orientation);
   const panels = [view(`The picture${unseen}`, whole)];
-  if (attribution.judged.some((edge, i) => edge !== whole[i])) {
-    panels.push(view('The part that was judged', attribution.judged));
+  const first = attribution.regions[0].box;
+  if (first.some((edge, i) => edge !== whole[i])) {
+    panels.push(view(count > 1 ? 'The first of the parts that were judged' : 'The part that was judged', first));
   }
   decoded?.close();
-  return { panels, largest };
+  return panels;
 }
 
-/** The map as an image of a pixel a place, and its largest contribution. */
-function paint(rows) {
-  const values = rows.flat();
-  const largest = values.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+/** A region's map as an image of a pixel a place; contributions from `full` on have the full colour. */
+function paint(rows, full) {
   const canvas = new OffscreenCanvas(PLACES, PLACES);
   const context = canvas.getContext('2d');
   const pixels = context.createImageData(PLACES, PLACES);
-  values.forEach((value, i) => {
-    const share = largest > 0 ? Math.abs(value) / largest : 0;
+  rows.flat().forEach((value, i) => {
+    const share = Math.min(1, Math.abs(value) / full);
     pixels.data.set([...(value > 0 ? FAKE : REAL), Math.round(255 * share)], 4 * i);
   });
   context.putImageData(pixels, 0, 0);
-  return [canvas, largest];
+  return canvas;
 }
 
-/** One view: the part `[x0, y0, x1, y1]` of the stored picture, upright, with the map on what was judged. */
-function panel(title, picture, size, [x0, y0, x1, y1], judged, map, orientation) {
+/** One view: the part `[x0, y0, x1, y1]` of the stored picture, upright, with the maps on the judged regions. */
+function panel(title, picture, size, [x0, y0, x1, y1], regions, orientation) {
   const longest = Math.max(x1 - x0, y1 - y0);
   const zoom = longest > LONGEST ? LONGEST / longest : Math.max(1, Math.floor(ENLARGE_TO / longest));
   const [width, height] = [x1 - x0, y1 - y0].map((side) => Math.max(1, Math.round(side * zoom)));
-  const [left, top, right, bottom] = judged.map((edge, i) => (edge - (i % 2 ? y0 : x0)) * zoom);
+  const placed = regions.map(({ box, map }) => ({ map, edges: box.map((edge, i) => (edge - (i % 2 ? y0 : x0)) * zoom) }));
   const layer = (name, ground) => {
     const canvas = document.createElement('canvas');
     canvas.className = name;
@@ -73,7 +76,8 @@ function panel(title, picture, size, [x0, y0, x1, y1], judged, map, orientation)
     ground.fillStyle = '#808080';
     ground.fillRect(0, 0, width, height);
   }
-  if (right - left < width || bottom - top < height) {
+  for (const { edges: [left, top, right, bottom] } of placed) {
+    if (right - left >= width && bottom - top >= height) continue;
     // White in black is seen on any ground.
     for (const [colour, line] of [['#000', 5], ['#fff', 2]]) {
       ground.strokeStyle = colour;
@@ -82,9 +86,11 @@ function panel(title, picture, size, [x0, y0, x1, y1], judged, map, orientation)
     }
   }
   const [above, tint] = layer('map', false);
-  const [across, down] = [(right - left) / INPUT, (bottom - top) / INPUT];
-  const side = INPUT - 2 * MARGIN;
-  tint.drawImage(map, left + MARGIN * across, top + MARGIN * down, side * across, side * down);
+  for (const { map, edges: [left, top, right, bottom] } of placed) {
+    const [across, down] = [(right - left) / INPUT, (bottom - top) / INPUT];
+    const side = INPUT - 2 * MARGIN;
+    tint.drawImage(map, left + MARGIN * across, top + MARGIN * down, side * across, side * down);
+  }
 
   const layers = document.createElement('div');
   layers.className = 'layers';

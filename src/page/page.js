@@ -1,6 +1,6 @@
 // The page at `/`: takes images, asks `v1/explain` for each, shows the answer and where the evidence lies.
 
-import { draw } from './overlay.js';
+import { draw, FULL } from './overlay.js';
 
 // Requests under way at once: more would only wait in the server's queue.
 const AT_ONCE = 2;
@@ -10,6 +10,18 @@ const WARNINGS = {
   no_signal: 'No signal: the picture is flat or was enlarged exactly, so it holds nothing to judge.',
   lossy_source: 'Lossy source: the picture was compressed harder than the model can judge.',
   small_source: 'Small source: the picture is smaller than what the network looks at.',
+  regions_disagree: 'Regions disagree: a part of the picture looks clearly different from the rest. It may be a collage, or partly edited.',
+  first_frame_only: 'First frame only: the file holds several pictures, and only the first was judged.',
+};
+const CLASSES = {
+  lossless: 'a file without loss (PNG, BMP, GIF, TIFF)',
+  jpeg_95: 'a JPEG of quality 95 or more',
+  jpeg_90_95: 'a JPEG of quality 90 to 95',
+  jpeg_80_90: 'a JPEG of quality 80 to 90',
+  jpeg_70_80: 'a JPEG of quality 70 to 80',
+  jpeg_below_70: 'a JPEG of a quality below 70',
+  webp_lossy: 'a lossy WebP',
+  small: 'a picture with a side below 256 pixels',
 };
 
 const byId = (id) => document.getElementById(id);
@@ -106,37 +118,72 @@ function fail(job, title, detail, retryAfter) {
   announce(`${job.name}: ${title}. ${sentence(detail)}${wait}`);
 }
 
+/** What was found and how sure it is, in words. */
+function meaning({ verdict, score, threshold, evidence }) {
+  if (score === null) return 'No score is given: the warnings below say why this picture cannot be judged.';
+  if (!evidence) return `Score ${rounded(score, 4)}: the probability that it is generated. The threshold is ${threshold}.`;
+  const { class: kind, real_at_or_above: real, fake_at_or_below: fake } = evidence;
+  const saved = CLASSES[kind] ?? kind;
+  if (real === 1 && fake === 1) {
+    return `The model cannot tell real from generated in files like this one: ${saved}. Score ${rounded(score, 4)}.`;
+  }
+  const suspicious = `Of 100 real photographs saved like this one, ${count(real)} would look this suspicious or more.`;
+  const harmless = `Of 100 generated pictures saved like this one, ${count(fake)} would look this harmless or more.`;
+  const words = { fake: [suspicious], real: [harmless], uncertain: [suspicious, harmless] }[verdict];
+  return `${words.join(' ')} Saved like this one means: ${saved}. Score ${rounded(score, 4)}.`;
+}
+
+/** Of 100. The shares are never 0: few pictures do not prove that there is none. */
+const count = (share) => (share < 0.01 ? 'fewer than 1' : `about ${Math.round(100 * share)}`);
+
+/** What the file says about itself: beside the pixels, never mixed with them. */
+function declare(part, declared) {
+  const box = part('.declared');
+  box.hidden = !declared;
+  if (!declared) return;
+  const claims = declared.claims.map(({ source, kind, tool, signer, validation }) => {
+    const signed = signer ? `, signed by ${signer}` : '';
+    const checked = validation && validation !== 'none' ? ` (signature: ${validation})` : '';
+    return element('li', `${source}: ${kind.replaceAll('_', ' ')}${tool ? `, ${tool}` : ''}${signed}${checked}`);
+  });
+  const word = { true: 'It says that it was generated.', false: 'A valid signature says that it was captured.' };
+  box.querySelector('p').textContent = claims.length > 0
+    ? `${word[declared.generated] ?? 'It does not say whether it was generated.'} This does not move the score.`
+    : 'Nothing.';
+  box.querySelector('ul').replaceChildren(...claims);
+}
+
 async function show(job, answer) {
   const { part, name } = job;
-  const { verdict, score, logit, threshold, warnings, image, model, timings_ms: ms, attribution } = answer;
-  const meaning = `Score ${rounded(score, 4)}: the probability that it is generated. The threshold is ${threshold}.`;
-  say(job, verdict, VERDICTS[verdict], meaning);
+  const { verdict, logit, warnings, image, model, timings_ms: ms, judged, attribution, declared } = answer;
+  const words = meaning(answer);
+  say(job, verdict, VERDICTS[verdict], words);
 
   const list = part('.warnings');
   list.replaceChildren(...warnings.map((warning) => element('li', WARNINGS[warning] ?? warning)));
   list.hidden = warnings.length === 0;
+  declare(part, declared);
 
-  const { panels, largest } = await draw(job.file, image, attribution);
+  const panels = await draw(job.file, image, attribution);
   for (const panel of panels) panel.setAttribute('aria-label', `${panel.title} of ${name}, and where its evidence lies`);
   part('.panels').replaceChildren(...panels.map(framed));
   const slider = part('.slider input');
   slider.setAttribute('aria-label', `Opacity of the evidence on ${name}`);
   const mix = () => {
-    // At 0 the picture as it is; further up it turns grey, so that every colour is evidence.
-    const share = slider.value / 100;
-    for (const panel of panels) {
-      panel.querySelector('.picture').style.filter = `grayscale(${Math.min(1, share * 2)})`;
-      panel.querySelector('.map').style.opacity = share;
-    }
+    for (const panel of panels) panel.querySelector('.map').style.opacity = slider.value / 100;
   };
   slider.addEventListener('input', mix);
   mix();
-  part('.low').textContent = `real, −${rounded(largest, 3)}`;
-  part('.high').textContent = `+${rounded(largest, 3)}, generated`;
-  const places = logit - attribution.bias;
-  part('.sum').textContent = `Contribution to the logit (log-odds of generated). Bias ${signed(attribution.bias)}, `
-    + `${attribution.cells.length} places ${signed(places)}: logit ${signed(logit)}.`;
-  part('tbody').replaceChildren(...attribution.cells.slice(0, 10).map(({ contribution, box: [x0, y0, x1, y1] }) => {
+  part('.low').textContent = `real, −${FULL} or less`;
+  part('.high').textContent = `+${FULL} or more, generated`;
+  const regions = judged.regions.length === 1 ? 'One region' : `${judged.regions.length} regions`;
+  const seen = judged.method === 'crop'
+    ? `${regions} of 256 × 256 pixels judged, ${percent(judged.share)} of the picture.`
+    : 'The whole picture judged, resized to 256 × 256 pixels.';
+  const sum = logit === null ? '' : `: logit ${signed(logit)} (log-odds of generated)`;
+  part('.sum').textContent = `${seen} Colour: the contribution of a place to its region's logit, on the same scale for `
+    + `all pictures. Bias ${signed(attribution.bias)} and ${attribution.cells.length} places${sum}.`;
+  part('tbody').replaceChildren(...attribution.cells.slice(0, 10).map(({ contribution, shown: [x0, y0, x1, y1] }) => {
     const speaks = contribution > 0 ? 'generated' : 'real';
     const row = element('tr');
     row.append(...[signed(contribution), speaks, `${x0} to ${x1}`, `${y0} to ${y1}`].map((text) => element('td', text)));
@@ -150,10 +197,45 @@ async function show(job, answer) {
     Model: `${model.name} ${model.version}`,
     'Request id': answer.id,
   };
-  part('dl').replaceChildren(...Object.entries(facts).flatMap(([term, text]) => [element('dt', term), element('dd', text)]));
+  part('.facts').replaceChildren(...terms(facts));
+  part('.about').addEventListener('toggle', () => about(part('.about')), { once: true });
   part('.answer').hidden = false;
-  announce(`${name}: ${VERDICTS[verdict]}. ${meaning} ${warnings.map((warning) => WARNINGS[warning]).join(' ')}`);
+  announce(`${name}: ${VERDICTS[verdict]}. ${words} ${warnings.map((warning) => WARNINGS[warning] ?? warning).join(' ')}`);
 }
+
+/** What the model can and cannot judge, asked for when it is opened. */
+async function about(box) {
+  const place = box.querySelector('dl');
+  try {
+    const headers = key ? { 'X-API-Key': key } : {};
+    const response = await fetch('v1/model', { headers, credentials: 'omit' });
+    const model = await response.json();
+    if (!response.ok) throw new Error(model.title);
+    place.replaceChildren(...terms(limits(model)));
+  } catch (error) {
+    place.replaceChildren(...terms({ Model: `Its description could not be read: ${error.message}` }));
+  }
+}
+
+function limits({ name, version, digest, rules, licence_class: licence, operating_point: point, evidence, threshold }) {
+  const classes = Object.entries(evidence?.classes ?? {});
+  const blind = classes.filter(([, tables]) => Object.values(tables.regions).every(({ a }) => a === 0));
+  const decides = point
+    ? `Generated is said where at most ${percent(point.false_alarms)} of real validation pictures score so high, real `
+      + `where at most ${percent(point.misses)} of generated ones score so low.`
+    : `Generated is said above the score ${threshold}.`;
+  return {
+    Model: `${name} ${version}`,
+    'Licence class': `${licence}: what the licences of its training data allow`,
+    'How it decides': decides,
+    'Cannot judge': blind.map(([kind]) => CLASSES[kind] ?? kind).join('; ') || 'no class of file is named',
+    Limits: 'It was tried on the generators and photographs of its validation set; others may score otherwise. A score is no proof.',
+    Weights: digest,
+    Rules: rules,
+  };
+}
+
+const terms = (facts) => Object.entries(facts).flatMap(([term, text]) => [element('dt', term), element('dd', text)]);
 
 function framed(panel) {
   const frame = element('div');
@@ -182,6 +264,7 @@ function element(name, text = '') {
 }
 
 const sentence = (text) => `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
+const percent = (share) => `${Number((100 * share).toPrecision(2))} %`;
 const rounded = (value, digits) => value.toFixed(digits);
 const signed = (value) => (value < 0 ? '−' : '+') + Math.abs(value).toFixed(3);
 
