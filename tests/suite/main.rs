@@ -9,6 +9,7 @@ mod dist;
 mod doctor;
 mod drain;
 mod explain;
+mod fairness;
 mod fake;
 mod golden;
 mod grpc;
