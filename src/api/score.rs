@@ -5,27 +5,27 @@ use std::sync::Arc;
 use axum::{
     Extension, Json,
     body::Body,
-    extract::{Query, State, rejection::QueryRejection},
+    extract::{RawQuery, State},
     http::HeaderMap,
 };
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use super::{
-    upload::{self, Part},
+    contents::{Contents, Part},
+    fields::{Fields, LONGEST_ID, bad, shown},
+    upload,
     wire::{
         BatchError, BatchOutcome, BatchResponse, BatchResult, RequestHeaders, ScoreQuery, ScoreResponse, TimingsMs,
     },
 };
 use crate::{
-    error::{Code, Error},
+    error::Error,
+    judge::Judgement,
     metrics::Outcome,
     scheduler::{Job, Permit, Scheduler, Scored, Upload},
     server::{AppState, Judged, RequestContext, Stay, counted, deadline, read_body},
 };
-
-/// The longest `external_id`, in bytes.
-const LONGEST_ID: usize = 256;
 
 /// Judge one image.
 ///
@@ -38,7 +38,7 @@ const LONGEST_ID: usize = 256;
 pub(super) async fn score(
     State(state): State<Arc<AppState>>,
     Extension(context): Extension<RequestContext>,
-    query: Result<Query<ScoreQuery>, QueryRejection>,
+    RawQuery(query): RawQuery,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<ScoreResponse>, Error> {
@@ -47,7 +47,7 @@ pub(super) async fn score(
             receive(&state, &context, query, &headers, body).await?;
         judge(&state, scheduler, &context, &query, upload, permit, deadline).await
     });
-    judged.await.map(|(response, _)| Json(response))
+    judged.await.map(|(response, ..)| Json(response))
 }
 
 /// A request with one image, its body read.
@@ -63,17 +63,18 @@ pub(super) struct Received<'a> {
 pub(super) async fn receive<'a>(
     state: &'a AppState,
     context: &RequestContext,
-    query: Result<Query<ScoreQuery>, QueryRejection>,
+    raw_query: Option<String>,
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Received<'a>, Error> {
-    let query = checked(query)?;
+    let query = checked(state, raw_query.as_deref())?;
     let scheduler = state.scheduler()?;
     let permit = context.admit_image(scheduler)?;
     upload::check_single(headers)?;
     let deadline = deadline(headers, context.started, state.config.request_timeout)?;
     let (body, held) = context.reading(read_body(state, scheduler, headers, body, deadline)).await?;
-    let bytes = upload::single(headers, body).await?;
+    let (bytes, fields, held) = upload::single(headers, body, held, scheduler).await?;
+    let query = with_fields(state, query, raw_query.as_deref(), fields)?;
     Ok(Received { query, scheduler, upload: Upload { bytes, held: Arc::new(held) }, permit, deadline })
 }
 
@@ -87,20 +88,22 @@ pub(super) async fn receive<'a>(
 pub(super) async fn score_batch(
     State(state): State<Arc<AppState>>,
     Extension(context): Extension<RequestContext>,
-    query: Result<Query<ScoreQuery>, QueryRejection>,
+    RawQuery(query): RawQuery,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<BatchResponse>, Error> {
     // Until its images are known, a batch that fails counts as one.
     let mut stay = Stay::new(&state.metrics);
     let received = async {
-        let query = checked(query)?;
+        let settings = checked(&state, query.as_deref())?;
         let scheduler = state.scheduler()?;
         let first = context.admit_image(scheduler)?;
         upload::check_batch(&headers)?;
         let deadline = deadline(&headers, context.started, state.config.request_timeout)?;
         let (body, held) = context.reading(read_body(&state, scheduler, &headers, body, deadline)).await?;
-        let parts = upload::several(&headers, body, state.config.max_batch_images).await?;
+        let most = state.config.max_batch_images;
+        let (Contents { images: parts, fields }, held) = upload::several(&headers, body, held, most, scheduler).await?;
+        let query = with_fields(&state, settings, query.as_deref(), fields)?;
         // The same rule as for single images: each needs its in-flight permit, or none gets in.
         let more = (1..parts.len()).map(|_| context.admit_image(scheduler)).collect::<Result<Vec<_>, _>>()?;
         Ok((query, scheduler, deadline, Arc::new(held), parts.into_iter().zip(more.into_iter().chain([first]))))
@@ -116,7 +119,7 @@ pub(super) async fn score_batch(
             let (id, judged) = match part {
                 Ok(Part { id, bytes }) => {
                     let way = judge(state, scheduler, context, query, Upload { bytes, held }, permit, deadline);
-                    (id, counted(&state.metrics, way).await.map(|(response, _)| response))
+                    (id, counted(&state.metrics, way).await.map(|(response, ..)| response))
                 }
                 Err((id, error)) => (id, counted(&state.metrics, async { Err(error) }).await),
             };
@@ -142,21 +145,33 @@ pub(super) async fn judge(
     upload: Upload,
     permit: Permit,
     deadline: Instant,
-) -> Result<(ScoreResponse, Scored), Error> {
+) -> Result<(ScoreResponse, Judgement, Scored), Error> {
     let job = Job::new(upload, deadline, Arc::new(permit));
-    let Judged { judgement, scored, total } = state.judge(scheduler, context, job, query.threshold).await?;
+    let Judged { judgement, scored, total } =
+        state.judge(scheduler, context, job, &query.asked(), query.external_id.as_deref()).await?;
     let timings = TimingsMs::new(&scored.timings, total);
     let id = Arc::clone(&context.id);
     let external_id = query.external_id.clone();
-    Ok((ScoreResponse::new(id, external_id, &state.manifest, judgement, &scored.image, timings), scored))
+    let response = ScoreResponse::new(id, external_id, state, &judgement, &scored.image, timings);
+    Ok((response, judgement, scored))
 }
 
-fn checked(query: Result<Query<ScoreQuery>, QueryRejection>) -> Result<ScoreQuery, Error> {
-    let bad = |detail: String| Error::new(Code::BadRequest, detail);
-    let Query(query) = query.map_err(|rejection| bad(format!("the query is malformed: {}", rejection.body_text())))?;
+/// The settings of a request: its query, and behind it what came beside the images.
+fn with_fields(state: &AppState, query: ScoreQuery, raw: Option<&str>, fields: Fields) -> Result<ScoreQuery, Error> {
+    fields.behind(raw).map_or(Ok(query), |merged| checked(state, Some(&merged)))
+}
+
+fn checked(state: &AppState, query: Option<&str>) -> Result<ScoreQuery, Error> {
+    let pairs = serde_urlencoded::Deserializer::new(form_urlencoded::parse(query.unwrap_or_default().as_bytes()));
+    let query: ScoreQuery = serde_path_to_error::deserialize(pairs)
+        .map_err(|error| bad(format!("a parameter is malformed: {}", shown(&error.to_string()))))?;
     if query.threshold.is_some_and(|threshold| !(0.0..=1.0).contains(&threshold)) {
-        return Err(bad("`threshold` is a number between 0 and 1".into()));
+        return Err(bad("`threshold` is a number between 0 and 1"));
     }
+    if query.max_false_alarms.is_some_and(|share| !(0.0..=1.0).contains(&share)) {
+        return Err(bad("`max_false_alarms` is a number between 0 and 1"));
+    }
+    state.judge.check(&query.asked()).map_err(bad)?;
     if query.external_id.as_ref().is_some_and(|id| id.len() > LONGEST_ID) {
         return Err(bad(format!("`external_id` is longer than {LONGEST_ID} bytes")));
     }

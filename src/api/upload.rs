@@ -1,34 +1,32 @@
 //! The forms in which images come: a raw body, multipart, JSON with base64.
 
 use axum::http::{HeaderMap, header};
-use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
-use futures_util::{future::ready, stream};
-use serde::de::DeserializeOwned;
 use tokio::task::spawn_blocking;
 
-use super::wire::{BatchRequest, ScoreRequest};
-use crate::error::{Code, Error};
-
-/// Name of the multipart parts that hold images.
-const PART: &str = "image";
-
-/// One image of a request.
-#[derive(Debug)]
-pub(super) struct Part {
-    /// The caller's name for it: `id` in JSON, the file name in multipart.
-    pub(super) id: Option<String>,
-    /// The file.
-    pub(super) bytes: Bytes,
-}
+use super::{
+    contents::{Contents, Part},
+    fields::{Fields, bad, shown},
+    json::{self, Count},
+    multipart,
+};
+use crate::{
+    error::{Code, Error},
+    scheduler::{Scheduler, Share},
+};
 
 /// What a request's content type says of its body.
 #[derive(Debug, PartialEq, Eq)]
 enum Form {
     Raw,
+    /// What curl says of a body unless told otherwise.
+    UrlEncoded,
     Multipart(String),
     Json,
 }
+
+/// Bodies above this many bytes are not parsed on an async thread.
+const LARGE: usize = 64 * 1024;
 
 /// Whether the body's type is one that a single image can come in, told from the head alone.
 ///
@@ -44,59 +42,86 @@ pub(super) fn check_single(headers: &HeaderMap) -> Result<(), Error> {
 /// `unsupported_media_type`, `bad_request`.
 pub(super) fn check_batch(headers: &HeaderMap) -> Result<(), Error> {
     match form(headers)? {
-        Form::Raw => Err(unsupported("several images come as multipart/form-data or application/json")),
+        Form::Raw | Form::UrlEncoded => {
+            Err(unsupported("several images come as multipart/form-data or application/json"))
+        }
         Form::Multipart(_) | Form::Json => Ok(()),
     }
 }
 
-/// The one image of a request.
+/// The one image of a request, the settings beside it, and the share of the bytes that stay held.
 ///
 /// # Errors
-/// `bad_request`, `unsupported_media_type`, `empty_body`.
-pub(super) async fn single(headers: &HeaderMap, body: Bytes) -> Result<Bytes, Error> {
-    match form(headers)? {
-        Form::Raw => Ok(body),
-        Form::Json => {
-            let request: ScoreRequest = json(body.clone()).await?;
-            base64_image(request.image).await
-        }
-        Form::Multipart(boundary) => {
-            let mut parts = multipart(body, boundary, 1).await?;
-            let part = parts.pop().ok_or_else(|| bad("the multipart body has no part named `image`"))?;
-            Ok(part.bytes)
-        }
-    }
+/// `bad_request`, `unsupported_media_type`, `empty_body`; `overloaded` when reading it takes more bytes than are free.
+pub(super) async fn single(
+    headers: &HeaderMap,
+    body: Bytes,
+    held: Share,
+    scheduler: &Scheduler,
+) -> Result<(Bytes, Fields, Share), Error> {
+    let (contents, held) = contents(headers, body, held, Count::One, scheduler).await?;
+    let Contents { mut images, fields } = contents;
+    let image = images.pop().ok_or_else(|| {
+        bad(format!("the form has no file: send it as a part named `image`, with a file name{}", Fields::known()))
+    })?;
+    Ok((image.map_err(|(_, error)| error)?.bytes, fields, held))
 }
 
-/// The images of a request, at most `most`, in order.
+/// The images of a request, at most `most`, in order. Otherwise as [`single`].
 ///
 /// # Errors
-/// `bad_request`, `unsupported_media_type`, `too_many_images`.
+/// Those of [`single`]; `too_many_images`.
 pub(super) async fn several(
     headers: &HeaderMap,
     body: Bytes,
+    held: Share,
     most: usize,
-) -> Result<Vec<Result<Part, (Option<String>, Error)>>, Error> {
-    let parts = match form(headers)? {
-        Form::Raw => return Err(unsupported("several images come as multipart/form-data or application/json")),
-        Form::Multipart(boundary) => multipart(body, boundary, most).await?.into_iter().map(Ok).collect(),
+    scheduler: &Scheduler,
+) -> Result<(Contents, Share), Error> {
+    let (contents, held) = contents(headers, body, held, Count::UpTo(most), scheduler).await?;
+    if contents.images.is_empty() { Err(bad("the request holds no image")) } else { Ok((contents, held)) }
+}
+
+async fn contents(
+    headers: &HeaderMap,
+    body: Bytes,
+    held: Share,
+    count: Count,
+    scheduler: &Scheduler,
+) -> Result<(Contents, Share), Error> {
+    let form = form(headers)?;
+    let raw = |bytes: Bytes| Contents { images: vec![Ok(Part { id: None, bytes })], fields: Fields::default() };
+    // What stays held, and what is held until the body is parsed.
+    let (kept, freed) = match form {
+        Form::Raw | Form::UrlEncoded => {
+            if form == Form::UrlEncoded {
+                check_url_encoded(&body)?;
+            }
+            return Ok((raw(body), held));
+        }
+        Form::Multipart(_) => (held, vec![scheduler.admit_bytes(multipart::copied(&body))?]),
         Form::Json => {
-            let request: BatchRequest = json(body).await?;
-            if request.images.len() > most {
-                return Err(too_many(most));
-            }
-            let mut parts = Vec::with_capacity(request.images.len());
-            for image in request.images {
-                // One image that is not base64 fails alone.
-                parts.push(match base64_image(image.image).await {
-                    Ok(bytes) => Ok(Part { id: image.id, bytes }),
-                    Err(error) => Err((image.id, error)),
-                });
-            }
-            parts
+            let decoded = scheduler.admit_bytes(json::decoded(&body))?;
+            (decoded, vec![scheduler.admit_bytes(json::unescaped(&body))?, held])
         }
     };
-    if parts.is_empty() { Err(bad("the request holds no image")) } else { Ok(parts) }
+    let large = body.len() > LARGE;
+    let parse = move || {
+        let contents = match form {
+            Form::Multipart(boundary) => {
+                let most = match count {
+                    Count::One => 1,
+                    Count::UpTo(most) => most,
+                };
+                multipart::read(body, boundary, most)
+            }
+            _ => json::read(body, count),
+        };
+        // Here, where the bytes are: a request that is given up holds its shares until its parsing ends.
+        drop(freed);
+        contents.map(|contents| (contents, kept))
+    };
+    if large { spawn_blocking(parse).await.map_err(|_| Error::inference_failed())? } else { parse() }
 }
 
 fn form(headers: &HeaderMap) -> Result<Form, Error> {
@@ -109,58 +134,36 @@ fn form(headers: &HeaderMap) -> Result<Form, Error> {
     match essence.as_str() {
         "application/json" => Ok(Form::Json),
         "application/octet-stream" => Ok(Form::Raw),
-        "multipart/form-data" => multer::parse_boundary(value)
-            .map(Form::Multipart)
-            .map_err(|_| bad("the Content-Type header names no multipart boundary")),
+        "application/x-www-form-urlencoded" => Ok(Form::UrlEncoded),
+        "multipart/form-data" => multer::parse_boundary(value).map(Form::Multipart).map_err(|_| {
+            bad("the Content-Type header names no multipart boundary: leave the header to the HTTP library")
+        }),
         // The subtype is not believed: SVG is refused for what it holds.
         image if image.starts_with("image/") => Ok(Form::Raw),
-        _ => Err(unsupported(
-            "send the image as image/*, application/octet-stream, multipart/form-data or application/json",
-        )),
+        other => Err(unsupported(&format!(
+            "`{}` is not taken: send the image as image/*, application/octet-stream, multipart/form-data or \
+             application/json",
+            shown(other)
+        ))),
     }
 }
 
-async fn multipart(body: Bytes, boundary: String, most: usize) -> Result<Vec<Part>, Error> {
-    let broken = |error: multer::Error| bad(format!("the multipart body is malformed: {error}"));
-    let mut form = multer::Multipart::new(stream::once(ready(Ok::<_, std::convert::Infallible>(body))), boundary);
-    let mut parts = Vec::new();
-    while let Some(field) = form.next_field().await.map_err(broken)? {
-        if field.name() != Some(PART) {
-            return Err(bad("every part of the multipart body is named `image`"));
-        }
-        if parts.len() == most {
-            return Err(too_many(most));
-        }
-        let id = field.file_name().map(str::to_owned);
-        let bytes = field.bytes().await.map_err(broken)?;
-        parts.push(Part { id, bytes });
+/// curl's type for `-d` and `--data-binary`: the image is in the body all the same, unless `-d` has damaged it or the body
+/// really is a form.
+fn check_url_encoded(body: &[u8]) -> Result<(), Error> {
+    if body.is_ascii() && body.contains(&b'=') {
+        return Err(unsupported(
+            "the body is a form without a file: send it as multipart/form-data (curl -F image=@photo.jpg)",
+        ));
     }
-    Ok(parts)
-}
-
-/// Parses JSON off the async threads: a body can be tens of megabytes.
-async fn json<T: DeserializeOwned + Send + 'static>(body: Bytes) -> Result<T, Error> {
-    spawn_blocking(move || {
-        serde_json::from_slice(&body)
-            .map_err(|error| bad(format!("the JSON body is not what this route takes: {error}")))
-    })
-    .await
-    .map_err(|_| Error::inference_failed())?
-}
-
-async fn base64_image(text: String) -> Result<Bytes, Error> {
-    let decoded = spawn_blocking(move || BASE64_STANDARD.decode(text)).await.map_err(|_| Error::inference_failed())?;
-    decoded.map(Bytes::from).map_err(|error| bad(format!("`image` is not base64 (RFC 4648): {error}")))
-}
-
-fn bad(detail: impl Into<String>) -> Error {
-    Error::new(Code::BadRequest, detail)
+    // Every byte value is common in an image of this size.
+    const SURE: usize = 4096;
+    if body.len() >= SURE && !body.iter().any(|byte| matches!(byte, b'\0' | b'\r' | b'\n')) {
+        return Err(bad("the file has lost its line ends and NUL bytes, as with curl -d: use --data-binary or -F"));
+    }
+    Ok(())
 }
 
 fn unsupported(detail: &str) -> Error {
     Error::new(Code::UnsupportedMediaType, detail)
-}
-
-fn too_many(most: usize) -> Error {
-    Error::new(Code::TooManyImages, format!("the request holds more images than the limit of {most}"))
 }

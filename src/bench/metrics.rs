@@ -6,7 +6,9 @@ use serde::Serialize;
 
 use super::measure::{Rounds, Spread, thread_seconds};
 use crate::{
-    app, judge,
+    app,
+    config::JudgeConfig,
+    judge::Judgement,
     metrics::{Metrics, Outcome, Release, Stage},
     model::{Manifest, find_folder},
 };
@@ -22,8 +24,9 @@ pub(super) struct Report {
 
 pub(super) fn measure(model: Option<&Path>, rounds: &Rounds) -> Result<Report, anyhow::Error> {
     let manifest = Manifest::read(&find_folder(model)?)?;
-    let metrics = Metrics::new(&app::identity(&manifest), app::series())?;
-    let judgement = judge::judge(&manifest.rules, 1.0, vec![judge::Warning::SmallSource], None);
+    let judge = app::judge(&manifest, &JudgeConfig::default())?;
+    let metrics = Metrics::new(&app::identity(&manifest, &judge), app::series())?;
+    let judgement = judge.judge_pixels(1.0, false);
     let samples = rounds.interleave("metrics", &[()], |()| {
         let (seconds, ()) = thread_seconds(|| (0..IMAGES).for_each(|_| count(&metrics, &judgement)));
         Ok(seconds / f64::from(IMAGES))
@@ -31,7 +34,7 @@ pub(super) fn measure(model: Option<&Path>, rounds: &Rounds) -> Result<Report, a
     Ok(Report { ns: samples[0].spread(1e9) })
 }
 
-fn count(metrics: &Metrics, judgement: &judge::Judgement) {
+fn count(metrics: &Metrics, judgement: &Judgement) {
     let took = Duration::from_millis(14);
     for gauge in [&metrics.images_in_flight, &metrics.admitted_bytes, &metrics.decode_bytes] {
         gauge.add(1);
@@ -44,7 +47,10 @@ fn count(metrics: &Metrics, judgement: &judge::Judgement) {
     }
     metrics.batch(Release::Idle, 1, took);
     let warnings = judgement.warnings.iter().map(|warning| warning.as_str());
-    metrics.judged(judgement.verdict.as_str(), judgement.score, warnings);
+    metrics.judged(judgement.verdict.as_str(), judgement.score, judgement.regions.len(), warnings);
+    if let Some(found) = &judgement.evidence {
+        metrics.evidence(found.class.as_str(), judgement.verdict.as_str());
+    }
     metrics.image(Outcome::Scored);
     metrics.request("/v1/score", "POST", 200, took);
 }

@@ -16,15 +16,16 @@ use tokio::{
 };
 
 use crate::{
-    api::wire::AttributionInfo,
+    api::{self, wire::AttributionInfo},
     app,
-    config::{Auto, LimitsConfig, ModelConfig},
+    config::{Auto, JudgeConfig, LimitsConfig, ModelConfig},
     error::{Code, Error},
     image::{self, ImageFacts},
-    judge::{self, Judgement},
+    judge::{Asked, Judge, Judgement},
     metrics::Metrics,
     model::{self, Manifest, Model, Provider, SessionOptions},
     scheduler::{Client, Job, Rebuild, Scheduler, SchedulerConfig, Scored, Upload},
+    server::judge_image,
 };
 
 /// Longer than any run: on the command line nobody waits with a deadline.
@@ -37,6 +38,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub(super) struct Scorer {
     scheduler: Scheduler,
     manifest: Arc<Manifest>,
+    judge: Judge,
+    asked: Asked,
     max_file_bytes: u64,
     limits: image::Limits,
     side_by_side: usize,
@@ -62,7 +65,11 @@ pub(super) struct Explanation {
 
 impl Scorer {
     /// Loads the model.
-    pub(super) async fn start(model: &ModelConfig, limits: &LimitsConfig) -> Result<Self, anyhow::Error> {
+    pub(super) async fn start(
+        model: &ModelConfig,
+        judge: &JudgeConfig,
+        limits: &LimitsConfig,
+    ) -> Result<Self, anyhow::Error> {
         let options = SessionOptions::read(model, Auto::Auto)?;
         let options = match options.execution().provider {
             // Batches give a CPU no more images a second, and measuring that takes longer than to score a few files.
@@ -70,16 +77,18 @@ impl Scorer {
             Provider::Cuda | Provider::TensorRt => options,
         };
         let (options, sessions) = spawn_blocking(move || model::start_sessions(options)).await??;
-        Self::on(Arc::clone(options.manifest()), sessions, app::rebuild(options), limits)
+        Self::on(Arc::clone(options.manifest()), sessions, app::rebuild(options), judge, limits)
     }
 
     fn on<M: Model>(
         manifest: Arc<Manifest>,
         models: Vec<M>,
         rebuild: Rebuild<M>,
+        judge: &JudgeConfig,
         limits: &LimitsConfig,
     ) -> Result<Self, anyhow::Error> {
-        let metrics = Arc::new(Metrics::new(&app::identity(&manifest), [])?);
+        let judge = app::judge(&manifest, judge)?;
+        let metrics = Arc::new(Metrics::new(&app::identity(&manifest, &judge), [])?);
         let at_once: usize = models.iter().map(|model| model.costs().len()).sum();
         // Enough that neither the decoders nor the sessions, with whole batches, wait for the other.
         let side_by_side = 2 * (at_once + model::cpus());
@@ -96,6 +105,8 @@ impl Scorer {
         Ok(Self {
             scheduler: Scheduler::start(config, models, rebuild, metrics),
             manifest,
+            judge,
+            asked: Asked::default(),
             max_file_bytes: limits.max_body_bytes.as_u64(),
             limits: limits.image(),
             side_by_side,
@@ -108,6 +119,11 @@ impl Scorer {
     /// The same, explaining each file.
     pub(super) fn explaining(self) -> Self {
         Self { explains: true, ..self }
+    }
+
+    /// The same, with a threshold in place of the manifest's or of the evidence.
+    pub(super) fn with_threshold(self, threshold: Option<f64>) -> Self {
+        Self { asked: Asked { threshold, ..self.asked }, ..self }
     }
 
     /// The model's manifest.
@@ -151,20 +167,26 @@ impl Scorer {
         let payload = Upload { bytes, held };
         let upload = self.explains.then(|| payload.clone());
         let job = Job::new(payload, deadline, permit);
-        let scored = self.scheduler.score(job).await?;
-        let warnings = judge::warnings(&self.manifest.rules, &scored.image);
-        let judgement = judge::judge(&self.manifest.rules, scored.output.logit, warnings, None);
+        let (judgement, scored) = judge_image(&self.judge, &self.scheduler, job, &self.asked).await?;
         let explanation = match upload {
-            Some(upload) => Some(self.explain(upload, &scored, deadline).await?),
+            Some(upload) => Some(self.explain(upload, &judgement, &scored, deadline).await?),
             None => None,
         };
         Ok(FileScore { image: scored.image, judgement, explanation })
     }
 
-    async fn explain(&self, upload: Upload, scored: &Scored, deadline: Instant) -> Result<Explanation, Error> {
-        let attribution = scored.attribution()?;
-        let attribution = AttributionInfo::new(&attribution, self.manifest.preprocessing, &scored.image.header);
-        Ok(Explanation { attribution, overlay: self.scheduler.overlay(upload, scored, deadline).await? })
+    async fn explain(
+        &self,
+        upload: Upload,
+        judgement: &Judgement,
+        scored: &Scored,
+        deadline: Instant,
+    ) -> Result<Explanation, Error> {
+        let attribution = scored.attribution(judgement.calibration.a, judgement.calibration.b)?;
+        let wire = AttributionInfo::new(&attribution, &scored.image.header);
+        let caption = api::caption(judgement, &self.manifest, &self.judge);
+        let overlay = self.scheduler.overlay(upload, scored, attribution, caption, deadline).await?;
+        Ok(Explanation { attribution: wire, overlay })
     }
 }
 
@@ -255,12 +277,13 @@ mod tests {
         let scored: Vec<_> = paused.expect("a runtime").block_on(async {
             let manifest = Manifest::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("models")).expect("a manifest");
             let rebuild: Rebuild<Slow> = Arc::new(|| Err("it never fails".into()));
-            let scorer = Scorer::on(manifest.into(), vec![model], rebuild, &limits).expect("a scorer");
+            let scorer =
+                Scorer::on(manifest.into(), vec![model], rebuild, &JudgeConfig::default(), &limits).expect("a scorer");
             scorer.score_all(&files, None).map(|(path, scored)| (path.to_path_buf(), scored)).collect().await
         });
         for (index, (path, scored)) in scored.iter().enumerate() {
             assert_eq!(path, &files[index]);
-            assert_eq!(scored.as_ref().expect("a score").judgement.logit, index as f32);
+            assert_eq!(scored.as_ref().expect("a score").judgement.logit_raw, index as f32);
         }
         assert_eq!(scored.len(), files.len());
         let runs = runs.lock().expect("no run panics").clone();

@@ -2,10 +2,10 @@
 
 use std::{process::ExitCode, sync::Arc};
 
-use anyhow::Context;
 use tokio::{net::TcpListener, task::spawn_blocking};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::systemd::{self, Passed};
 use crate::{
     app::{self, App},
     config::ServeConfig,
@@ -19,23 +19,25 @@ pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, anyhow::Error> 
     let stop = lifecycle::stop_signal(config.drain_delay)?;
     let options = SessionOptions::read(&config.model, config.max_batch_size)?;
     let app = App::new(config.clone(), Arc::clone(options.manifest()), options.execution())?;
-    let listener =
-        TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
+    let mut passed = Passed::take_over()?;
+    let listener = passed.or_bind("http", config.listen).await?;
     let address = listener.local_addr()?;
     let admin = match config.admin_listen {
         Some(admin) => {
-            let listener = TcpListener::bind(admin).await.with_context(|| format!("cannot listen on {admin}"))?;
+            let listener = passed.or_bind("admin", admin).await?;
             let address = listener.local_addr()?;
             Some((address, AbortOnDropHandle::new(tokio::spawn(server::serve_admin(listener, app.admin_router())))))
         }
         None => None,
     };
     let grpc = match config.grpc_listen {
-        Some(grpc) => Some(TcpListener::bind(grpc).await.with_context(|| format!("cannot listen on {grpc} for gRPC"))?),
-        None => None,
+        Some(grpc) => Some(passed.or_bind("grpc", grpc).await?),
+        None => passed.optional("grpc")?,
     };
     let grpc_address = grpc.as_ref().map(TcpListener::local_addr).transpose()?;
     let admin_address = admin.as_ref().map(|(address, _)| *address);
+
+    let _told = systemd::report(&app);
 
     // The probes answer while the sessions warm up.
     let starting = {

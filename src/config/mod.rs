@@ -6,6 +6,8 @@ use std::{path::PathBuf, str::FromStr};
 use bytesize::ByteSize;
 use clap::{Args, Parser, ValueEnum};
 
+use crate::judge::{PointChoice, RegionChoice};
+
 #[cfg(feature = "server")]
 mod serve;
 
@@ -70,6 +72,26 @@ pub struct RuntimeConfig {
     /// Threads inside one session. `auto`: 1 (one single-thread session a core gives the most images a second).
     #[arg(long, env = "LFM_INTRA_THREADS", value_name = "N", default_value = "auto")]
     pub intra_threads: Auto<usize>,
+}
+
+/// How a model's logits become a verdict.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct JudgeConfig {
+    /// Regions of 256x256 pixels that a picture is judged by, under preprocessing `crop`; a small picture has fewer.
+    /// `auto`: the manifest's rule, more only while the first leave the answer open.
+    #[arg(long, env = "LFM_REGIONS", value_name = "N", default_value = "auto")]
+    pub regions: RegionChoice,
+
+    /// Shares of wrong verdicts that are accepted, e.g. 0.05 (false alarms) or false_alarms=0.05,misses=0.1. `fake`
+    /// is said where at most the share `false_alarms` of the real validation pictures of that class of file scores so
+    /// high, `real` where at most the share `misses` of the generated ones scores so low. Default: the manifest's.
+    #[arg(long, env = "LFM_OPERATING_POINT", value_name = "SHARES", default_value = "", hide_default_value = true, value_parser = operating_point)]
+    pub operating_point: PointChoice,
+}
+
+/// Nothing, as by default, is the manifest's.
+fn operating_point(text: &str) -> Result<PointChoice, String> {
+    if text.is_empty() { Ok(PointChoice::default()) } else { text.parse() }
 }
 
 /// Limits on what a client may send; each answers with a code of its own.

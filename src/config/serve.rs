@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
 
-use super::{Auto, LimitsConfig, ModelConfig};
+use super::{Auto, JudgeConfig, LimitsConfig, ModelConfig};
 
 /// The `serve` command's settings.
 #[derive(Debug, Clone, Args)]
@@ -13,6 +13,10 @@ pub struct ServeConfig {
     /// Model and runtime.
     #[command(flatten)]
     pub model: ModelConfig,
+
+    /// How logits become verdicts.
+    #[command(flatten)]
+    pub judge: JudgeConfig,
 
     /// Limits on what a client may send.
     #[command(flatten)]
@@ -27,8 +31,8 @@ pub struct ServeConfig {
     #[arg(long, env = "LFM_GRPC_LISTEN", value_name = "ADDR")]
     pub grpc_listen: Option<SocketAddr>,
 
-    /// A second address for probes and metrics, e.g. one that only the cluster reaches. Off by default: they
-    /// are on the main address anyway, never behind a key.
+    /// An address for probes and metrics, e.g. one that only the cluster reaches. With it the main address answers a bare
+    /// /livez alone. Off by default: probes and metrics are on the main address, never behind a key.
     #[arg(long, env = "LFM_ADMIN_LISTEN", value_name = "ADDR")]
     pub admin_listen: Option<SocketAddr>,
 
@@ -86,6 +90,20 @@ pub struct ServeConfig {
     /// sampled is OpenTelemetry's OTEL_TRACES_SAMPLER: all that the caller does not leave out.
     #[arg(long, env = "LFM_OTLP_ENDPOINT", value_name = "URL")]
     pub otlp_endpoint: Option<String>,
+
+    /// The decision log: one JSON line for each scored image, appended to FILE; `-`: standard output. docs/audit.md has its
+    /// schema. Off by default.
+    #[arg(long, env = "LFM_AUDIT_LOG", value_name = "FILE")]
+    pub audit_log: Option<PathBuf>,
+
+    /// Size at which the decision log is renamed to FILE.1; ten parts are kept.
+    #[arg(long, env = "LFM_AUDIT_LOG_MAX_BYTES", value_name = "SIZE", default_value = "256MiB")]
+    pub audit_log_max_bytes: ByteSize,
+
+    /// Origins whose pages may read answers (CORS), by commas, e.g. https://desk.example; `*`: any. Off by default: no other
+    /// page can read an answer.
+    #[arg(long, env = "LFM_CORS_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
+    pub cors_origin: Vec<String>,
 
     /// Logging.
     #[command(flatten)]

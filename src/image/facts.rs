@@ -11,8 +11,6 @@ pub struct ImageFacts {
     pub bytes: usize,
     /// Hash of the file.
     pub sha256: [u8; 32],
-    /// Hash of the 256x256 RGB bytes that enter the network, where the configuration asks for it.
+    /// Hash of the first region's 256x256 RGB bytes, which enter the network, where the configuration asks for it.
     pub rgb256_sha256: Option<[u8; 32]>,
-    /// Whether the NPR residue is zero everywhere.
-    pub no_signal: bool,
 }

@@ -48,7 +48,7 @@ pub fn inspect(bytes: &[u8], limits: &Limits) -> Result<Header, ImageError> {
 }
 
 /// The format that the first bytes announce, never a name or a declared type.
-fn sniff(bytes: &[u8]) -> Option<Format> {
+pub fn sniff(bytes: &[u8]) -> Option<Format> {
     let magics: [(&[u8], Format); 9] = [
         (b"\xff\xd8\xff", Format::Jpeg),
         (b"\x89PNG\r\n\x1a\n", Format::Png),

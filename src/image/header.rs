@@ -22,6 +22,9 @@ pub enum Format {
 }
 
 impl Format {
+    /// Every format.
+    pub const ALL: [Self; 6] = [Self::Jpeg, Self::Png, Self::WebP, Self::Gif, Self::Bmp, Self::Tiff];
+
     /// The lower-case name used on the wire and in metrics.
     pub fn as_str(self) -> &'static str {
         match self {

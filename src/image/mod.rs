@@ -59,7 +59,7 @@ pub use cancel::Cancel;
 pub use error::ImageError;
 pub use facts::ImageFacts;
 pub use footprint::{region_box, source_box};
-pub use format::inspect;
+pub use format::{inspect, sniff};
 pub use header::{Encoding, Format, Header, Limits};
 pub use regions::{Region, Regions, places, prepare_regions};
 pub use rows::{Pixels, Rgb};
@@ -88,6 +88,14 @@ pub enum Preprocessing {
 }
 
 impl Preprocessing {
+    /// The word on the wire and in the manifest.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Resize => "resize",
+            Self::Crop => "crop",
+        }
+    }
+
     /// Whether an image of this size is judged by tiles.
     fn takes_tile(self, width: u32, height: u32) -> bool {
         self == Self::Crop && width.min(height) >= SIDE

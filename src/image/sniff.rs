@@ -46,6 +46,14 @@ pub enum Foreign {
     Text,
 }
 
+impl Foreign {
+    /// Whether it is a single picture of pixels, that a caller may expect to be judged.
+    pub fn is_still(self) -> bool {
+        use Foreign::{Avif, CameraRaw, Heic, Heif, Jpeg2000, JpegXl, Psd};
+        matches!(self, Heic | Heif | Avif | JpegXl | Jpeg2000 | Psd | CameraRaw)
+    }
+}
+
 /// A sentence for the client: what the file is, and what to send instead.
 impl fmt::Display for Foreign {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

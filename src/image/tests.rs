@@ -154,6 +154,70 @@ fn headers_tell_orientation_and_encoding() {
     assert_eq!(header_of("images/coffee_rgb.png").encoding, Encoding::Lossless);
 }
 
+/// Views and pages count, a gain map and a preview do not.
+#[test]
+fn headers_count_pictures() {
+    let frames = [
+        ("frames3.gif", 3),
+        ("5x7_m8_i0.gif", 1),
+        ("pages3.tif", 3),
+        ("apng.png", 2),
+        ("exif_pre.png", 1),
+        ("anim_im17x33_0.webp", 2),
+        ("im17x33_q30_m4.webp", 1),
+        ("phone_mpo.jpg", 2),
+        ("phone_ultrahdr.jpg", 1),
+        ("phone_motion.jpg", 1),
+    ];
+    for (file, count) in frames {
+        assert_eq!(header_of(&format!("variants/{file}")).frames, count, "{file}");
+    }
+}
+
+/// What is shown where, by hand, for a picture of 451 x 300 as stored whose first row is shown at the right.
+#[test]
+fn boxes_are_told_as_shown_and_as_stored() {
+    let jpeg = Header { width: 451, height: 300, exif_orientation: 6, ..header_of("images/chelsea_exif6.jpg") };
+    assert_eq!(jpeg.as_shown([10, 20, 110, 50]), [250, 10, 280, 110]);
+    assert_eq!(jpeg.as_stored([10, 20, 110, 50]), [10, 20, 110, 50]);
+    // The decoder has turned a TIFF: it is 300 x 451, and the first stored row is at the right.
+    let tiff = Header { format: Format::Tiff, width: 300, height: 451, ..jpeg };
+    assert_eq!(tiff.as_shown([250, 10, 280, 110]), [250, 10, 280, 110]);
+    assert_eq!(tiff.as_stored([250, 10, 280, 110]), [10, 20, 110, 50]);
+    for exif_orientation in 1..=8 {
+        let (jpeg, swaps) = (Header { exif_orientation, ..jpeg }, exif_orientation >= 5);
+        let (width, height) = if swaps { (300, 451) } else { (451, 300) };
+        let tiff = Header { width, height, exif_orientation, ..tiff };
+        assert_eq!(tiff.as_stored(jpeg.as_shown([3, 4, 50, 60])), [3, 4, 50, 60], "{exif_orientation}");
+    }
+}
+
+/// Of every golden picture that has more than one, all regions are parts of the picture decoded whole.
+#[test]
+fn regions_are_parts_of_the_whole_picture() {
+    let mut seen = 0;
+    for (entry, bytes) in entries("images") {
+        let Ok((header, rgb, resized)) = run(&bytes) else { continue };
+        for regions in [Regions::One, Regions::Five, Regions::Nine, Regions::Sixteen] {
+            let (crop, scratch) = (Preprocessing::Crop, &mut Scratch::default());
+            let found = prepare_regions(&bytes, &header, crop, regions, scratch, &Cancel::default()).expect("readable");
+            let bounds: Vec<_> = found.iter().map(|region| region.bounds).collect();
+            assert_eq!(bounds, places(crop, regions, header.width, header.height), "{}", entry["file"]);
+            for Region { pixels, bounds: [x0, y0, x1, y1] } in found {
+                seen += 1;
+                if header.width.min(header.height) < SIDE {
+                    assert!(pixels == resized, "{}", entry["file"]);
+                    continue;
+                }
+                let rows = (y0..y1).map(|y| (y * rgb.width) as usize);
+                let part = rows.flat_map(|row| &rgb.data[(row + x0 as usize) * 3..(row + x1 as usize) * 3]);
+                assert!(pixels.as_bytes().iter().eq(part), "{}, {x0} {y0}", entry["file"]);
+            }
+        }
+    }
+    assert!(seen > 300, "{seen}");
+}
+
 #[test]
 fn crop_takes_the_centre_at_an_even_offset() {
     // 517 x 389: (517 - 256) / 2 = 130, (389 - 256) / 2 = 66.

@@ -1,50 +1,30 @@
-//! Postprocessing: a logit becomes a score, a verdict and warnings. Pure arithmetic.
+//! Facts of an image and the logits of its regions become a calibrated logit, a verdict, what it rests on, and
+//! warnings. Pure arithmetic.
 
+mod evidence;
+mod judgement;
+mod rules;
+mod share;
+#[cfg(test)]
+mod tests;
+
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use crate::image::{Encoding, ImageFacts, SIDE};
-
-/// A model's rules for turning a logit into a verdict; its manifest has them.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-pub struct Rules {
-    /// Score above which an image is fake.
-    pub threshold: f64,
-    /// Scores between which it is uncertain: open interval `[low, high]`.
-    pub band: Option<[f64; 2]>,
-    /// Warnings that make the verdict uncertain.
-    pub voiding: Vec<Warning>,
-    /// JPEG or WebP quality (1 to 100) below which `lossy_source` is given; none: it never is.
-    #[serde(default)]
-    pub lossy_below_quality: Option<u8>,
-}
-
-impl Rules {
-    /// # Errors
-    /// The first rule that makes no sense, for the operator.
-    pub fn check(&self) -> Result<(), String> {
-        let score = 0.0..=1.0;
-        if !score.contains(&self.threshold) {
-            return Err(format!("threshold {} is not between 0 and 1", self.threshold));
-        }
-        match self.band {
-            Some([low, high]) if !(score.contains(&low) && score.contains(&high) && low <= high) => {
-                Err(format!("band [{low}, {high}] is no interval between 0 and 1"))
-            }
-            _ => Ok(()),
-        }
-    }
-}
+pub use evidence::{Class, ClassTables, Evidence, OperatingPoint, PointChoice, Table};
+pub use judgement::{Asked, Calibration, Found, Judge, JudgedRegion, Judgement, RegionLogit, Settings};
+pub use rules::{Auto, Disagree, RegionRules, Rules};
 
 /// What the service says of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
-    /// Score at or below the threshold.
+    /// Few generated images of this class of file score so low; without evidence: score at or below the threshold.
     Real,
-    /// Score above the threshold.
+    /// Few real images of this class of file score so high; without evidence: score above the threshold.
     Fake,
-    /// Inside the rules' band, or under a warning that voids the verdict.
+    /// Neither, or under a warning that voids the verdict.
     Uncertain,
 }
 
@@ -67,17 +47,22 @@ impl Verdict {
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Warning {
-    /// The NPR residue is zero everywhere (a flat image, an exact enlargement): nothing to judge.
+    /// The NPR residue is zero everywhere in the judged regions (a flat image, an exact enlargement): nothing to judge.
     NoSignal,
     /// Compressed harder than the model can judge.
     LossySource,
     /// Smaller than the network's input on a side.
     SmallSource,
+    /// A region is clearly on the other side than the whole picture: it may be a collage or partly edited.
+    RegionsDisagree,
+    /// The file holds several pictures (frames, pages, views); the first was judged.
+    FirstFrameOnly,
 }
 
 impl Warning {
     /// Every warning: the list is closed.
-    pub const ALL: [Self; 3] = [Self::NoSignal, Self::LossySource, Self::SmallSource];
+    pub const ALL: [Self; 5] =
+        [Self::NoSignal, Self::LossySource, Self::SmallSource, Self::RegionsDisagree, Self::FirstFrameOnly];
 
     /// The word on the wire.
     pub const fn as_str(self) -> &'static str {
@@ -85,53 +70,36 @@ impl Warning {
             Self::NoSignal => "no_signal",
             Self::LossySource => "lossy_source",
             Self::SmallSource => "small_source",
+            Self::RegionsDisagree => "regions_disagree",
+            Self::FirstFrameOnly => "first_frame_only",
         }
     }
 }
 
-/// The verdict with what it rests on.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Judgement {
-    /// The verdict.
-    pub verdict: Verdict,
-    /// Probability of fake: the sigmoid of the logit.
-    pub score: f64,
-    /// The network's output.
-    pub logit: f32,
-    /// The score above which an image counts as fake.
-    pub threshold: f64,
-    /// What weakens the score.
-    pub warnings: Vec<Warning>,
-}
-
-/// Judges one image. `threshold` replaces the rules'; the band moves with it.
-pub fn judge(rules: &Rules, logit: f32, warnings: Vec<Warning>, threshold: Option<f64>) -> Judgement {
-    let score = sigmoid(f64::from(logit));
-    let shift = threshold.map_or(0.0, |t| t - rules.threshold);
-    let threshold = rules.threshold + shift;
-    let in_band = rules.band.is_some_and(|[low, high]| score > low + shift && score < high + shift);
-    let voided = warnings.iter().any(|warning| rules.voiding.contains(warning));
-    let verdict = match () {
-        () if in_band || voided => Verdict::Uncertain,
-        () if score > threshold => Verdict::Fake,
-        () => Verdict::Real,
-    };
-    Judgement { verdict, score, logit, threshold, warnings }
-}
-
-/// Warnings for this image under these rules.
-pub fn warnings(rules: &Rules, image: &ImageFacts) -> Vec<Warning> {
-    let lossy = match (image.header.encoding, rules.lossy_below_quality) {
-        (Encoding::Lossy { quality: Some(quality) }, Some(least)) => quality < least,
-        // A lossy WebP tells no quality, and halves its chroma at any.
-        (Encoding::Lossy { quality: None }, Some(_)) => true,
-        (Encoding::Lossless, _) | (_, None) => false,
-    };
-    let small = image.header.width.min(image.header.height) < SIDE;
-    [(Warning::NoSignal, image.no_signal), (Warning::LossySource, lossy), (Warning::SmallSource, small)]
-        .into_iter()
-        .filter_map(|(warning, given)| given.then_some(warning))
-        .collect()
+/// How many regions of a picture are judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ValueEnum)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub enum RegionChoice {
+    /// By the manifest's rule: more only while the first leave the answer open.
+    #[default]
+    #[serde(rename = "auto")]
+    Auto,
+    /// The centre.
+    #[serde(rename = "1")]
+    #[value(name = "1")]
+    One,
+    /// The centre and the centres of the quadrants.
+    #[serde(rename = "5")]
+    #[value(name = "5")]
+    Five,
+    /// The centre and a grid of 3 x 3.
+    #[serde(rename = "9")]
+    #[value(name = "9")]
+    Nine,
+    /// The centre and a grid of 4 x 4.
+    #[serde(rename = "16")]
+    #[value(name = "16")]
+    Sixteen,
 }
 
 /// The logistic function, without overflow at either end.
@@ -141,22 +109,5 @@ pub fn sigmoid(x: f64) -> f64 {
     } else {
         let e = x.exp();
         e / (1.0 + e)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn sigmoid_is_symmetric_monotone_and_within_bounds(x in -800.0..800.0f64, step in 0.0..10.0f64) {
-            let y = sigmoid(x);
-            prop_assert!((0.0..=1.0).contains(&y));
-            prop_assert!((y + sigmoid(-x) - 1.0).abs() < 1e-12);
-            prop_assert!(sigmoid(x + step) >= y);
-        }
     }
 }

@@ -220,7 +220,8 @@ mod tests {
 
     #[test]
     fn lines_give_names_caps_and_comments() {
-        let text = format!("# ours\n\n one:{}\r\nt.w-o_2:{}:weight=3:max_in_flight=7", hash("1"), hash("2").to_uppercase());
+        let text =
+            format!("# ours\n\n one:{}\r\nt.w-o_2:{}:weight=3:max_in_flight=7", hash("1"), hash("2").to_uppercase());
         let keys = parse(&text).expect("two keys");
         assert_eq!(keys.len(), 2);
         let one = keys.find(b"1").expect("found");

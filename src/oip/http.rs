@@ -84,7 +84,7 @@ const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-conten
 
 /// The handlers of [`ROUTES`]: all but the probes behind the keys, where keys are configured.
 pub fn router(state: &Arc<AppState>) -> Router<Arc<AppState>> {
-    server::behind_keys(behind_keys(), state).merge(probes())
+    server::behind_keys(behind_keys(), state).merge(server::quiet(probes()))
 }
 
 fn behind_keys() -> Router<Arc<AppState>> {

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::protocol::{Image, Judged, Request, Tensor, Wanted};
 use crate::{
     error::Error,
+    judge::Asked,
     scheduler::{Job, Permit, Scheduler, Share, Upload},
     server::{AppState, RequestContext, counted},
 };
@@ -94,8 +95,10 @@ async fn judge_one(
     Ok(match image {
         Image::File(bytes) => {
             let job = Job::new(Upload { bytes, held }, deadline, permit);
-            let judged = state.judge(scheduler, context, job, None).await?;
-            (Judged { judgement: judged.judgement, output: judged.scored.output }, judged.scored.permit)
+            let judged = state.judge(scheduler, context, job, &Asked::default(), None).await?;
+            // There is a centre: the scheduler runs at least one region.
+            let centre = judged.scored.regions.into_iter().next().ok_or_else(Error::inference_failed)?;
+            (Judged { judgement: judged.judgement, output: centre.output }, judged.scored.permit)
         }
         Image::Pixels(pixels) => {
             let job = Job::new(pixels, deadline, permit);

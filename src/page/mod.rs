@@ -1,6 +1,6 @@
-//! The pages for people, `/` and `/docs`, and what they load. All of it is in the binary: no other host is asked.
+//! The pages for people, `/`, `/docs` and `/errors`, and what they load. All of it is in the binary: no other host is asked.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use axum::{
     Router,
@@ -22,12 +22,17 @@ use crate::{
 pub const ROUTES: &[Route] = &[
     Route { path: "/", method: "GET", codes: &[] },
     Route { path: "/docs", method: "GET", codes: &[] },
+    Route { path: "/errors", method: "GET", codes: &[] },
     Route { path: "/assets/{file}", method: "GET", codes: &[&[NotFound]] },
 ];
 
 /// Their handlers.
 pub fn router() -> Router<Arc<AppState>> {
-    Router::new().route("/", get(index)).route("/docs", get(docs)).route("/assets/{file}", get(asset))
+    Router::new()
+        .route("/", get(index))
+        .route("/docs", get(docs))
+        .route("/errors", get(errors))
+        .route("/assets/{file}", get(asset))
 }
 
 const HTML: &str = "text/html; charset=utf-8";
@@ -63,6 +68,29 @@ async fn index() -> Response {
 async fn docs() -> Response {
     answer(HTML, include_str!("docs.html"))
 }
+
+/// `GET /errors`: what each error code means, the place that a problem's `type` points to.
+async fn errors() -> Response {
+    answer(HTML, &ERRORS)
+}
+
+/// Made once: it does not change while the server runs.
+static ERRORS: LazyLock<String> = LazyLock::new(|| {
+    let row = |code: &Code| {
+        let (name, remedy) = (code.as_str(), code.remedy().replace('<', "&lt;"));
+        // Texts mark names as Markdown does.
+        let remedy = remedy
+            .split('`')
+            .enumerate()
+            .map(|(index, part)| if index % 2 == 1 { format!("<code>{part}</code>") } else { part.to_owned() });
+        let remedy: String = remedy.collect();
+        let (status, title) = (code.status(), code.title());
+        format!(
+            "<section id=\"{name}\"><h2><code>{name}</code> {status}</h2><p>{title}.</p><p>{remedy}</p></section>\n"
+        )
+    };
+    include_str!("errors.html").replace("CODES\n", &Code::ALL.iter().map(row).collect::<String>())
+});
 
 /// `GET /assets/{file}`: what the pages load.
 async fn asset(Path(file): Path<String>) -> Result<Response, Error> {

@@ -13,10 +13,11 @@ use tokio::{task::spawn_blocking, time::Instant};
 use super::{
     Job, Permit, SchedulerConfig, Upload,
     line::{Demand, Line, Paused, Turn},
+    regions::Input,
 };
 use crate::{
     error::{Code, Error},
-    image::{self, Cancel, Header, ImageFacts, Pixels, Preprocessing, Regions, Scratch, View},
+    image::{self, Cancel, Header, ImageFacts, Regions, Scratch, View},
 };
 
 /// Headers of larger files are read on a blocking thread: some are found only after the whole file.
@@ -39,15 +40,19 @@ impl Decoders {
         Self { line, config: Arc::new(config) }
     }
 
-    /// Decodes and resizes one image; the turn in which it was decoded is passed on, so that the run can have its CPU.
+    /// Decodes one image and cuts its regions, at most `most`; the turn in which it was decoded is passed on, so that the run can have its CPU.
     /// Dropping the future stops the decode; its memory and the job's permit are returned when it has stopped.
-    pub(super) async fn prepare(&self, job: Job<Upload>) -> Result<(ImageFacts, Job<Pixels>, Turn), Error> {
+    pub(super) async fn prepare(
+        &self,
+        job: Job<Upload>,
+        most: Regions,
+    ) -> Result<(ImageFacts, Job<Vec<Input>>, Turn), Error> {
         let arrived = Instant::now();
         let config = Arc::clone(&self.config);
         let header = self.inspect(job.payload.bytes.clone()).await?;
         let (permit, deadline) = (Arc::clone(&job.permit), job.deadline);
         let decoded = self.in_turn(&permit, deadline, &header, move |cancel| {
-            let (facts, input) = decode(&job.payload, header, &config, cancel)?;
+            let (facts, input) = decode(&job.payload, header, most, &config, cancel)?;
             Ok((facts, job.map(|_| input)))
         });
         let ((facts, mut job), spent, turn) = decoded.await?;
@@ -55,11 +60,6 @@ impl Decoders {
         job.timings.decode = spent;
         job.timings.decode_began = Some(turn.began);
         Ok((facts, job, turn))
-    }
-
-    /// How images become the network's input.
-    pub(super) fn preprocessing(&self) -> Preprocessing {
-        self.config.preprocessing
     }
 
     /// Decodes an image once more, to be looked at, and draws it where it was decoded.
@@ -155,18 +155,21 @@ fn panicked(error: &tokio::task::JoinError) -> Error {
 fn decode(
     upload: &Upload,
     header: Header,
+    most: Regions,
     config: &SchedulerConfig,
     cancel: &Cancel,
-) -> Result<(ImageFacts, Pixels), Error> {
+) -> Result<(ImageFacts, Vec<Input>), Error> {
     let bytes = &upload.bytes;
-    let pixels =
-        SCRATCH.with_borrow_mut(|scratch| image::prepare(bytes, &header, config.preprocessing, scratch, cancel))?;
+    let regions = SCRATCH.with_borrow_mut(|scratch| {
+        image::prepare_regions(bytes, &header, config.preprocessing, most, scratch, cancel)
+    })?;
+    let first = regions.first().map(|region| &region.pixels);
     let facts = ImageFacts {
         header,
         bytes: bytes.len(),
         sha256: Sha256::digest(bytes).into(),
-        rgb256_sha256: config.hash_pixels.then(|| Sha256::digest(pixels.as_bytes()).into()),
-        no_signal: image::no_signal(&pixels),
+        rgb256_sha256: first.filter(|_| config.hash_pixels).map(|pixels| Sha256::digest(pixels.as_bytes()).into()),
     };
-    Ok((facts, pixels))
+    let input = |region: image::Region| Input { no_signal: image::no_signal(&region.pixels), region };
+    Ok((facts, regions.into_iter().map(input).collect()))
 }

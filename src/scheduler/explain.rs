@@ -1,4 +1,4 @@
-//! The explanation of an image that went all the way: from the run that scored it, no second one.
+//! The explanation of an image that went all the way: from the runs that scored it, no further one.
 
 use tokio::time::{Instant, timeout_at};
 
@@ -6,20 +6,23 @@ use super::{Scheduler, Scored, Upload};
 use crate::{
     error::Error,
     explain::{
-        Attribution,
-        overlay::{self, Subject},
+        Attribution, Terms,
+        overlay::{self, Caption, Subject},
     },
-    image,
 };
 
 impl Scored {
-    /// The logit split into places.
+    /// The logit `a * mean + b` split into places of the regions.
     ///
     /// # Errors
     /// `inference_failed` when the graph's outputs do not fit its last layer.
-    pub fn attribution(&self) -> Result<Attribution, Error> {
-        let (output, linear) = (&self.output, &self.output.linear);
-        Attribution::new(linear.bias, &linear.weight, &output.topk_values, &output.topk_indices).map_err(|error| {
+    pub fn attribution(&self, a: f64, b: f64) -> Result<Attribution, Error> {
+        let terms = self.regions.iter().map(|region| {
+            let (output, linear) = (&region.output, &region.output.linear);
+            let (weight, values, indices) = (&linear.weight, &output.topk_values, &output.topk_indices);
+            Terms { bounds: region.bounds, bias: linear.bias, weight, values, indices }
+        });
+        Attribution::new(terms, a, b).map_err(|error| {
             tracing::error!(%error, "the model's outputs cannot be explained");
             Error::inference_failed()
         })
@@ -32,14 +35,18 @@ impl Scheduler {
     ///
     /// # Errors
     /// `deadline_exceeded`, `inference_failed`.
-    pub async fn overlay(&self, upload: Upload, scored: &Scored, deadline: Instant) -> Result<Vec<u8>, Error> {
-        let attribution = scored.attribution()?;
+    pub async fn overlay(
+        &self,
+        upload: Upload,
+        scored: &Scored,
+        attribution: Attribution,
+        caption: Caption,
+        deadline: Instant,
+    ) -> Result<Vec<u8>, Error> {
         let header = scored.image.header;
-        let preprocessing = self.decoders.preprocessing();
-        let judged = image::source_box(preprocessing, header.width, header.height, image::WHOLE_INPUT);
         let drawn = self.decoders.view(&scored.permit, upload, header, overlay::LONGEST, deadline, move |view| {
-            let orientation = header.exif_orientation;
-            overlay::draw(&Subject { view, judged, orientation, attribution: &attribution }).map_err(|error| {
+            let subject = Subject { view, header: &header, attribution: &attribution, caption: &caption };
+            overlay::draw(&subject).map_err(|error| {
                 tracing::error!(%error, "the overlay cannot be written");
                 Error::inference_failed()
             })

@@ -16,6 +16,7 @@ mod explain;
 mod line;
 mod load;
 pub mod memory;
+mod regions;
 mod worker;
 
 use std::{sync::Arc, time::Duration};
@@ -26,12 +27,13 @@ use tokio_util::task::TaskTracker;
 pub use budget::Share;
 pub use client::Client;
 pub use line::{Job, Permit, Upload};
+pub use regions::{RegionPlan, ScoredRegion};
 pub use worker::Rebuild;
 
 use self::{
     budget::Budget,
     decode::Decoders,
-    line::{Bounds, Line, Turn},
+    line::{Bounds, Line},
     memory::DecodeMemory,
     worker::Worker,
 };
@@ -69,8 +71,8 @@ pub struct SchedulerConfig {
 pub struct Scored {
     /// The image.
     pub image: ImageFacts,
-    /// What the network says of it.
-    pub output: Output,
+    /// What the network says of its regions, in the order of their places, the centre first.
+    pub regions: Vec<ScoredRegion>,
     /// How long each stage took.
     pub timings: Timings,
     /// Its in-flight permit, held until the response is built.
@@ -154,13 +156,13 @@ impl Scheduler {
     ///
     /// # Errors
     /// What is wrong with the image; `deadline_exceeded`, at the job's deadline; `inference_failed`.
-    pub async fn score(&self, job: Job<Upload>) -> Result<Scored, Error> {
+    pub async fn score(&self, job: Job<Upload>, plan: RegionPlan<'_>) -> Result<Scored, Error> {
         let deadline = job.deadline;
         let way = async {
-            let (image, job, turn) = self.decoders.prepare(job).await?;
+            let (image, job, turn) = self.decoders.prepare(job, plan.most).await?;
             self.metrics.stage(Stage::Decode, job.timings.decode);
-            let job = self.run(job, Some(turn)).await?;
-            Ok(Scored { image, output: job.payload, timings: job.timings, permit: job.permit })
+            let job = self.run_regions(plan, &image, job, turn).await?;
+            Ok(Scored { image, regions: job.payload, timings: job.timings, permit: job.permit })
         };
         timeout_at(deadline, way).await.unwrap_or_else(|_| Err(Error::deadline_exceeded()))
     }
@@ -170,12 +172,8 @@ impl Scheduler {
     /// # Errors
     /// `deadline_exceeded`, at the job's deadline; `inference_failed`.
     pub async fn score_pixels(&self, job: Job<Pixels>) -> Result<Job<Output>, Error> {
-        let way = timeout_at(job.deadline, self.run(job, None));
-        way.await.unwrap_or_else(|_| Err(Error::deadline_exceeded()))
-    }
-
-    async fn run(&self, job: Job<Pixels>, decoded: Option<Turn>) -> Result<Job<Output>, Error> {
-        let job = self.line.run(job, decoded).await?;
+        let way = timeout_at(job.deadline, self.line.run(job, None));
+        let job = way.await.unwrap_or_else(|_| Err(Error::deadline_exceeded()))?;
         self.metrics.stage(Stage::Queue, job.timings.queue);
         self.metrics.stage(Stage::Inference, job.timings.inference);
         Ok(job)

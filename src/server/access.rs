@@ -6,9 +6,10 @@ use std::{
 };
 
 use axum::{
+    Router,
     extract::{MatchedPath, Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header},
-    middleware::Next,
+    middleware::{self, Next},
     response::Response,
 };
 use opentelemetry::{
@@ -27,6 +28,18 @@ use crate::{
     timings::Timings,
     trace::{self, Finished},
 };
+
+/// Marks the answers of routes whose access line is of level debug.
+#[derive(Debug, Clone, Copy)]
+struct Quiet;
+
+/// Routes that are asked all the time, by probes and scrapes: their access lines are of level debug.
+pub(crate) fn quiet<S: Clone + Send + Sync + 'static>(routes: Router<S>) -> Router<S> {
+    routes.route_layer(middleware::map_response(async |mut response: Response| {
+        response.extensions_mut().insert(Quiet);
+        response
+    }))
+}
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -72,6 +85,11 @@ impl RequestContext {
         done
     }
 
+    /// The id of the caller's trace, if it has one.
+    pub(crate) fn trace_id(&self) -> Option<String> {
+        self.parent.as_ref().map(|span| span.trace_id().to_string())
+    }
+
     /// An image was judged.
     pub(crate) fn judged(&self, timings: &Timings) {
         self.spent().judged.push(*timings);
@@ -89,6 +107,8 @@ struct AccessLine {
     context: RequestContext,
     method: &'static str,
     route: Option<MatchedPath>,
+    /// Whether the answer is that of a probe or a scrape that went well: orchestrators ask for thousands a day.
+    quiet: bool,
     /// Status and code of the answer, once there is one.
     answer: Option<(u16, Option<Code>)>,
 }
@@ -137,22 +157,29 @@ impl Drop for AccessLine {
         };
         let trace_id = self.trace(&spent, outcome);
         let ms = |time: Duration| time.as_secs_f64() * 1e3;
-        tracing::info!(
-            request_id = &*self.context.id,
-            trace_id = trace_id.map(tracing::field::display),
-            method = self.method,
-            route = self.route(),
-            key = self.context.key.get().map(|key| key.name()),
-            status = self.answer.map(|(status, _)| status),
-            code = code.map(Code::as_str),
-            outcome,
-            read_ms = spent.read.map(|(began, done)| ms(done - began)),
-            decode_ms = spent.longest(|image| image.decode).map(ms),
-            queue_ms = spent.longest(|image| image.queue).map(ms),
-            inference_ms = spent.longest(|image| image.inference).map(ms),
-            duration_ms = ms(self.context.started.elapsed()),
-            "request"
-        );
+        // A level is fixed where a line is written: there are two such places.
+        macro_rules! line {
+            ($level:expr) => {
+                tracing::event!(
+                    $level,
+                    request_id = &*self.context.id,
+                    trace_id = trace_id.map(tracing::field::display),
+                    method = self.method,
+                    route = self.route(),
+                    key = self.context.key.get().map(|key| key.name()),
+                    status = self.answer.map(|(status, _)| status),
+                    code = code.map(Code::as_str),
+                    outcome,
+                    read_ms = spent.read.map(|(began, done)| ms(done - began)),
+                    decode_ms = spent.longest(|image| image.decode).map(ms),
+                    queue_ms = spent.longest(|image| image.queue).map(ms),
+                    inference_ms = spent.longest(|image| image.inference).map(ms),
+                    duration_ms = ms(self.context.started.elapsed()),
+                    "request"
+                )
+            };
+        }
+        if self.quiet { line!(tracing::Level::DEBUG) } else { line!(tracing::Level::INFO) }
     }
 }
 
@@ -170,7 +197,8 @@ pub(super) async fn layer(State(state): State<Arc<AppState>>, mut request: Reque
     let old_http = request.version() < Version::HTTP_2;
     let route = request.extensions().get::<MatchedPath>().cloned();
     let dialect = state.dialects.of(request.uri().path());
-    let mut line = AccessLine { state: Arc::clone(&state), context: context.clone(), method, route, answer: None };
+    let mut line =
+        AccessLine { state: Arc::clone(&state), context: context.clone(), method, route, quiet: false, answer: None };
     request.extensions_mut().insert(context.clone());
     request.extensions_mut().insert(dialect);
 
@@ -195,6 +223,7 @@ pub(super) async fn layer(State(state): State<Arc<AppState>>, mut request: Reque
     let status = code.map_or(response.status().as_u16(), |code| dialect.status(code));
     state.metrics.request(line.route(), method, status, context.started.elapsed());
     line.answer = Some((status, code));
+    line.quiet = code.is_none() && response.extensions().get::<Quiet>().is_some();
     response
 }
 

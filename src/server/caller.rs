@@ -26,8 +26,11 @@ fn forwarded(headers: &HeaderMap, proxies: usize) -> Option<IpAddr> {
         values.flat_map(|value| value.split(',')).map(str::trim).collect::<Vec<_>>()
     };
     let x_forwarded_for = list(X_FORWARDED_FOR);
-    let (seen, parse): (_, fn(&str) -> Option<IpAddr>) =
-        if x_forwarded_for.is_empty() { (list(header::FORWARDED), forwarded_element) } else { (x_forwarded_for, address) };
+    let (seen, parse): (_, fn(&str) -> Option<IpAddr>) = if x_forwarded_for.is_empty() {
+        (list(header::FORWARDED), forwarded_element)
+    } else {
+        (x_forwarded_for, address)
+    };
     parse(seen.get(seen.len().checked_sub(proxies)?)?)
 }
 

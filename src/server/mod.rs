@@ -32,11 +32,11 @@ use axum::{
 use tower_http::catch_panic::CatchPanicLayer;
 
 pub(crate) use self::{
-    access::RequestContext,
+    access::{RequestContext, quiet},
     body::{read as read_body, too_large},
     deadline::of as deadline,
     dialect::{json as error_json, retry_after},
-    judged::Judged,
+    judged::{Judged, judge_image},
     problem::Problem,
     stay::{Stay, counted},
 };

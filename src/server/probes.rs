@@ -12,7 +12,7 @@ use axum::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{AppState, Route, lifecycle::Phase};
+use super::{AppState, Route, access::quiet, lifecycle::Phase};
 use crate::{
     error::{
         Code::{self, *},
@@ -32,11 +32,20 @@ pub const ROUTES: &[Route] = &[
 
 /// Their handlers.
 pub fn router() -> Router<Arc<AppState>> {
-    Router::new()
-        .route("/livez", get(livez))
-        .route("/readyz", get(readyz))
-        .route("/startupz", get(startupz))
-        .route("/metrics", get(metrics_text))
+    quiet(
+        Router::new()
+            .route("/livez", get(livez))
+            .route("/readyz", get(readyz))
+            .route("/startupz", get(startupz))
+            .route("/metrics", get(metrics_text)),
+    )
+}
+
+/// What the main address answers where probes and metrics have an address of their own: whether the process is alive,
+/// and nothing about it.
+pub fn bare() -> Router<Arc<AppState>> {
+    let alive = async |State(state): State<Arc<AppState>>| state.liveness().map(|()| "ok\n");
+    quiet(Router::new().route("/livez", get(alive)))
 }
 
 /// Which model judged.
@@ -46,11 +55,15 @@ pub(crate) struct ModelInfo {
     version: String,
     /// Digest of the weights.
     digest: String,
+    /// Digest of all else that can change an answer: the manifest's rules and evidence, and the server's settings.
+    rules: String,
 }
 
 impl ModelInfo {
-    pub(crate) fn of(manifest: &Manifest) -> Self {
-        Self { name: manifest.name.clone(), version: manifest.version.clone(), digest: manifest.digest.clone() }
+    pub(crate) fn of(state: &AppState) -> Self {
+        let Manifest { name, version, digest, .. } = &*state.manifest;
+        let rules = state.judge.digest().to_owned();
+        Self { name: name.clone(), version: version.clone(), digest: digest.clone(), rules }
     }
 }
 
@@ -65,7 +78,7 @@ pub(crate) struct Health {
 
 impl Health {
     fn ok(state: &AppState) -> Json<Self> {
-        Json(Self { status: "ok", model: ModelInfo::of(&state.manifest) })
+        Json(Self { status: "ok", model: ModelInfo::of(state) })
     }
 }
 

@@ -12,9 +12,9 @@ use crate::error::Error;
 /// A problem, as it is sent.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Problem {
-    /// What kind: a URN that ends in the code.
+    /// What kind: a reference to the page that explains it, on this server.
     #[serde(rename = "type")]
-    #[schema(example = "urn:lfm-serve:problem:undecodable_image")]
+    #[schema(example = "/errors#undecodable_image")]
     pub(super) kind: String,
     /// What kind, in words: the same for every occurrence.
     pub(super) title: &'static str,
@@ -34,7 +34,7 @@ impl Problem {
     pub(crate) fn new(error: &Error, request_id: &str) -> Self {
         let code = error.code;
         Self {
-            kind: format!("urn:lfm-serve:problem:{}", code.as_str()),
+            kind: format!("/errors#{}", code.as_str()),
             title: code.title(),
             status: code.status(),
             detail: error.detail.clone(),

@@ -13,8 +13,10 @@ use super::{
     lifecycle::{Lifecycle, Phase},
 };
 use crate::{
+    audit::Audit,
     config::ServeConfig,
     error::{Code, Error},
+    judge::Judge,
     keys::KeysFile,
     metrics::Metrics,
     model::Manifest,
@@ -33,6 +35,8 @@ pub struct AppState {
     pub config: ServeConfig,
     /// The model that is served.
     pub manifest: Arc<Manifest>,
+    /// How its logits become verdicts, by its manifest and the settings.
+    pub judge: Judge,
     /// Counters, gauges and histograms.
     pub metrics: Arc<Metrics>,
     /// The phase between start and stop.
@@ -43,6 +47,8 @@ pub struct AppState {
     pub keys: Option<KeysFile>,
     /// The exporter of traces, if there is a collector.
     pub traces: Option<Traces>,
+    /// The decision log, if there is one.
+    pub audit: Option<Audit>,
     /// How each transport writes errors.
     pub dialects: Dialects,
     /// Set when the sessions are warm.

@@ -76,8 +76,8 @@ fn a_model_that_is_not_one_is_one_line() {
         fs::write(&path, manifest.to_string()).expect("written");
         folder
     };
-    let newer = manifest(|manifest| manifest["format_version"] = 2.into());
-    assert_one_line(&score(newer.path()), &["format_version is 2"]);
+    let newer = manifest(|manifest| manifest["format_version"] = 3.into());
+    assert_one_line(&score(newer.path()), &["format_version is 3"]);
     let threshold = manifest(|manifest| manifest["threshold"] = 7.into());
     assert_one_line(&score(threshold.path()), &["threshold 7"]);
     let preprocessing = manifest(|manifest| manifest["preprocessing"] = "squash".into());
@@ -166,7 +166,7 @@ fn evaluate_sweeps_jpeg_qualities_compares_models_and_draws() {
     let folder = set.path().join("one");
     for (class, file) in [("0_real", "images/coffee_rgb.png"), ("1_fake", "images/chelsea_exif6.jpg")] {
         fs::create_dir_all(folder.join(class)).expect("a folder");
-        fs::write(folder.join(class).join("a"), []).expect("no image by its name");
+        fs::write(folder.join(class).join("Thumbs.db"), []).expect("no image by its name");
         fs::write(folder.join(class).join(file.replace('/', "_")), golden(file)).expect("written");
     }
     let (other, drawn) = (model_copy(), set.path().join("plot.svg"));

@@ -138,7 +138,8 @@ async fn a_logit_does_not_depend_on_its_batch() {
             .map(|name| {
                 let bytes = golden(&format!("images/{name}"));
                 let header = lfm_serve::image::inspect(&bytes, &limits).expect("a header");
-                lfm_serve::image::prepare(&bytes, &header, Default::default(), &mut Default::default(), &Default::default()).expect("pixels")
+                let (resize, scratch) = (Default::default(), &mut Default::default());
+                lfm_serve::image::prepare(&bytes, &header, resize, scratch, &Default::default()).expect("pixels")
             })
             .collect();
     let mut alone = Vec::new();

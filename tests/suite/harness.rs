@@ -174,7 +174,7 @@ pub async fn assert_problem(response: Response, status: u16, code: &str) -> Stri
     assert_eq!(got, StatusCode::from_u16(status).expect("a status"), "{body}");
     assert_eq!(content_type.expect("a content type"), "application/problem+json");
     assert_eq!(body["status"], status);
-    assert_eq!(body["type"], format!("urn:lfm-serve:problem:{code}"));
+    assert_eq!(body["type"], format!("/errors#{code}"));
     assert_eq!(body["request_id"], request_id.to_str().expect("ASCII"));
     assert!(body["title"].as_str().is_some_and(|title| !title.is_empty()));
     body["detail"].as_str().expect("a detail").to_owned()

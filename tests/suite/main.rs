@@ -2,6 +2,7 @@
 
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 
+mod audit;
 mod bench;
 mod cli;
 mod conv;
@@ -11,6 +12,8 @@ mod drain;
 mod explain;
 mod fairness;
 mod fake;
+mod folders;
+mod forms;
 mod golden;
 mod grpc;
 mod harness;
@@ -28,4 +31,5 @@ mod providers;
 mod readme;
 mod scheduler;
 mod score;
+mod systemd;
 mod trace;

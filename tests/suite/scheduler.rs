@@ -10,11 +10,12 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use lfm_serve::{
     app,
+    config::JudgeConfig,
     error::{Code, Error},
-    image::{Limits, Preprocessing},
+    image::{ImageFacts, Limits, Preprocessing, Regions},
     metrics::Metrics,
     model::{Manifest, RunError},
-    scheduler::{Client, Job, Scheduler, SchedulerConfig, Scored, Upload},
+    scheduler::{Client, Job, RegionPlan, Scheduler, SchedulerConfig, Scored, ScoredRegion, Upload},
 };
 use proptest::prelude::*;
 use tokio::time::Instant;
@@ -38,22 +39,25 @@ fn config() -> SchedulerConfig {
 
 fn scheduler(config: SchedulerConfig, models: Vec<Fake>) -> Arc<Scheduler> {
     let manifest = Manifest::read(&root().join("models")).expect("the bundled manifest");
-    let metrics = Arc::new(Metrics::new(&app::identity(&manifest), app::series()).expect("metrics"));
+    let judge = app::judge(&manifest, &JudgeConfig::default()).expect("a judge");
+    let metrics = Arc::new(Metrics::new(&app::identity(&manifest, &judge), app::series()).expect("metrics"));
     let rebuild = models[0].rebuild();
     Arc::new(Scheduler::start(config, models, rebuild, metrics))
 }
+
+fn one(_: &ImageFacts, _: &[ScoredRegion]) -> usize {
+    1
+}
+
+/// The centre alone.
+const ONE: RegionPlan<'static> = RegionPlan { most: Regions::One, wanted: &one };
 
 /// A job as a request makes it.
 fn job(scheduler: &Scheduler, bytes: Vec<u8>, patience: Duration) -> Result<Job<Upload>, Error> {
     job_of(&Client::LOCAL, scheduler, bytes, patience)
 }
 
-fn job_of(
-    client: &Client,
-    scheduler: &Scheduler,
-    bytes: Vec<u8>,
-    patience: Duration,
-) -> Result<Job<Upload>, Error> {
+fn job_of(client: &Client, scheduler: &Scheduler, bytes: Vec<u8>, patience: Duration) -> Result<Job<Upload>, Error> {
     let permit = Arc::new(scheduler.admit_image(client)?);
     let held = Arc::new(scheduler.admit_bytes(bytes.len() as u64)?);
     let payload = Upload { bytes: Bytes::from(bytes), held };
@@ -65,7 +69,7 @@ async fn score(scheduler: &Scheduler, patience: Duration) -> Result<Scored, Erro
 }
 
 async fn score_for(client: &Client, scheduler: &Scheduler, patience: Duration) -> Result<Scored, Error> {
-    scheduler.score(job_of(client, scheduler, picture(), patience)?).await
+    scheduler.score(job_of(client, scheduler, picture(), patience)?, ONE).await
 }
 
 fn client(name: &str) -> Client {
@@ -225,7 +229,7 @@ fn one_poisoned_image_fails_alone() {
         let images = [1, 2, 66, 3, 4, 5].map(|value| {
             let job = job(&scheduler, grey(value), LONG).expect("admitted");
             let scheduler = &scheduler;
-            async move { scheduler.score(job).await.map(|scored| scored.output.logit) }
+            async move { scheduler.score(job, ONE).await.map(|scored| scored.regions[0].output.logit) }
         });
         let logits = join_all(images).await;
         let codes: Vec<_> = logits.into_iter().map(|logit| logit.map_err(|error| error.code)).collect();

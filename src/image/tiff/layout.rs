@@ -31,9 +31,6 @@ const YCBCR: u32 = 6;
 /// Pillow's MAX_SAMPLESPERPIXEL.
 const MAX_SAMPLES: u32 = 6;
 
-/// Pages that are counted.
-const MAX_PAGES: u32 = 10_000;
-
 /// Strips or tiles allowed: each costs the set-up of a decompressor, whatever its size.
 const MAX_CHUNKS: usize = 1 << 16;
 
@@ -83,8 +80,6 @@ pub(super) struct Layout {
     /// Stored height in pixels, before orientation.
     pub(super) height: u32,
     pub(super) orientation: Orientation,
-    /// Pages of the file, as far as they are worth counting.
-    pub(super) pages: u32,
     pub(super) colour: Colour,
     /// Bits a sample: 1, 2, 4, 8 or 16.
     pub(super) bits: u8,
@@ -278,7 +273,6 @@ impl<'a> Tags<'a> {
             width,
             height,
             orientation,
-            pages: self.tiff.count_directories(MAX_PAGES).max(1),
             colour,
             bits,
             samples,

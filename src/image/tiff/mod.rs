@@ -7,9 +7,13 @@ mod codecs;
 mod layout;
 
 use super::colour::{self, Palette};
+use super::ifd::Tiff;
 use super::rows::RowSink;
 use super::{Cancel, Encoding, Format, Header, ImageError, cost};
 use layout::{Colour, Compression, Layout};
+
+/// Pages that are counted.
+const MAX_PAGES: u32 = 10_000;
 
 fn undecodable(reason: &'static str) -> ImageError {
     Format::Tiff.undecodable(reason)
@@ -36,6 +40,7 @@ pub(super) fn inspect(bytes: &[u8]) -> Result<Header, ImageError> {
     for index in 0..layout.chunks.len() {
         let Some((work, bytes)) = layout.jpeg_chunk(bytes, index).and_then(|jpeg| jpeg.work()) else { continue };
         terms.extend(work);
+        terms.push((1, JPEG_CHUNK));
         jpeg_bytes = jpeg_bytes.max(bytes);
     }
     let (byte, raw_byte) = match layout.compression {
@@ -57,7 +62,7 @@ pub(super) fn inspect(bytes: &[u8]) -> Result<Header, ImageError> {
         width,
         height,
         exif_orientation: layout.orientation.0,
-        frames: layout.pages,
+        frames: Tiff::new(bytes).map_or(1, |tiff| tiff.count_directories(MAX_PAGES).max(1)),
         encoding: match layout.jpeg_chunk(bytes, 0) {
             Some(jpeg) => Encoding::Lossy { quality: jpeg.quality() },
             None => Encoding::Lossless,
@@ -75,6 +80,7 @@ const PIXEL: f64 = 0.5;
 const TURNED_PIXEL: f64 = 15.0;
 const FRAME_BYTE: f64 = 0.15;
 const CHUNK: f64 = 2_000.0;
+const JPEG_CHUNK: f64 = 20_000.0;
 
 /// Nanoseconds a byte of samples to take it from a tile or plane, and to add it to its neighbour.
 const APART_BYTE: f64 = 1.0;

@@ -79,7 +79,7 @@ pub fn router(state: &Arc<AppState>) -> Router<Arc<AppState>> {
         .route_service("/inference.GRPCInferenceService/ModelReady", small)
         .route_service("/grpc.health.v1.Health/Check", health.clone())
         .route_service("/grpc.health.v1.Health/Watch", health);
-    server::guarded(behind_keys, state).merge(open).merge(reflection())
+    server::guarded(behind_keys, state).merge(server::quiet(open)).merge(reflection())
 }
 
 /// What the services are, for tools that ask.

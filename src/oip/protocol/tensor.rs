@@ -80,15 +80,15 @@ pub fn inputs() -> [Spec; 2] {
 /// The outputs that can be asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Output {
-    /// Probability of fake.
+    /// Probability of fake; not a number where the verdict is void.
     Score,
-    /// Log-odds of fake.
+    /// Log-odds of fake; not a number where the verdict is void.
     Logit,
     /// `real`, `fake` or `uncertain`.
     Verdict,
     /// The warnings, separated by commas.
     Warnings,
-    /// The Top-K values of each map.
+    /// The Top-K values of each map, of the first region.
     TopkValues,
     /// Where they stand.
     TopkIndices,
@@ -134,8 +134,11 @@ impl Output {
         };
         let judgements = judged.iter().map(|one| &one.judgement);
         let data = match self {
-            Self::Score => Data::Fp32(judgements.map(|judgement| judgement.score as f32).collect()),
-            Self::Logit => Data::Fp32(judgements.map(|judgement| judgement.logit).collect()),
+            // A void verdict has neither; the protocol has no null.
+            Self::Score => {
+                Data::Fp32(judgements.map(|judgement| judgement.score.map_or(f32::NAN, |s| s as f32)).collect())
+            }
+            Self::Logit => Data::Fp32(judgements.map(|judgement| judgement.logit.unwrap_or(f32::NAN)).collect()),
             Self::Verdict => Data::Bytes(judgements.map(|judgement| judgement.verdict.as_str().into()).collect()),
             Self::Warnings => Data::Bytes(judgements.map(words).collect()),
             Self::TopkValues => {
@@ -155,7 +158,7 @@ impl Output {
 pub struct Judged {
     /// What the service says of it.
     pub judgement: Judgement,
-    /// What the network says of it.
+    /// What the network says of its first region.
     pub output: model::Output,
 }
 

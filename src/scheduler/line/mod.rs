@@ -132,8 +132,7 @@ impl Line {
             ));
         }
         let (reply, turn) = oneshot::channel();
-        let place =
-            self.with(|state| state.wait_to_decode(permit, WaitingDecode { demand, deadline, since, reply }));
+        let place = self.with(|state| state.wait_to_decode(permit, WaitingDecode { demand, deadline, since, reply }));
         let withdraw = Withdraw { line: self, client: &permit.client.id, place };
         let turn = turn.await.unwrap_or_else(|_| Err(Error::deadline_exceeded()));
         drop(withdraw);
@@ -194,12 +193,7 @@ impl Line {
         self.lock().slice_over(client, place, ahead, spent, Instant::now())
     }
 
-    fn decode_over(
-        self: &Arc<Self>,
-        client: &ClientId,
-        demand: Demand,
-        slice: Option<(Duration, Duration)>,
-    ) {
+    fn decode_over(self: &Arc<Self>, client: &ClientId, demand: Demand, slice: Option<(Duration, Duration)>) {
         self.with(|state| state.decode_over(client, demand, slice, Instant::now()));
     }
 

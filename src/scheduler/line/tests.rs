@@ -9,6 +9,7 @@ use tokio::task::LocalSet;
 use super::*;
 use crate::{
     app,
+    config::JudgeConfig,
     model::{Linear, Manifest},
 };
 
@@ -18,7 +19,8 @@ const LONG: Duration = Duration::from_secs(600);
 fn line(cpus: usize, runs_take_cpu: bool, memory: DecodeMemory) -> Arc<Line> {
     let models = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
     let manifest = Manifest::read(&models).expect("the bundled manifest");
-    let metrics = Arc::new(Metrics::new(&app::identity(&manifest), []).expect("metrics"));
+    let judge = app::judge(&manifest, &JudgeConfig::default()).expect("a judge");
+    let metrics = Arc::new(Metrics::new(&app::identity(&manifest, &judge), []).expect("metrics"));
     let bounds = Bounds { cpus, runs_take_cpu, memory, images: 10_000, delay: Duration::ZERO };
     Line::new(bounds, metrics)
 }
@@ -122,7 +124,8 @@ fn within(served: &[Served], from: Instant, to: Instant) -> Duration {
 
 fn images(clients: usize) -> impl Strategy<Value = Vec<Image>> {
     let image = (0..clients, 0..2000u64, prop_oneof![9 => 0..30u64, 1 => 100..400u64], 0.4..2.5f64, 5..25u64);
-    let ends = (prop::bool::weighted(0.03), prop_oneof![5 => Just(600_000u64), 1 => 1..3000u64], prop::bool::weighted(0.1));
+    let ends =
+        (prop::bool::weighted(0.03), prop_oneof![5 => Just(600_000u64), 1 => 1..3000u64], prop::bool::weighted(0.1));
     let image = (image, ends).prop_map(|((client, arrives, decode, estimate, run), (fails, patience, leaves))| Image {
         client,
         arrives: arrives as u32 * MS,

@@ -6,13 +6,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{Line, job::Job};
-use crate::{
-    error::Error,
-    image::Pixels,
-    metrics::Release,
-    model::Output,
-    scheduler::client::ClientId,
-};
+use crate::{error::Error, image::Pixels, metrics::Release, model::Output, scheduler::client::ClientId};
 
 /// What work takes: decoding takes the CPUs, a run takes them too or has a device of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,16 +1,21 @@
 //! What goes over the wire, as types: serde writes them, OpenAPI describes them.
 
+mod attribution;
+mod judged;
+
 use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+pub use self::{
+    attribution::AttributionInfo,
+    judged::{EvidenceInfo, JudgedInfo},
+};
 use crate::{
-    explain::{Attribution, Cell, geometry},
-    image::{self, Header, ImageFacts, Preprocessing},
-    judge::{Judgement, Verdict, Warning},
-    model::Manifest,
-    server::probes::ModelInfo,
+    image::ImageFacts,
+    judge::{Asked, Judgement, RegionChoice, Verdict, Warning},
+    server::{AppState, probes::ModelInfo},
     timings::Timings,
 };
 
@@ -23,16 +28,22 @@ pub(super) struct ScoreResponse {
     /// The caller's own id for the image.
     pub(super) external_id: Option<String>,
     pub(super) verdict: Verdict,
-    /// Probability that the image is generated: the sigmoid of the logit.
+    /// Probability that the image is generated: the sigmoid of the logit. Null under a warning that voids the verdict.
     #[schema(minimum = 0.0, maximum = 1.0)]
-    pub(super) score: f64,
-    /// The network's output, log-odds of fake: it tells scores apart where the sigmoid saturates.
-    pub(super) logit: f32,
-    /// The score above which the image counts as fake.
+    pub(super) score: Option<f64>,
+    /// Log-odds of fake, calibrated for the class of file: it tells scores apart where the sigmoid saturates. Null under
+    /// a warning that voids the verdict.
+    pub(super) logit: Option<f32>,
+    /// The network's own output, the mean over the regions.
+    pub(super) logit_raw: f32,
+    /// The score above which the image counts as fake. Null where the evidence decides.
     #[schema(minimum = 0.0, maximum = 1.0)]
-    pub(super) threshold: f64,
+    pub(super) threshold: Option<f64>,
     /// What weakens the score.
     pub(super) warnings: Vec<Warning>,
+    pub(super) judged: JudgedInfo,
+    /// What the verdict rests on. Null for a model without evidence.
+    pub(super) evidence: Option<EvidenceInfo>,
     pub(super) model: ModelInfo,
     pub(super) image: ImageInfo,
     pub(super) timings_ms: TimingsMs,
@@ -43,9 +54,9 @@ pub(super) struct ScoreResponse {
 pub struct ImageInfo {
     /// Format, from the content: `jpeg`, `png`, `webp`, `gif`, `bmp`, `tiff`.
     format: &'static str,
-    /// Stored width in pixels.
+    /// Width in pixels, as stored.
     width: u32,
-    /// Stored height in pixels.
+    /// Height in pixels, as stored.
     height: u32,
     /// Size of the file.
     bytes: usize,
@@ -54,7 +65,7 @@ pub struct ImageInfo {
     /// EXIF orientation, 1 to 8; the network judges the stored pixels as they are.
     #[schema(minimum = 1, maximum = 8)]
     exif_orientation: u8,
-    /// Hash of the 256x256 RGB bytes that entered the network (command line only).
+    /// Hash of the first region's 256x256 RGB bytes, which entered the network (command line only).
     #[serde(skip_serializing_if = "Option::is_none")]
     rgb256_sha256: Option<String>,
 }
@@ -103,21 +114,23 @@ impl ScoreResponse {
     pub(super) fn new(
         id: Arc<str>,
         external_id: Option<String>,
-        manifest: &Manifest,
-        judgement: Judgement,
+        state: &AppState,
+        judgement: &Judgement,
         image: &ImageFacts,
         timings_ms: TimingsMs,
     ) -> Self {
-        let Judgement { verdict, score, logit, threshold, warnings } = judgement;
         Self {
             id,
             external_id,
-            verdict,
-            score,
-            logit,
-            threshold,
-            warnings,
-            model: ModelInfo::of(manifest),
+            verdict: judgement.verdict,
+            score: judgement.score,
+            logit: judgement.logit,
+            logit_raw: judgement.logit_raw,
+            threshold: judgement.threshold,
+            warnings: judgement.warnings.clone(),
+            judged: JudgedInfo::new(judgement, &image.header),
+            evidence: judgement.evidence.as_ref().map(EvidenceInfo::from),
+            model: ModelInfo::of(state),
             image: image.into(),
             timings_ms,
         }
@@ -132,61 +145,6 @@ pub(super) struct ExplainResponse {
     pub(super) attribution: AttributionInfo,
 }
 
-/// The logit as a sum: the bias and the contribution of every place of the network's 30 x 30 map. All numbers are in
-/// logit units; above 0 speaks for fake.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct AttributionInfo {
-    /// What the logit starts from, whatever the image.
-    bias: f32,
-    /// Contribution of each place, by row and column. Its sum and the bias give the logit to 0.001.
-    #[schema(min_items = 30, max_items = 30)]
-    map: Vec<Vec<f32>>,
-    /// The part of the stored picture that was judged, `[x0, y0, x1, y1]` in pixels, the ends outside.
-    judged: [u32; 4],
-    /// The places that contribute, the greatest contribution first, whatever its sign.
-    cells: Vec<CellInfo>,
-}
-
-/// A place that contributes.
-#[derive(Debug, Serialize, ToSchema)]
-struct CellInfo {
-    /// Row of the map, 0 to 29.
-    #[schema(maximum = 29)]
-    row: usize,
-    /// Column of the map, 0 to 29.
-    #[schema(maximum = 29)]
-    col: usize,
-    /// The place's part of the logit.
-    contribution: f32,
-    /// All that the place sees: `[x0, y0, x1, y1]` in pixels of the stored picture, the ends outside. EXIF
-    /// orientation is not applied.
-    #[serde(rename = "box")]
-    seen: [u32; 4],
-}
-
-impl AttributionInfo {
-    /// The wire's form of an attribution of this image.
-    pub fn new(attribution: &Attribution, preprocessing: Preprocessing, header: &Header) -> Self {
-        let stored = |input| image::source_box(preprocessing, header.width, header.height, input);
-        let cells = attribution.cells().into_iter().map(|Cell { row, col, contribution }| CellInfo {
-            row,
-            col,
-            contribution: contribution as f32,
-            seen: stored(geometry::field(row, col)),
-        });
-        Self {
-            bias: attribution.bias as f32,
-            map: attribution
-                .map
-                .chunks(geometry::PLACES)
-                .map(|row| row.iter().map(|&value| value as f32).collect())
-                .collect(),
-            judged: stored(image::WHOLE_INPUT),
-            cells: cells.collect(),
-        }
-    }
-}
-
 /// Query of the scoring routes.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -194,9 +152,24 @@ impl AttributionInfo {
 pub(super) struct ScoreQuery {
     /// The caller's own id for the image, sent back as it is; at most 256 bytes.
     pub(super) external_id: Option<String>,
-    /// Score above which the image counts as fake, in place of the manifest's; the band moves with it.
+    /// Score above which the image counts as fake, in place of the manifest's or of the evidence; the manifest's band
+    /// moves with it.
     #[param(minimum = 0.0, maximum = 1.0)]
     pub(super) threshold: Option<f64>,
+    /// Share of real validation pictures of the image's class of file that may score as high as one that is called
+    /// fake, in place of the server's operating point. Not together with `threshold`.
+    #[param(minimum = 0.0, maximum = 1.0)]
+    pub(super) max_false_alarms: Option<f64>,
+    /// Regions of the picture that are judged, in place of the server's `--regions`.
+    #[param(inline)]
+    pub(super) regions: Option<RegionChoice>,
+}
+
+impl ScoreQuery {
+    /// What it asks of the judge.
+    pub(super) fn asked(&self) -> Asked {
+        Asked { threshold: self.threshold, max_false_alarms: self.max_false_alarms, regions: self.regions }
+    }
 }
 
 /// Headers that the scoring routes take note of, for the document: each is read where it is used.
@@ -215,16 +188,19 @@ pub(super) struct RequestHeaders {
     load_metrics_format: Option<String>,
 }
 
-/// One image as JSON.
-#[derive(Debug, Deserialize, ToSchema)]
+/// One image as JSON. The query's parameters are taken as fields too.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "read by the OpenAPI document alone")]
 pub(super) struct ScoreRequest {
-    /// The file's bytes in base64 (RFC 4648, standard alphabet).
+    /// The file's bytes in base64 (RFC 4648): either alphabet, padded or not, in lines or not, alone or as a `data:`
+    /// URL.
     #[schema(content_encoding = "base64")]
-    pub(super) image: String,
+    image: String,
 }
 
-/// One image as a multipart form; this type only describes it.
+/// One image as a multipart form. The file may have any name; the query's parameters are
+/// taken as fields too.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "read by the OpenAPI document alone")]
 pub(super) struct ImageForm {
@@ -233,31 +209,33 @@ pub(super) struct ImageForm {
     image: Vec<u8>,
 }
 
-/// Several images as a multipart form; this type only describes it.
+/// Several images as a multipart form. The query's parameters are taken as fields too.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "read by the OpenAPI document alone")]
 pub(super) struct ImagesForm {
-    /// The files, each a part named `image`; a part's file name is its result's `id`.
+    /// The files, each a part with a file name, which is its result's `id`.
     #[schema(value_type = Vec<String>)]
     image: Vec<Vec<u8>>,
 }
 
-/// Several images as JSON.
-#[derive(Debug, Deserialize, ToSchema)]
+/// Several images as JSON. The query's parameters are taken as fields too.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "read by the OpenAPI document alone")]
 pub(super) struct BatchRequest {
-    pub(super) images: Vec<BatchImage>,
+    images: Vec<BatchImage>,
 }
 
 /// One image of several.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct BatchImage {
-    /// The caller's own id for the image, sent back as it is.
-    pub(super) id: Option<String>,
-    /// The file's bytes in base64 (RFC 4648, standard alphabet).
+#[expect(dead_code, reason = "read by the OpenAPI document alone")]
+struct BatchImage {
+    /// The caller's own id for the image, sent back as it is; at most 256 bytes.
+    id: Option<String>,
+    /// The file's bytes in base64 (RFC 4648), written as in a request with one image.
     #[schema(content_encoding = "base64")]
-    pub(super) image: String,
+    image: String,
 }
 
 /// What became of each image, in the request's order.

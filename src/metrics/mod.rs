@@ -4,6 +4,8 @@
 //! A `Metrics` owns its registry, so several apps can live in one process. Every series whose labels are
 //! known beforehand exists from the start: a dashboard never meets a hole.
 
+mod labels;
+
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
@@ -11,9 +13,11 @@ use std::{
 };
 
 use prometheus::{
-    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder, core::Collector,
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder, core::Collector,
 };
+
+pub use labels::{Outcome, Release, Stage};
 
 use crate::{error::Code, timings::Timings};
 
@@ -31,105 +35,6 @@ fn scores() -> Vec<f64> {
 /// Content type of [`Metrics::encode`].
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// A part of an image's way that is timed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
-    /// The body's bytes arrive.
-    Read,
-    /// Bytes become 256x256 pixels.
-    Decode,
-    /// The pixels wait for a session.
-    Queue,
-    /// The batch runs.
-    Inference,
-    /// From the request's head to its answer.
-    Total,
-}
-
-impl Stage {
-    const ALL: [Self; 5] = [Self::Read, Self::Decode, Self::Queue, Self::Inference, Self::Total];
-
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Read => "read",
-            Self::Decode => "decode",
-            Self::Queue => "queue",
-            Self::Inference => "inference",
-            Self::Total => "total",
-        }
-    }
-}
-
-/// How an image's stay ended: exactly one for each image that came in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// It was judged.
-    Scored,
-    /// It was refused for what it is: no image, too large, undecodable.
-    Rejected,
-    /// It was refused for want of capacity, or because the server drains.
-    Shed,
-    /// Its deadline passed.
-    Expired,
-    /// Its client left.
-    Cancelled,
-    /// The server failed on it.
-    Failed,
-}
-
-impl Outcome {
-    /// Every outcome.
-    pub const ALL: [Self; 6] = [Self::Scored, Self::Rejected, Self::Shed, Self::Expired, Self::Cancelled, Self::Failed];
-
-    /// The label's value.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Scored => "scored",
-            Self::Rejected => "rejected",
-            Self::Shed => "shed",
-            Self::Expired => "expired",
-            Self::Cancelled => "cancelled",
-            Self::Failed => "failed",
-        }
-    }
-
-    /// The outcome that an error stands for.
-    pub const fn of(code: Code) -> Self {
-        match code {
-            Code::Overloaded | Code::Draining | Code::NotReady => Self::Shed,
-            Code::DeadlineExceeded => Self::Expired,
-            Code::InferenceFailed => Self::Failed,
-            _ => Self::Rejected,
-        }
-    }
-}
-
-/// Why a batch was released to a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Release {
-    /// It reached the largest size.
-    Full,
-    /// A session was free and this is what was there.
-    Idle,
-    /// The queue delay was over while further images were still being decoded.
-    Window,
-    /// One more image would have made the run outlast a deadline in it.
-    Deadline,
-}
-
-impl Release {
-    const ALL: [Self; 4] = [Self::Full, Self::Idle, Self::Window, Self::Deadline];
-
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Full => "full",
-            Self::Idle => "idle",
-            Self::Window => "window",
-            Self::Deadline => "deadline",
-        }
-    }
-}
-
 /// All metrics of one app.
 #[derive(Debug)]
 pub struct Metrics {
@@ -143,9 +48,14 @@ pub struct Metrics {
     warnings: IntCounterVec,
     images: IntCounterVec,
     verdicts: IntCounterVec,
+    evidence: IntCounterVec,
+    regions: Histogram,
     /// Scores given: the distribution shifts when the uploads or the forgeries do.
     pub score: Histogram,
     stage_duration: HistogramVec,
+    /// Lines of the decision log, by outcome: `written` or `dropped`.
+    pub audit_lines: IntCounterVec,
+    key_images: IntCounterVec,
     /// Images in a batch.
     pub batch_size: Histogram,
     batches: IntCounterVec,
@@ -191,6 +101,8 @@ pub struct Identity<'a> {
     pub version: &'a str,
     /// Digest of its weights.
     pub digest: &'a str,
+    /// Digest of the rules and settings that turn its logits into verdicts.
+    pub rules: &'a str,
     /// Its scores on validation images, if it has any.
     pub reference: Option<ScoreReference<'a>>,
     /// Version of ONNX Runtime.
@@ -201,6 +113,8 @@ pub struct Identity<'a> {
     pub verdicts: Vec<&'static str>,
     /// Every warning.
     pub warnings: Vec<&'static str>,
+    /// Every class of file.
+    pub classes: Vec<&'static str>,
 }
 
 /// Images by score, real and fake ones apart.
@@ -268,9 +182,28 @@ impl Metrics {
             warnings: add.counters("lfm_warnings_total", "Warnings given with a verdict.", &["warning"])?,
             images: add.counters("lfm_images_total", "Images that came in, by how their stay ended.", &["outcome"])?,
             verdicts: add.counters("lfm_verdicts_total", "Verdicts given.", &["verdict"])?,
+            evidence: add.counters(
+                "lfm_evidence_total",
+                "Verdicts given by a model with evidence, by class of file.",
+                &["class", "verdict"],
+            )?,
+            regions: add.register(Histogram::with_opts(
+                HistogramOpts::new("lfm_regions", "Regions that an image was judged by.")
+                    .buckets(vec![1.0, 2.0, 3.0, 4.0, 5.0, 9.0, 16.0]),
+            )?)?,
             score: add.register(Histogram::with_opts(
                 HistogramOpts::new("lfm_score", "Scores given (probability of fake), for drift.").buckets(scores()),
             )?)?,
+            audit_lines: add.counters(
+                "lfm_audit_lines_total",
+                "Lines of the decision log, by whether they were written or dropped.",
+                &["outcome"],
+            )?,
+            key_images: add.counters(
+                "lfm_key_images_total",
+                "Images by API key, by how their stay ended.",
+                &["key", "outcome"],
+            )?,
             stage_duration: add.histograms(
                 "lfm_stage_duration_seconds",
                 "Seconds that an image spends in a stage.",
@@ -298,7 +231,8 @@ impl Metrics {
                 Opts::new("lfm_model_info", "The model that is served; always 1.")
                     .const_label("model", identity.model)
                     .const_label("version", identity.version)
-                    .const_label("digest", identity.digest),
+                    .const_label("digest", identity.digest)
+                    .const_label("rules", identity.rules),
                 &["execution_provider", "precision"],
             )?)?,
             execution_provider_available: add.register(IntGaugeVec::new(
@@ -330,6 +264,9 @@ impl Metrics {
         for outcome in Outcome::ALL {
             self.images.with_label_values(&[outcome.as_str()]);
         }
+        for outcome in ["written", "dropped"] {
+            self.audit_lines.with_label_values(&[outcome]);
+        }
         for stage in Stage::ALL {
             self.stage_duration.with_label_values(&[stage.as_str()]);
         }
@@ -341,6 +278,9 @@ impl Metrics {
         }
         for verdict in &identity.verdicts {
             self.verdicts.with_label_values(&[verdict]);
+            for class in &identity.classes {
+                self.evidence.with_label_values(&[class, verdict]);
+            }
         }
         for warning in &identity.warnings {
             self.warnings.with_label_values(&[warning]);
@@ -372,6 +312,11 @@ impl Metrics {
     /// One image's stay ended.
     pub fn image(&self, outcome: Outcome) {
         self.images.with_label_values(&[outcome.as_str()]).inc();
+    }
+
+    /// One image of an API key ended its stay. Keys are named in a file of the operator's: the labels are bounded by it.
+    pub fn image_of_key(&self, key: &str, outcome: Outcome) {
+        self.key_images.with_label_values(&[key, outcome.as_str()]).inc();
     }
 
     /// One batch ran.
@@ -407,10 +352,19 @@ impl Metrics {
         self.images.with_label_values(&[outcome.as_str()]).get()
     }
 
-    /// One judgement was given.
-    pub fn judged(&self, verdict: &str, score: f64, warnings: impl IntoIterator<Item = &'static str>) {
+    /// One judgement was given; a void one has no score.
+    pub fn judged(
+        &self,
+        verdict: &str,
+        score: Option<f64>,
+        regions: usize,
+        warnings: impl IntoIterator<Item = &'static str>,
+    ) {
         self.verdicts.with_label_values(&[verdict]).inc();
-        self.score.observe(score);
+        self.regions.observe(regions as f64);
+        if let Some(score) = score {
+            self.score.observe(score);
+        }
         for warning in warnings {
             self.warnings.with_label_values(&[warning]).inc();
         }
@@ -422,6 +376,11 @@ impl Metrics {
         for (key, share) in shares {
             self.key_share.with_label_values(&[&**key]).set(*share);
         }
+    }
+
+    /// One judgement was given by a model with evidence.
+    pub fn evidence(&self, class: &str, verdict: &str) {
+        self.evidence.with_label_values(&[class, verdict]).inc();
     }
 
     /// Prometheus text, see [`CONTENT_TYPE`].
