@@ -4,7 +4,7 @@
 //! backtraces, no library texts with pointers. What only the operator may see is logged where the
 //! failure is handled, once.
 
-use std::time::Duration;
+use std::{fmt::Write, time::Duration};
 
 use crate::image::ImageError;
 
@@ -100,7 +100,8 @@ pub struct Error {
 impl Error {
     /// A failure that a later retry does not change.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), retry_after: None }
+        let detail: String = detail.into();
+        Self { code, detail: clipped(&detail), retry_after: None }
     }
 
     /// A temporary failure: the caller should retry after `retry_after`.
@@ -116,6 +117,41 @@ impl Error {
     /// The deadline passed.
     pub fn deadline_exceeded() -> Self {
         Self::new(Code::DeadlineExceeded, "the request's deadline passed before its answer was ready")
+    }
+}
+
+/// Most characters of a text that holds what a client sent.
+const LONGEST_TEXT: usize = 200;
+
+/// How many of them come from the text's end, which often says what was expected.
+const END: usize = 60;
+
+/// A text fit for an answer or a log line, whatever a client put into it: 200 characters at most, with ` … ` where it
+/// was cut, and control characters escaped.
+pub fn clipped(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len().min(4 * LONGEST_TEXT));
+    if text.char_indices().nth(LONGEST_TEXT).is_none() {
+        escape(text, &mut shown);
+    } else {
+        const START: usize = LONGEST_TEXT - END - 3;
+        let start = text.char_indices().nth(START).map_or(text.len(), |(at, _)| at);
+        let end = text.char_indices().rev().nth(END - 1).map_or(0, |(at, _)| at);
+        escape(&text[..start], &mut shown);
+        shown.push_str(" … ");
+        escape(&text[end..], &mut shown);
+    }
+    shown
+}
+
+fn escape(text: &str, shown: &mut String) {
+    for char in text.chars() {
+        // U+2028 and U+2029 break lines too; the others turn the direction of writing.
+        if char.is_control() || matches!(char, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}') {
+            // Writing to a string cannot fail.
+            let _ = write!(shown, "{}", char.escape_default());
+        } else {
+            shown.push(char);
+        }
     }
 }
 
@@ -136,5 +172,32 @@ impl From<ImageError> for Error {
             ImageError::OutOfMemory => Code::Overloaded,
         };
         Self::new(code, error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_long_text_keeps_its_beginning_and_its_end() {
+        let text = format!("no input '{}': expected `image`", "x".repeat(5000));
+        let shown = clipped(&text);
+        assert!(
+            shown.starts_with("no input 'xxx") && shown.contains("x … x") && shown.ends_with("': expected `image`")
+        );
+        assert_eq!(shown.chars().count(), LONGEST_TEXT);
+        assert_eq!(clipped("a\nb\u{1b}[31m"), "a\\nb\\u{1b}[31m");
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_short_and_of_one_line(text in any::<String>(), times in 1..50usize) {
+            let shown = clipped(&text.repeat(times));
+            prop_assert!(shown.chars().count() <= LONGEST_TEXT * 8);
+            prop_assert!(!shown.chars().any(char::is_control));
+        }
     }
 }

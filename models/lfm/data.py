@@ -1,8 +1,5 @@
-"""Images in the paper's layout, `<source>/{0_real,1_fake}/*`, and the crops cut from them.
-
-Whatever is done to an image of one class is done, with the same parameters, to one of the other
-class of the same source: the label must never follow from size, format or quality.
-"""
+"""Images in the paper's layout, `<source>/{0_real,1_fake}/*`, and what the service does to one
+before the network sees it."""
 
 import io
 import random
@@ -13,8 +10,6 @@ import numpy as np
 from PIL import Image
 
 SIDE = 256  # of the network's input
-MARGIN = 16  # of a recompression, so that the 8x8 grid lies at any even offset in the crop
-FILTERS = [Image.Resampling[name] for name in ("LANCZOS", "BICUBIC", "BILINEAR", "BOX")]
 LABELS = {"0_real": 0, "1_fake": 1}
 
 
@@ -27,7 +22,11 @@ class Source:
     images: tuple[list[np.ndarray], list[np.ndarray]]
 
     def half(self, part: str, seed: int = 0) -> "Source":
-        """A fixed random half of the pairs: "fit" to choose by, "report" to report on."""
+        """A fixed random half of the pairs: "fit" to choose by, "report" to report on. Where the
+        classes differ in number there are no pairs: then half of each class."""
+        if len({len(images) for images in self.images}) > 1:
+            alone = [Source(self.name, (images, images)).half(part, seed) for images in self.images]
+            return Source(self.name, tuple(source.images[0] for source in alone))
         order = self._shuffled(seed)
         cut = (len(order) + 1) // 2
         return self._pairs(order[:cut] if part == "fit" else order[cut:])
@@ -85,13 +84,6 @@ def crop(pixels: np.ndarray) -> np.ndarray:
 PREPROCESS = {"resize": resize, "crop": crop}
 
 
-def shrink(pixels: np.ndarray, factor: float, filter: int, least: int) -> np.ndarray:
-    """Both sides by `factor`, the shorter one to no less than `least`."""
-    factor = min(1.0, max(factor, least / min(pixels.shape[:2])))
-    size = [round(n * factor) for n in pixels.shape[1::-1]]
-    return np.asarray(Image.fromarray(pixels).resize(size, filter))
-
-
 def recompress(pixels: np.ndarray, format: str, quality: int, chroma: str) -> np.ndarray:
     """Through a lossy file and back. `format` is JPEG or WEBP; WebP is always 4:2:0."""
     file = io.BytesIO()
@@ -99,62 +91,3 @@ def recompress(pixels: np.ndarray, format: str, quality: int, chroma: str) -> np
     Image.fromarray(pixels).save(file, format, quality=quality, **options)
     with Image.open(file) as image:
         return np.asarray(image.convert("RGB"))
-
-
-@dataclass
-class Augmentation:
-    """How crops are drawn. `lossy` is the chance of a recompression, of quality `quality`..100;
-    `resized` the chance that an image is resized to the input first (one smaller than the input
-    always is); `scaled` that of being shrunk by any factor, down to half and what the crop needs."""
-
-    crop: int = 128
-    lossy: float = 0.0
-    quality: int = 80
-    resized: float = 0.5
-    scaled: float = 0.0
-
-
-def batch(
-    sources: list[Source], size: int, how: Augmentation, rng: random.Random
-) -> tuple[np.ndarray, np.ndarray]:
-    """`size` crops, half of them real: uint8 (size, crop, crop, 3) and labels float32 (size,).
-
-    A source is drawn with a chance that grows as the root of its size, so that a small one is
-    seen often enough without its few images being learnt by heart. Both crops of a pair come from
-    the same place of the same pair of images, where the source has pairs.
-    """
-    weights = [len(source.images[0]) ** 0.5 for source in sources]
-    crops, labels = [], []
-    for source in rng.choices(sources, weights, k=size // 2):
-        resized = rng.random() < how.resized
-        lossy = None
-        if rng.random() < how.lossy:
-            format = rng.choices(["JPEG", "WEBP"], [4, 1])[0]
-            lossy = format, rng.randint(how.quality, 100), rng.choice(["4:2:0", "4:4:4"])
-        scaled = None
-        if rng.random() < how.scaled:
-            scaled = rng.uniform(0.5, 1), rng.choice(FILTERS)
-        which, place = rng.random(), rng.random()
-        for label, images in enumerate(source.images):
-            pixels = images[int(which * len(images))]
-            if resized or min(pixels.shape[:2]) < SIDE:
-                pixels = resize(pixels)
-            if scaled:
-                pixels = shrink(pixels, *scaled, least=how.crop + MARGIN)
-            crops.append(_crop(pixels, how.crop, lossy, random.Random(place)))
-            labels.append(label)
-    return np.stack(crops), np.array(labels, np.float32)
-
-
-def _crop(pixels: np.ndarray, side: int, lossy: tuple | None, rng: random.Random) -> np.ndarray:
-    margin = MARGIN if lossy else 0
-    pixels = _cut(pixels, side + margin, rng)
-    if lossy:
-        pixels = _cut(recompress(pixels, *lossy), side, rng)
-    return pixels[:, ::-1] if rng.random() < 0.5 else pixels
-
-
-def _cut(pixels: np.ndarray, side: int, rng: random.Random) -> np.ndarray:
-    """A square at a random even offset, smaller only where the image is."""
-    y, x = (2 * rng.randint(0, max(0, n - side) // 2) for n in pixels.shape[:2])
-    return pixels[y : y + side, x : x + side]

@@ -85,16 +85,6 @@ def interval(scored: Scored, draws: int = 1000) -> list[float]:
     return [round(float(q), 4) for q in np.quantile(means, [0.025, 0.975])]
 
 
-def calibration_error(scored: Scored, bins: int = 10) -> float:
-    """Expected calibration error (Guo et al. 2017) of P(fake): in equal bins of the score, how far
-    its mean lies from the share of fakes, weighted by the images in the bin."""
-    logits, labels = (np.concatenate(part) for part in zip(*scored.values(), strict=True))
-    scores = 1 / (1 + np.exp(-np.float64(logits)))
-    bin_of = np.minimum((scores * bins).astype(int), bins - 1)
-    gaps = np.abs(np.bincount(bin_of, scores - labels))  # of a bin: count * |mean - share|
-    return float(gaps.sum() / len(labels))
-
-
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="lfm.evaluate", description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path, help="a model folder")

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from dataclasses import asdict, dataclass, field
@@ -11,9 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from lfm import graph
-from lfm.weights import calibrate, digest, top_k
+from lfm.weights import digest, top_k
 
-FORMAT_VERSION = 1
 PREPROCESSING = ("resize", "crop")
 
 
@@ -28,29 +28,39 @@ class Metadata:
     band: list[float] | None = None  # [low, high] scores between which it is uncertain
     voiding: list[str] = field(default_factory=list)  # warnings that make a verdict uncertain
     lossy_below_quality: int | None = None  # JPEG quality under which `lossy_source` is given
-    calibration: dict[str, float] = field(default_factory=lambda: {"a": 1.0, "b": 0.0})
+    regions: dict | None = None  # format 2: how many regions of a picture are judged
+    evidence: dict | None = None  # format 2: calibration and distributions by class of file
     val_score_histogram: dict | None = None
     licence_class: str = "unknown"
     provenance: dict = field(default_factory=dict)
     metrics: dict | None = None
 
 
+# A list of numbers on one line: the distributions have thousands.
+NUMBERS = re.compile(r"\[[-+\d.eE,\s]+\]")
+
+
+def dumped(manifest: dict) -> str:
+    return json.dumps(manifest, indent=2, allow_nan=False) + "\n"
+
+
 def write(target: Path, weights: dict[str, np.ndarray], meta: Metadata) -> dict:
-    """Writes the folder `target` and returns its manifest. `weights` are canonical, without the
-    calibration, which is folded in here. Equal arguments write equal bytes.
+    """Writes the folder `target` and returns its manifest. `weights` are canonical and go into the
+    graphs as they are: the service calibrates by class of file. Equal arguments write equal bytes.
 
     A new folder appears in one rename. In one that exists each file is replaced in one rename,
     the manifest last: until then its hashes refuse the new graphs.
     """
-    weights = calibrate(weights, **meta.calibration)
+    facts = asdict(meta)
+    if meta.evidence is None:
+        facts = {k: v for k, v in facts.items() if k not in ("regions", "evidence")}
     graphs = {
         "lfm.onnx": graph.build(weights, standard=False),
         "lfm.std.onnx": graph.build(weights, standard=True),
         "lfm.cpu.onnx": graph.build_for_cpu(weights),
     }
-    facts = asdict(meta)
     manifest = {
-        "format_version": FORMAT_VERSION,
+        "format_version": 1 if meta.evidence is None else 2,
         "name": facts.pop("name"),
         "version": facts.pop("version"),
         "digest": digest(weights),
@@ -59,9 +69,10 @@ def write(target: Path, weights: dict[str, np.ndarray], meta: Metadata) -> dict:
             for name, data in graphs.items()
         },
         "k": top_k(weights),
+        "calibration": {"a": 1.0, "b": 0.0},  # nothing is folded into the weights
         **facts,
     }
-    text = json.dumps(manifest, indent=2, allow_nan=False) + "\n"
+    text = re.sub(NUMBERS, lambda found: " ".join(found[0].split()), dumped(manifest))
     files = {**graphs, "manifest.json": text.encode()}
 
     new = not target.exists()

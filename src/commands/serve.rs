@@ -1,24 +1,52 @@
 //! `lfm-serve serve`.
 
-use std::{process::ExitCode, sync::Arc};
+use std::{
+    process::ExitCode,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
-use tokio::{net::TcpListener, task::spawn_blocking};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::{net::TcpListener, task::spawn_blocking, time::timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::systemd::{self, Passed};
 use crate::{
     app::{self, App},
     config::ServeConfig,
+    keys::KeysFile,
     model::{Model, SessionOptions, placement_summary},
-    server::{self, lifecycle},
-    telemetry,
+    server::{
+        self,
+        lifecycle::{self, Hooks, Phase},
+    },
+    telemetry::{self, Log},
 };
 
+/// How long the first lines on standard output may take.
+const PRINTING: Duration = Duration::from_secs(1);
+
 pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, anyhow::Error> {
-    telemetry::start(&config.log)?.toggle_on_signal()?;
-    let stop = lifecycle::stop_signal(config.drain_delay)?;
+    if let Err(what) = config.check() {
+        // As for what clap refuses.
+        telemetry::say(&format!("lfm-serve: {what}"));
+        return Ok(ExitCode::from(2));
+    }
+    let log = Arc::new(telemetry::start(&config.log)?);
+    let ended = serve(config, &log).await;
+    log.flush();
+    ended
+}
+
+async fn serve(config: ServeConfig, log: &Arc<Log>) -> Result<ExitCode, anyhow::Error> {
+    log.toggle_on_signal()?;
+    open_more_files();
+    let running = Arc::<OnceLock<App>>::default();
+    let stop = lifecycle::stop_signal(config.drain_delay, hooks(&running, log))?;
     let options = SessionOptions::read(&config.model, config.max_batch_size)?;
     let app = App::new(config.clone(), Arc::clone(options.manifest()), options.execution())?;
+    log.count_dropped_in(app.state.metrics.log_lines_dropped.clone());
+    let _ = running.set(app.clone());
     let mut passed = Passed::take_over()?;
     let listener = passed.or_bind("http", config.listen).await?;
     let address = listener.local_addr()?;
@@ -26,7 +54,11 @@ pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, anyhow::Error> 
         Some(admin) => {
             let listener = passed.or_bind("admin", admin).await?;
             let address = listener.local_addr()?;
-            Some((address, AbortOnDropHandle::new(tokio::spawn(server::serve_admin(listener, app.admin_router())))))
+            let metrics = Arc::clone(&app.state.metrics);
+            Some((
+                address,
+                AbortOnDropHandle::new(tokio::spawn(server::serve_admin(listener, app.admin_router(), metrics))),
+            ))
         }
         None => None,
     };
@@ -63,10 +95,20 @@ pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, anyhow::Error> 
                 max_batch_size = batch,
                 "ready"
             );
-            // Scripts read this line and go on: by now the first request finds a warm model.
-            super::print_line(&format!("listening on http://{address}"))?;
+            // Scripts wait for this line: the model is warm by now.
+            let mut lines = format!("listening on http://{address}");
             if let Some(address) = grpc_address {
-                super::print_line(&format!("listening for gRPC on {address}"))?;
+                lines.push_str(&format!("\nlistening for gRPC on {address}"));
+            }
+            // A reader that is gone or stuck is no reason not to serve.
+            let printing = spawn_blocking(move || super::print_line(&lines));
+            match timeout(PRINTING, printing).await {
+                Ok(printed) => {
+                    if let Err(error) = printed? {
+                        tracing::warn!(%error, "standard output cannot be written");
+                    }
+                }
+                Err(_) => tracing::warn!("nobody reads standard output"),
             }
             Ok::<_, anyhow::Error>(())
         }
@@ -79,4 +121,26 @@ pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, anyhow::Error> 
     serving.await;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// What a signal does to the process.
+fn hooks(running: &Arc<OnceLock<App>>, log: &Arc<Log>) -> Hooks {
+    let (starting, reload, log) = (Arc::clone(running), Arc::clone(running), Arc::clone(log));
+    Hooks {
+        starting: Box::new(move || starting.get().is_none_or(|app| app.state.lifecycle.phase() == Phase::Starting)),
+        reload: Box::new(move || {
+            let keys = reload.get().and_then(|app| app.state.keys.as_ref());
+            keys.map(KeysFile::reload).is_some()
+        }),
+        at_once: Box::new(move || log.flush()),
+    }
+}
+
+/// Raises the limit on open files to what the system allows: each connection is one.
+fn open_more_files() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum {
+        // Where it cannot be raised, fewer connections are held.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    }
 }

@@ -7,6 +7,15 @@ use clap::{Args, ValueEnum};
 
 use super::{Auto, JudgeConfig, LimitsConfig, ModelConfig};
 
+/// The longest duration that makes sense for any setting.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+
+/// The most bytes that any limit may be: beyond a tebibyte a limit is a mistake.
+const MOST_BYTES: u64 = 1 << 40;
+
+/// The most images in one request.
+const MOST_IMAGES: usize = 4096;
+
 /// The `serve` command's settings.
 #[derive(Debug, Clone, Args)]
 pub struct ServeConfig {
@@ -55,6 +64,20 @@ pub struct ServeConfig {
     /// Longest time that a request's body may take to arrive.
     #[arg(long, env = "LFM_BODY_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
     pub body_timeout: Duration,
+
+    /// Slowest pace, in bytes a second, at which a request's body may arrive, after five seconds (`body_timeout`). 0: any.
+    #[arg(long, env = "LFM_MIN_UPLOAD_RATE", value_name = "SIZE", default_value = "1KiB")]
+    pub min_upload_rate: ByteSize,
+
+    /// Connections held at once, over HTTP and gRPC together. When all are taken, idle ones are closed for new ones.
+    /// `auto`: 8192, or what the limit on open files allows.
+    #[arg(long, env = "LFM_MAX_CONNECTIONS", value_name = "N", default_value = "auto")]
+    pub max_connections: Auto<usize>,
+
+    /// Host names, separated by commas, under which the server answers (against DNS rebinding, where browsers reach
+    /// it); probes and metrics answer under any. Off by default: all names are accepted.
+    #[arg(long, env = "LFM_ALLOWED_HOSTS", value_name = "HOST,..", value_delimiter = ',')]
+    pub allowed_hosts: Vec<String>,
 
     /// Images in one /v1/score/batch request (`too_many_images`).
     #[arg(long, env = "LFM_MAX_BATCH_IMAGES", value_name = "N", default_value_t = 64)]
@@ -138,4 +161,73 @@ pub enum LogFormat {
     Text,
     /// One object a line.
     Json,
+}
+
+impl ServeConfig {
+    /// Finds settings that make no sense, alone or together.
+    ///
+    /// # Errors
+    /// The first of them, as one line for the operator.
+    pub fn check(&self) -> Result<(), String> {
+        let above_zero = [
+            ("--request-timeout", self.request_timeout.is_zero()),
+            ("--body-timeout", self.body_timeout.is_zero()),
+            ("--max-body-bytes", self.limits.max_body_bytes.as_u64() == 0),
+            ("--max-admitted-bytes", self.max_admitted_bytes.as_u64() == 0),
+            ("--max-batch-images", self.max_batch_images == 0),
+        ];
+        if let Some((flag, _)) = above_zero.iter().find(|(_, zero)| *zero) {
+            return Err(format!("{flag} 0: nothing could be served; give a value above 0"));
+        }
+        let durations = [
+            ("--request-timeout", self.request_timeout),
+            ("--body-timeout", self.body_timeout),
+            ("--max-queue-delay", self.max_queue_delay),
+            ("--drain-delay", self.drain_delay),
+            ("--drain-timeout", self.drain_timeout),
+        ];
+        if let Some((flag, _)) = durations.iter().find(|(_, duration)| *duration > LONGEST) {
+            return Err(format!("{flag} is longer than a day"));
+        }
+        let sizes = [
+            ("--max-body-bytes", self.limits.max_body_bytes),
+            ("--max-admitted-bytes", self.max_admitted_bytes),
+            ("--min-upload-rate", self.min_upload_rate),
+        ];
+        if let Some((flag, _)) = sizes.iter().find(|(_, size)| size.as_u64() > MOST_BYTES) {
+            return Err(format!("{flag} is larger than 1 TiB"));
+        }
+        if self.max_batch_images > MOST_IMAGES {
+            return Err(format!("--max-batch-images is larger than {MOST_IMAGES}"));
+        }
+        self.contradiction().map_or(Ok(()), |contradiction| Err(contradiction.into()))
+    }
+
+    fn contradiction(&self) -> Option<&'static str> {
+        let side = u64::from(self.limits.min_side);
+        let same = |one: Option<SocketAddr>, other: Option<SocketAddr>| {
+            one.is_some_and(|one| one.port() != 0 && Some(one) == other)
+        };
+        let (http, grpc, admin) = (Some(self.listen), self.grpc_listen, self.admin_listen);
+        let contradictions = [
+            (
+                self.max_admitted_bytes < self.limits.max_body_bytes,
+                "--max-admitted-bytes is smaller than --max-body-bytes: the largest bodies could never be taken",
+            ),
+            (
+                self.max_queue_delay >= self.request_timeout,
+                "--max-queue-delay is not shorter than --request-timeout: images could expire while a session is free",
+            ),
+            (
+                self.drain_delay > self.drain_timeout,
+                "--drain-delay is longer than --drain-timeout: no time would be left for requests in flight",
+            ),
+            (side * side > self.limits.max_pixels.0, "--min-side asks for more pixels than --max-pixels allows"),
+            (
+                same(http, grpc) || same(http, admin) || same(grpc, admin),
+                "two of --listen, --grpc-listen and --admin-listen are the same address",
+            ),
+        ];
+        contradictions.into_iter().find_map(|(holds, what)| holds.then_some(what))
+    }
 }

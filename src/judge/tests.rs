@@ -144,7 +144,8 @@ fn the_evidence_decides_and_the_operating_point_moves_it() {
     let header = header(256, 256);
     let verdict = |asked: Asked, logit| judge.judge(&asked, Some(&header), &regions(&[logit])).verdict;
     let asked = Asked::default();
-    assert_eq!([-5.0, 0.0, 5.0].map(|logit| verdict(asked, logit)), [Verdict::Real, Verdict::Fake, Verdict::Fake]);
+    // At 0 both shares are 1 in 41: neither side wins.
+    assert_eq!([-5.0, 0.0, 5.0].map(|logit| verdict(asked, logit)), [Verdict::Real, Verdict::Uncertain, Verdict::Fake]);
     // One of the real pictures scores as high as -4.0: 2 in 41.
     assert_eq!(verdict(asked, -4.0), Verdict::Real);
     let never = Asked { max_false_alarms: Some(0.0), ..asked };

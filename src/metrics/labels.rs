@@ -100,3 +100,63 @@ impl Release {
         }
     }
 }
+
+/// Why a connection was closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closed {
+    /// Its client or the server was done with it.
+    Done,
+    /// Its client broke off within a request or an answer.
+    ClientGone,
+    /// Nothing came after it was opened.
+    FirstByteTimeout,
+    /// A request's head did not come to its end.
+    HeadTimeout,
+    /// No further request came.
+    IdleTimeout,
+    /// Its client did not take what was sent.
+    WriteTimeout,
+    /// A request's head was malformed.
+    BadHead,
+    /// A request's head was larger than the limit.
+    HeadTooLarge,
+    /// The HTTP/2 protocol was violated.
+    ProtocolError,
+    /// It was idle when places for connections were short.
+    Evicted,
+    /// There was no place for it.
+    Refused,
+}
+
+impl Closed {
+    pub(super) const ALL: [Self; 11] = [
+        Self::Done,
+        Self::ClientGone,
+        Self::FirstByteTimeout,
+        Self::HeadTimeout,
+        Self::IdleTimeout,
+        Self::WriteTimeout,
+        Self::BadHead,
+        Self::HeadTooLarge,
+        Self::ProtocolError,
+        Self::Evicted,
+        Self::Refused,
+    ];
+
+    /// The label's value.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::ClientGone => "client_gone",
+            Self::FirstByteTimeout => "first_byte_timeout",
+            Self::HeadTimeout => "head_timeout",
+            Self::IdleTimeout => "idle_timeout",
+            Self::WriteTimeout => "write_timeout",
+            Self::BadHead => "bad_head",
+            Self::HeadTooLarge => "head_too_large",
+            Self::ProtocolError => "protocol_error",
+            Self::Evicted => "evicted",
+            Self::Refused => "refused",
+        }
+    }
+}

@@ -13,11 +13,11 @@ use std::{
 };
 
 use prometheus::{
-    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder, core::Collector,
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder, core::Collector,
 };
 
-pub use labels::{Outcome, Release, Stage};
+pub use labels::{Closed, Outcome, Release, Stage};
 
 use crate::{error::Code, timings::Timings};
 
@@ -73,6 +73,9 @@ pub struct Metrics {
     model_info: IntGaugeVec,
     execution_provider_available: IntGaugeVec,
     session_busy_seconds: prometheus::Counter,
+    connections_closed: IntCounterVec,
+    /// Lines that the log could not write in time.
+    pub log_lines_dropped: IntCounter,
     runs: Mutex<Runs>,
 }
 
@@ -243,6 +246,15 @@ impl Metrics {
                 "lfm_session_busy_seconds_total",
                 "Seconds that sessions spent running batches, summed over sessions.",
             )?)?,
+            connections_closed: add.counters(
+                "lfm_connections_closed_total",
+                "Connections closed, by why.",
+                &["reason"],
+            )?,
+            log_lines_dropped: add.register(IntCounter::new(
+                "lfm_log_lines_dropped_total",
+                "Lines of the log that could not be written in time.",
+            )?)?,
             runs: Mutex::default(),
             registry: registry.clone(),
         };
@@ -273,6 +285,9 @@ impl Metrics {
         for reason in Release::ALL {
             self.batches.with_label_values(&[reason.as_str()]);
         }
+        for reason in Closed::ALL {
+            self.connections_closed.with_label_values(&[reason.as_str()]);
+        }
         for provider in &identity.providers {
             self.provider(provider, false);
         }
@@ -302,6 +317,11 @@ impl Metrics {
     pub fn request(&self, route: &str, method: &str, status: u16, took: Duration) {
         self.http_requests.with_label_values(&[route, method, &status.to_string()]).inc();
         self.http_request_duration.with_label_values(&[route]).observe(took.as_secs_f64());
+    }
+
+    /// One connection was closed.
+    pub fn connection_closed(&self, reason: Closed) {
+        self.connections_closed.with_label_values(&[reason.as_str()]).inc();
     }
 
     /// One image's time in a stage.

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
-    io::Read,
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 
@@ -18,15 +18,19 @@ use crate::{
 /// Versions of the manifest's own shape that this program reads.
 const FORMAT_VERSIONS: [u32; 2] = [1, 2];
 
-/// The largest manifest that is read.
-const MOST_BYTES: u64 = 4 << 20;
-
 /// The most bins of the score histogram, and the most pictures in it: each is counted at the start.
 const MOST_BINS: usize = 256;
 const MOST_PICTURES: u64 = 1_000_000;
 
 /// The longest name, version or licence class, in bytes: they are labels of metrics.
 const LONGEST_NAME: usize = 256;
+
+/// Bytes of a manifest, and of a file that it lists: ours have 20 KB and 4 MB.
+const LARGEST_MANIFEST: u64 = 4 << 20;
+const LARGEST_FILE: u64 = 1 << 30;
+
+/// Files that a manifest lists.
+const MOST_FILES: usize = 256;
 
 /// The graph with `lfm:TopKPooling`.
 pub const GRAPH: &str = "lfm.onnx";
@@ -108,6 +112,25 @@ pub struct ScoreHistogram {
     pub fake: Vec<u32>,
 }
 
+/// Whether a name is one of a file in the folder itself.
+fn is_file_name(name: &str) -> bool {
+    Path::new(name).file_name().is_some_and(|file| file == name)
+}
+
+/// Reads a file of at most `most` bytes.
+fn read_limited(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    // Asked before opening: opening a pipe would wait for its writer.
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no file"));
+    }
+    let mut bytes = Vec::new();
+    fs::File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is larger than {most} bytes")));
+    }
+    Ok(bytes)
+}
+
 #[derive(Debug, Clone, Deserialize)]
 struct FileEntry {
     sha256: String,
@@ -165,14 +188,9 @@ impl Manifest {
     /// If it cannot be read or does not hold what this program needs.
     pub fn read(folder: &Path) -> Result<Self, ManifestError> {
         let path = folder.join("manifest.json");
-        let unreadable = |source| ManifestError::Read { path: path.clone(), source };
+        let text = read_limited(&path, LARGEST_MANIFEST)
+            .map_err(|source| ManifestError::Read { path: path.clone(), source })?;
         let invalid = |reason: String| ManifestError::Invalid { path: path.clone(), reason };
-        let mut text = Vec::new();
-        let file = fs::File::open(&path).map_err(unreadable)?;
-        file.take(MOST_BYTES + 1).read_to_end(&mut text).map_err(unreadable)?;
-        if text.len() as u64 > MOST_BYTES {
-            return Err(invalid(format!("it is larger than {MOST_BYTES} bytes")));
-        }
         Self::parse(&text).map_err(invalid)
     }
 
@@ -222,7 +240,8 @@ impl Manifest {
             path: folder.join("manifest.json"),
             reason: format!("files does not list {name}"),
         })?;
-        let bytes = fs::read(&path).map_err(|source| ManifestError::Read { path: path.clone(), source })?;
+        let bytes =
+            read_limited(&path, LARGEST_FILE).map_err(|source| ManifestError::Read { path: path.clone(), source })?;
         let found = crate::hex(&Sha256::digest(&bytes));
         if found != entry.sha256 {
             return Err(ManifestError::Tampered { path, found, expected: entry.sha256.clone() });
@@ -250,6 +269,9 @@ impl Fields {
         let hex = self.digest.strip_prefix("sha256:").unwrap_or_default();
         if hex.len() != 64 || !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err("digest is not sha256: and 64 hexadecimal digits".into());
+        }
+        if self.files.len() > MOST_FILES || self.files.keys().any(|name| !is_file_name(name)) {
+            return Err(format!("files lists more than {MOST_FILES} files, or one that is outside the folder"));
         }
         if !self.files.contains_key(GRAPH) {
             return Err(format!("files does not list {GRAPH}"));

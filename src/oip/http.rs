@@ -13,7 +13,7 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
-use tower_http::{compression::CompressionLayer, decompression::RequestDecompressionLayer};
+use tower_http::compression::CompressionLayer;
 
 use super::{
     infer::{self, Inference},
@@ -88,13 +88,12 @@ pub fn router(state: &Arc<AppState>) -> Router<Arc<AppState>> {
 }
 
 fn behind_keys() -> Router<Arc<AppState>> {
-    // Triton's clients compress bodies and ask for compressed answers to inference requests, and to no others. What
-    // comes out of a compressed body counts towards the limit on bodies.
-    let compressed = (RequestDecompressionLayer::new().pass_through_unaccepted(true), CompressionLayer::new());
+    // Triton's clients ask for compressed answers to inference requests, and to no others. Compressed bodies are unpacked
+    // where bodies are read.
     let infer = Router::new()
         .route("/v2/models/{name}/infer", post(infer))
         .route("/v2/models/{name}/versions/{version}/infer", post(infer))
-        .layer(compressed);
+        .layer(CompressionLayer::new());
     Router::new()
         .route("/v2", get(async || Json(ServerMetadata::OURS)))
         .route("/v2/models/stats", get(statistics))
@@ -135,16 +134,27 @@ impl FromRequestParts<Arc<AppState>> for OurModel {
     }
 }
 
-async fn live(State(state): State<Arc<AppState>>) -> Result<StatusCode, Error> {
-    state.liveness().map(|()| StatusCode::OK)
+/// KServe's client reads the bodies of these two, Triton's the status.
+#[derive(Serialize)]
+struct Live {
+    live: bool,
 }
 
-async fn ready(State(state): State<Arc<AppState>>) -> Result<StatusCode, Error> {
+#[derive(Serialize)]
+struct Ready {
+    ready: bool,
+}
+
+async fn live(State(state): State<Arc<AppState>>) -> Result<Json<Live>, Error> {
+    state.liveness().map(|()| Json(Live { live: true }))
+}
+
+async fn ready(State(state): State<Arc<AppState>>) -> Result<Json<Ready>, Error> {
+    state.readiness().map(|()| Json(Ready { ready: true }))
+}
+
+async fn model_ready(_: OurModel, State(state): State<Arc<AppState>>) -> Result<StatusCode, Error> {
     state.readiness().map(|()| StatusCode::OK)
-}
-
-async fn model_ready(_: OurModel, state: State<Arc<AppState>>) -> Result<StatusCode, Error> {
-    ready(state).await
 }
 
 async fn metadata(_: OurModel, State(state): State<Arc<AppState>>) -> Json<ModelMetadata> {
@@ -195,7 +205,7 @@ async fn infer(
 
 /// Takes in an inference request.
 async fn receive<'a>(
-    state: &'a AppState,
+    state: &'a Arc<AppState>,
     context: &RequestContext,
     headers: &HeaderMap,
     body: Body,
@@ -203,24 +213,14 @@ async fn receive<'a>(
     let scheduler = state.scheduler()?;
     let first = context.admit_image(scheduler)?;
     let deadline = deadline(headers, context.started, state.config.request_timeout)?;
-    check_encoding(headers)?;
     let json_length = json_length(headers)?;
-    let (body, held) = context.reading(read_body(state, scheduler, headers, body, deadline)).await?;
+    let (body, mut held) = context.reading(read_body(state, context, scheduler, headers, body, deadline)).await?;
+    scheduler.grow_bytes(&mut held, json::parsed_bytes(&body, json_length))?;
     let most = state.config.max_batch_images;
     // Off the async threads: a body can be tens of megabytes.
     let request = spawn_blocking(move || Request::check(json::read(body, json_length)?, most)).await;
     let request = request.map_err(|_| Error::inference_failed())??;
     Inference::new(context, scheduler, request, first, held, deadline)
-}
-
-/// What the layer before has not taken off is an encoding that nobody here reads.
-fn check_encoding(headers: &HeaderMap) -> Result<(), Error> {
-    match headers.get(header::CONTENT_ENCODING) {
-        Some(encoding) if encoding != "identity" => {
-            Err(Error::new(Code::UnsupportedMediaType, "the body is compressed with neither gzip nor deflate"))
-        }
-        _ => Ok(()),
-    }
 }
 
 fn json_length(headers: &HeaderMap) -> Result<Option<usize>, Error> {

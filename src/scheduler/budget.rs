@@ -34,6 +34,18 @@ impl Budget {
         budget.reserve(amount).then(|| Share { budget: Arc::clone(budget), amount, _place: None })
     }
 
+    pub(super) fn used(&self) -> u64 {
+        self.used.load(Relaxed)
+    }
+
+    pub(super) fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    pub(super) fn free(&self) -> u64 {
+        self.limit.saturating_sub(self.used())
+    }
+
     fn reserve(&self, amount: u64) -> bool {
         let fits = |used: u64| used.checked_add(amount).filter(|&sum| sum <= self.limit);
         // Relaxed: the count guards no other memory.

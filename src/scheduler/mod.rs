@@ -139,7 +139,34 @@ impl Scheduler {
         Budget::take(&self.bytes, bytes).ok_or_else(|| self.line.overloaded(BYTES_FULL))
     }
 
-    /// Sets more bytes aside for a body whose length was not announced.
+    /// Whether that many bytes could be reserved now; nothing is.
+    ///
+    /// # Errors
+    /// `overloaded` when they could not.
+    pub fn could_admit_bytes(&self, bytes: u64) -> Result<(), Error> {
+        if bytes <= self.bytes.free() { Ok(()) } else { Err(self.line.overloaded(BYTES_FULL)) }
+    }
+
+    /// Whether one client address may hold that many bytes: the last eighth of the budget is for those that hold less
+    /// than half of it. A load balancer, which is one address, has seven eighths.
+    ///
+    /// # Errors
+    /// `overloaded` when it may not.
+    pub fn check_share(&self, held: u64) -> Result<(), Error> {
+        let limit = self.bytes.limit();
+        let short = self.bytes.free() < limit / 8;
+        if short && held > limit / 2 {
+            return Err(self.line.overloaded("most of the bytes that it may hold come from one address"));
+        }
+        Ok(())
+    }
+
+    /// The refusal when the allocator has no more memory.
+    pub fn out_of_memory(&self) -> Error {
+        self.line.overloaded("it has no memory left")
+    }
+
+    /// Reserves more bytes, before they are read or unpacked.
     ///
     /// # Errors
     /// `overloaded` when the budget is used up.

@@ -19,7 +19,7 @@ use opentelemetry::{
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{AppState, UNMATCHED, caller, lifecycle::Phase};
+use super::{AppState, UNMATCHED, caller, connection::Activity, lifecycle::Phase, places::Peer};
 use crate::{
     error::{Code, Error},
     keys::Key,
@@ -57,6 +57,8 @@ pub(crate) struct RequestContext {
     pub(crate) key: Arc<OnceLock<Arc<Key>>>,
     /// Where it comes from.
     pub(super) caller: Client,
+    /// The address it came from, where it came through a socket.
+    pub(super) peer: Option<Arc<Peer>>,
     /// The caller's span (W3C Trace Context), if it has one.
     parent: Option<SpanContext>,
     spent: Arc<Mutex<Spent>>,
@@ -190,6 +192,7 @@ pub(super) async fn layer(State(state): State<Arc<AppState>>, mut request: Reque
         started: Instant::now(),
         key: Arc::default(),
         caller: caller::of(&request, state.config.trusted_proxies),
+        peer: request.extensions().get::<Arc<Activity>>().map(|connection| Arc::clone(connection.peer())),
         parent: trace::parent(request.headers()),
         spent: Arc::default(),
     };
@@ -215,6 +218,8 @@ pub(super) async fn layer(State(state): State<Arc<AppState>>, mut request: Reque
     if let Ok(id) = HeaderValue::from_str(&context.id) {
         response.headers_mut().insert(REQUEST_ID, id);
     }
+    // No browser shall read an answer as another type than it says.
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if old_http && state.lifecycle.phase() >= Phase::Draining {
         // The caller's next request should go to another replica.
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));

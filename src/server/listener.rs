@@ -1,33 +1,51 @@
 //! The sockets: accepting connections, and letting go of them at the end.
 
-use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::{
-    Router,
-    extract::{ConnectInfo, Request},
-};
+use axum::{Router, body::Body, extract::ConnectInfo, http::Version};
 use futures_util::future::join_all;
-use hyper::body::Incoming;
+use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulShutdown},
-    service::TowerToHyperService,
 };
+use rustix::process::{Resource, getrlimit};
 use socket2::{SockFilter, SockRef};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
     time::{Instant, sleep, sleep_until, timeout_at},
 };
 use tower::ServiceExt;
 
-use super::{AppState, lifecycle::Phase};
+use super::{
+    AppState,
+    answer::Answer,
+    connection::{Clocked, reason},
+    lifecycle::Phase,
+    places::{Place, Places},
+};
+use crate::{
+    error::clipped,
+    metrics::{Closed, Metrics},
+};
 
-/// Longest time that a request's head may take to arrive: a connection that trickles or idles is closed.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
-
-/// Connections held at once; further ones wait in the kernel's backlog.
+/// Connections held at once where `--max-connections` is `auto` and enough files may be open.
 const MOST_CONNECTIONS: usize = 8192;
+
+/// Connections of the admin listener.
+const ADMIN_CONNECTIONS: usize = 128;
+
+/// Open files kept for all but connections: libraries, the model, the log, the admin listener.
+const OTHER_FILES: usize = 320;
+
+/// The largest head of a request, in bytes, which also bounds what is read ahead of a body.
+const LARGEST_HEAD: usize = 32 << 10;
+
+/// Bytes of one HTTP/2 answer that are buffered for a client that does not read.
+const SEND_BUFFER: usize = 64 << 10;
+
+/// How often an HTTP/2 client with a request in flight is asked whether it is still there.
+const PING: Duration = Duration::from_secs(75);
 
 /// After an accept that failed for want of descriptors or memory: trying at once would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -43,11 +61,17 @@ const LAST_ANSWERS: Duration = Duration::from_secs(1);
 /// From `stop` on readiness is off; for the time that it resolves to everything is still served; then new work is refused
 /// while what is in flight finishes, at the latest until the drain timeout, counted from `stop`.
 pub async fn serve(doors: Vec<(TcpListener, Router)>, state: Arc<AppState>, stop: impl Future<Output = Duration>) {
-    let doors = Doors(doors.into_iter().map(|(listener, router)| (listener, Connections::new(router))).collect());
+    let places = Places::new(state.config.max_connections.or_else(most_connections));
+    let open = |router| Connections::new(router, Arc::clone(&places), Arc::clone(&state.metrics));
+    let doors = Doors(doors.into_iter().map(|(listener, router)| (listener, open(router))).collect());
     let drain_delay = tokio::select! {
         () = doors.accept() => Duration::ZERO,
         drain_delay = stop => drain_delay,
     };
+    if state.lifecycle.phase() == Phase::Starting {
+        // Nothing was taken that would have to be finished.
+        return;
+    }
     let end = Instant::now() + state.config.drain_timeout;
     state.lifecycle.enter(Phase::Draining);
     tracing::info!(
@@ -85,6 +109,12 @@ pub async fn serve(doors: Vec<(TcpListener, Router)>, state: Arc<AppState>, stop
     let _ = timeout_at(end, state.stop()).await;
 }
 
+/// As many connections as open files allow.
+fn most_connections() -> usize {
+    let files = getrlimit(Resource::Nofile).current.and_then(|files| usize::try_from(files).ok());
+    files.map_or(MOST_CONNECTIONS, |files| files.saturating_sub(OTHER_FILES).clamp(64, MOST_CONNECTIONS))
+}
+
 /// The listeners, each with the connections that came through it.
 struct Doors(Vec<(TcpListener, Connections)>);
 
@@ -118,10 +148,10 @@ fn ignore_new_connections(listener: &TcpListener) -> io::Result<()> {
     ])
 }
 
-/// Serves `router` on `listener` for as long as it is polled: to the end of the drain, which is when the probes are
-/// watched.
-pub async fn serve_admin(listener: TcpListener, router: Router) {
-    Connections::new(router).accept(&listener).await;
+/// Serves `router` on `listener` for as long as it is polled: to the end of the drain, since probes are watched until
+/// then. It has places of its own: what fills the other listeners leaves them free.
+pub async fn serve_admin(listener: TcpListener, router: Router, metrics: Arc<Metrics>) {
+    Connections::new(router, Places::new(ADMIN_CONNECTIONS), metrics).accept(&listener).await;
 }
 
 /// The connections that are open.
@@ -129,24 +159,32 @@ struct Connections {
     router: Router,
     http: auto::Builder<TokioExecutor>,
     graceful: GracefulShutdown,
-    places: Arc<Semaphore>,
+    places: Arc<Places>,
+    metrics: Arc<Metrics>,
 }
 
 impl Connections {
-    fn new(router: Router) -> Self {
+    fn new(router: Router, places: Arc<Places>, metrics: Arc<Metrics>) -> Self {
         let mut http = auto::Builder::new(TokioExecutor::new());
-        http.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
-        http.http2().timer(TokioTimer::new()).keep_alive_interval(HEAD_TIMEOUT).max_concurrent_streams(256);
-        Self { router, http, graceful: GracefulShutdown::new(), places: Arc::new(Semaphore::new(MOST_CONNECTIONS)) }
+        // Waiting is bounded by `Clocked`, which also covers what hyper's own timeout leaves out.
+        http.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(LARGEST_HEAD);
+        http.http2()
+            .timer(TokioTimer::new())
+            .keep_alive_interval(PING)
+            .max_concurrent_streams(256)
+            .max_header_list_size(LARGEST_HEAD as u32)
+            .max_send_buf_size(SEND_BUFFER);
+        Self { router, http, graceful: GracefulShutdown::new(), places, metrics }
     }
 
     /// Accepts connections for as long as it is polled.
     async fn accept(&self, listener: &TcpListener) {
         loop {
-            // The semaphore is never closed.
-            let Ok(place) = Arc::clone(&self.places).acquire_owned().await else { return };
             match listener.accept().await {
-                Ok((stream, peer)) => self.spawn(stream, peer, place),
+                Ok((stream, address)) => match self.places.enter(address.ip()) {
+                    Some(place) => self.spawn(stream, address, place),
+                    None => self.metrics.connection_closed(Closed::Refused),
+                },
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
                     tracing::warn!(%error, "no connection can be accepted");
@@ -156,22 +194,36 @@ impl Connections {
         }
     }
 
-    fn spawn(&self, stream: TcpStream, peer: SocketAddr, place: impl Send + 'static) {
+    fn spawn(&self, stream: TcpStream, address: SocketAddr, place: Place) {
         // Answers are small and whole: waiting to fill a packet only delays them.
         let _ = stream.set_nodelay(true);
-        let router = self.router.clone();
-        let service = TowerToHyperService::new(tower::service_fn(move |mut request: Request<Incoming>| {
-            request.extensions_mut().insert(ConnectInfo(peer));
-            router.clone().oneshot(request)
-        }));
-        let connection = self.http.serve_connection(TokioIo::new(stream), service).into_owned();
-        let connection = self.graceful.watch(connection);
+        let activity = Arc::clone(&place.activity);
+        let (router, of_request) = (self.router.clone(), Arc::clone(&activity));
+        let service = service_fn(move |request: hyper::Request<Incoming>| {
+            let in_flight = of_request.begin();
+            let http2 = request.version() >= Version::HTTP_2;
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(Arc::clone(&of_request));
+            request.extensions_mut().insert(ConnectInfo(address));
+            let answering = router.clone().oneshot(request);
+            async move { Ok::<_, Infallible>(answering.await?.map(|body| Answer::new(body, in_flight, http2))) }
+        });
+        let socket = TokioIo::new(Clocked::new(stream, Arc::clone(&activity)));
+        let connection = self.graceful.watch(self.http.serve_connection(socket, service).into_owned());
+        let metrics = Arc::clone(&self.metrics);
         tokio::spawn(async move {
-            let _place = place;
-            if let Err(error) = connection.await {
+            let ended = tokio::select! {
+                ended = connection => ended,
+                () = activity.closing() => Ok(()),
+            };
+            let why = activity.why();
+            let why = why.unwrap_or_else(|| ended.as_ref().map_or_else(|error| reason(&**error), |()| Closed::Done));
+            metrics.connection_closed(why);
+            if let Err(error) = ended {
                 // A client that breaks off is no failure of ours.
-                tracing::debug!(error, "a connection ended early");
+                tracing::debug!(reason = why.as_str(), error = clipped(&error.to_string()), "a connection ended early");
             }
+            drop(place);
         });
     }
 }

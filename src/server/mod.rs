@@ -1,25 +1,32 @@
 //! Sockets, drain, and what every request passes, whatever its transport.
 //!
-//! From the outside in: [`early`] (an answer given before the body was read still reaches its client), [`access`]
-//! (request id, metrics, access line, errors in the transport's [`Dialect`]), a guard against panics, and on routes that
-//! take images [`auth`] (API keys) and [`load_report`] (for load balancers). [`AppState`] is what handlers work on.
+//! From the outside in: [`places`] and [`connection`] (which connections are held, and how long they may do nothing),
+//! [`early`] (an answer given before the body was read still reaches its client), [`access`] (request id, metrics, access
+//! line, errors in the transport's [`Dialect`]), [`head`] (what a request's head must have), a guard against panics, and
+//! on routes that take images [`auth`] (API keys) and [`load_report`] (for load balancers). [`AppState`] is what handlers
+//! work on.
 
 mod access;
+mod answer;
 mod auth;
 mod body;
 mod caller;
+mod connection;
 mod deadline;
 mod dialect;
 mod early;
+mod head;
 mod judged;
 pub mod lifecycle;
 mod listener;
 mod load_report;
+mod places;
 pub mod probes;
 mod problem;
 mod routes;
 mod state;
 mod stay;
+mod unpack;
 
 use std::sync::Arc;
 
@@ -39,6 +46,7 @@ pub(crate) use self::{
     judged::{Judged, judge_image},
     problem::Problem,
     stay::{Stay, counted},
+    unpack::{Packing, unpack, unpack_small},
 };
 pub use self::{
     dialect::{Dialect, Dialects, ProblemJson},
@@ -70,6 +78,7 @@ pub fn layered(routes: Router<Arc<AppState>>, state: Arc<AppState>) -> Router {
         .fallback(no_such_route)
         .method_not_allowed_fallback(async || Error::new(Code::MethodNotAllowed, "the route does not take this method"))
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn_with_state(Arc::clone(&state), head::layer))
         .layer(middleware::from_fn_with_state(Arc::clone(&state), access::layer))
         .layer(middleware::from_fn(early::layer))
         .with_state(state)

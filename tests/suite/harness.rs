@@ -107,7 +107,7 @@ impl TestApp {
 
     /// An app that serves its probes and is not ready.
     pub async fn starting(flags: &[&str]) -> Self {
-        let manifest = Arc::new(Manifest::read(&root().join("models")).expect("the bundled manifest"));
+        let manifest = Arc::new(Manifest::read(&root().join("tests/data/model")).expect("the manifest of the tests"));
         let app = App::new(config(flags), manifest, &Execution::CPU).expect("an app");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
@@ -208,20 +208,42 @@ pub struct Server {
 impl Server {
     /// Starts it on a free port and waits for its first line.
     pub fn start(arguments: &[&str]) -> Self {
-        let mut process = program()
+        Self::start_logging_to(Stdio::piped(), arguments)
+    }
+
+    /// The same, its log going elsewhere.
+    pub fn start_logging_to(log: Stdio, arguments: &[&str]) -> Self {
+        Self::spawn(program(), log, arguments)
+    }
+
+    /// The same, started by a shell script whose arguments are the program's.
+    pub fn start_by(script: &str, arguments: &[&str]) -> Self {
+        let program = program();
+        let mut shell = Command::new("sh");
+        shell.args(["-c", script, "sh"]).arg(program.get_program()).current_dir(root());
+        for (name, _) in program.get_envs() {
+            shell.env_remove(name);
+        }
+        Self::spawn(shell, Stdio::null(), arguments)
+    }
+
+    fn spawn(mut program: Command, log: Stdio, arguments: &[&str]) -> Self {
+        let mut process = program
             .args(["serve", "--listen", "127.0.0.1:0"])
             .args(["--drain-delay", "0s"].iter().filter(|_| !arguments.contains(&"--drain-delay")))
             .args(["--log-level", "warn"].iter().filter(|_| !arguments.contains(&"--log-level")))
             .args(arguments)
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stderr(log)
             .spawn()
             .expect("the program starts");
         let mut line = String::new();
         BufReader::new(process.stdout.take().expect("a pipe")).read_line(&mut line).expect("a first line");
         let Some(url) = line.trim().strip_prefix("listening on ") else {
             let mut log = String::new();
-            let _ = process.stderr.take().expect("a pipe").read_to_string(&mut log);
+            if let Some(mut stderr) = process.stderr.take() {
+                let _ = stderr.read_to_string(&mut log);
+            }
             panic!("the first line is {line:?}; the log:\n{log}");
         };
         let url = url.to_owned();

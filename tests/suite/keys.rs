@@ -302,7 +302,7 @@ fn a_file_that_cannot_be_used_at_start_is_one_line() {
     let alice = key("alice");
     let file = keys_file(&[&alice]);
     fs::set_permissions(file.path(), fs::Permissions::from_mode(0o666)).expect("set");
-    assert_one_line(&serve(file.path()), &["everyone may write it", "chmod o-w"]);
+    assert_one_line(&serve(file.path()), &["its mode is 0666", "everyone may write it", "chmod o-w"]);
     fs::set_permissions(file.path(), fs::Permissions::from_mode(0o644)).expect("set");
     fs::write(file.path(), format!("{}\n{}", alice.line, alice.key)).expect("written");
     let ended = serve(file.path());

@@ -18,6 +18,7 @@ mod golden;
 mod grpc;
 mod harness;
 mod hostile;
+mod hostile_client;
 mod keys;
 mod load_report;
 mod log;

@@ -75,6 +75,9 @@ async fn the_specifications_examples() {
     for probe in ["/v2/health/live", "/v2/health/ready", "/v2/models/lfm/ready", "/v2/models/lfm/versions/1/ready"] {
         assert_eq!(app.get(probe).await.status(), 200, "{probe}");
     }
+    // KServe's client reads the bodies.
+    assert_eq!(json_of(app.get("/v2/health/live").await).await, json!({"live": true}));
+    assert_eq!(json_of(app.get("/v2/health/ready").await).await, json!({"ready": true}));
     let server = json_of(app.get("/v2").await).await;
     assert_eq!(server["name"], "lfm-serve");
     assert_eq!(server["version"], env!("CARGO_PKG_VERSION"));

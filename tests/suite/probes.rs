@@ -135,6 +135,8 @@ async fn metrics_have_every_series_from_the_start() {
         "lfm_execution_provider_available{provider=\"cpu\"}",
         "lfm_score_reference_bucket{class=\"real\",le=\"0.05\"}",
         "lfm_session_busy_seconds_total",
+        "lfm_log_lines_dropped_total",
+        "lfm_connections_closed_total{reason=\"evicted\"}",
         "process_resident_memory_bytes",
     ] {
         assert!(text.lines().any(|line| line.starts_with(name)), "{name} is missing");

@@ -38,7 +38,7 @@ fn config() -> SchedulerConfig {
 }
 
 fn scheduler(config: SchedulerConfig, models: Vec<Fake>) -> Arc<Scheduler> {
-    let manifest = Manifest::read(&root().join("models")).expect("the bundled manifest");
+    let manifest = Manifest::read(&root().join("tests/data/model")).expect("the manifest of the tests");
     let judge = app::judge(&manifest, &JudgeConfig::default()).expect("a judge");
     let metrics = Arc::new(Metrics::new(&app::identity(&manifest, &judge), app::series()).expect("metrics"));
     let rebuild = models[0].rebuild();

@@ -1,6 +1,6 @@
 //! An inference call's message: let in and read as every body is, unpacked, and then handed to tonic.
 
-use std::{io::Read, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
@@ -9,15 +9,16 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use bytes::Bytes;
-use flate2::read::{GzDecoder, ZlibDecoder};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use prost::Message;
 use tokio::{task::spawn_blocking, time::Instant};
 
+use super::{proto::ModelInferRequest, scan::decoded_bytes};
 use crate::{
     error::{Code, Error},
     metrics::Outcome,
     scheduler::{Permit, Share},
-    server::{AppState, RequestContext, Stay, deadline, read_body, too_large},
+    server::{AppState, Packing, RequestContext, Stay, deadline, read_body, too_large, unpack, unpack_small},
 };
 
 const ENCODING: &str = "grpc-encoding";
@@ -26,12 +27,14 @@ const TIMEOUT: &str = "grpc-timeout";
 /// Bytes before a message: whether it is packed, and its length.
 const PREFIX: usize = 5;
 
-/// How much is unpacked before more of the budget is asked for.
-const STEP: u64 = 64 << 10;
+/// The largest message of a call that judges nothing, in bytes: a model's name and version.
+const SMALL_MESSAGE: usize = 64 << 10;
 
 /// A call that has been let in, for its handler.
 #[derive(Debug)]
 pub(super) struct Admitted {
+    /// Its message.
+    pub(super) request: ModelInferRequest,
     /// The first image's in-flight permit.
     pub(super) permit: Permit,
     /// The message's bytes.
@@ -39,17 +42,40 @@ pub(super) struct Admitted {
     pub(super) deadline: Instant,
 }
 
+/// For the call that takes images. tonic would decode on an async thread: it is handed an empty message, and its handler
+/// finds the decoded one in the extensions.
 pub(super) async fn layer(State(state): State<Arc<AppState>>, request: Request, next: Next) -> Result<Response, Error> {
     let (mut parts, body) = request.into_parts();
     let context = parts.extensions.get::<RequestContext>().cloned().ok_or_else(Error::inference_failed)?;
     let mut stay = Stay::new(&state.metrics);
     let received = receive(&state, &context, &parts.headers, body).await;
-    let (message, admitted) = received.inspect_err(|error| stay.end(Outcome::of(error.code)))?;
+    let admitted = received.inspect_err(|error| stay.end(Outcome::of(error.code)))?;
     // The handler counts from here.
     stay.forget();
     parts.headers.remove(ENCODING);
     parts.extensions.insert(Arc::new(admitted));
-    Ok(next.run(Request::from_parts(parts, Body::from(message))).await)
+    Ok(next.run(Request::from_parts(parts, Body::from(&[0; PREFIX][..]))).await)
+}
+
+/// For the calls whose messages are small: they are unpacked here, since tonic unpacks without a limit.
+pub(super) async fn small(request: Request, next: Next) -> Result<Response, Error> {
+    let (mut parts, body) = request.into_parts();
+    let limited = Limited::new(body, SMALL_MESSAGE + PREFIX);
+    let framed = limited.collect().await.map_err(|error| match error.is::<LengthLimitError>() {
+        true => too_large(SMALL_MESSAGE as u64),
+        false => bad("the call broke off before its end"),
+    });
+    let framed = framed?.to_bytes();
+    let framed = match framed.split_first_chunk::<PREFIX>() {
+        Some(([packed, ..], message)) if *packed != 0 => {
+            let message = unpack_small(packing(&parts.headers)?, message, SMALL_MESSAGE as u64)?;
+            let length = u32::try_from(message.len()).map_err(|_| bad("the message cannot be read"))?;
+            [&[0], &length.to_be_bytes()[..], &message].concat().into()
+        }
+        _ => framed,
+    };
+    parts.headers.remove(ENCODING);
+    Ok(next.run(Request::from_parts(parts, Body::from(framed))).await)
 }
 
 async fn receive(
@@ -57,22 +83,39 @@ async fn receive(
     context: &RequestContext,
     headers: &HeaderMap,
     body: Body,
-) -> Result<(Bytes, Admitted), Error> {
+) -> Result<Admitted, Error> {
     let scheduler = state.scheduler()?;
     let permit = context.admit_image(scheduler)?;
     let most = state.config.request_timeout;
     let deadline = deadline(headers, context.started, most)?.min(context.started + timeout(headers)?.unwrap_or(most));
-    let (framed, held) = context.reading(read_body(state, scheduler, headers, body, deadline)).await?;
-    let prefix = framed.first_chunk::<PREFIX>().ok_or_else(|| bad("the call has no message"))?;
+    let (framed, held) = context.reading(read_body(state, context, scheduler, headers, body, deadline)).await?;
+    let (prefix, message) = framed.split_first_chunk::<PREFIX>().ok_or_else(|| bad("the call has no message"))?;
     let [packed, length @ ..] = *prefix;
-    if u32::from_be_bytes(length) as usize != framed.len() - PREFIX {
+    if u32::from_be_bytes(length) as usize != message.len() {
         return Err(bad("the call has not exactly one message"));
     }
-    let (framed, held) = match packed {
-        0 => (framed, held),
-        _ => unpack(state, headers, framed, held).await?,
+    let message = framed.slice_ref(message);
+    let (message, mut held) = match packed {
+        0 => (message, held),
+        _ => unpack(state, packing(headers)?, message, held, state.config.limits.max_body_bytes.as_u64()).await?,
     };
-    Ok((framed, Admitted { permit, held, deadline }))
+    let decoding = {
+        let state = Arc::clone(state);
+        move || {
+            let scheduler = state.scheduler()?;
+            scheduler.grow_bytes(&mut held, decoded_bytes(&message)?)?;
+            let request = ModelInferRequest::decode(message).map_err(|_| bad("the message cannot be read"))?;
+            Ok::<_, Error>((request, held))
+        }
+    };
+    let (request, held) = spawn_blocking(decoding).await.map_err(|_| Error::inference_failed())??;
+    Ok(Admitted { request, permit, held, deadline })
+}
+
+fn packing(headers: &HeaderMap) -> Result<Packing, Error> {
+    let named = headers.get(ENCODING).and_then(|encoding| Packing::named(encoding.as_bytes()));
+    let wrong = || Error::new(Code::UnsupportedMediaType, "the message is packed with neither gzip nor deflate");
+    named.ok_or_else(wrong)
 }
 
 /// gRPC's own deadline: at most eight digits and a unit.
@@ -92,43 +135,6 @@ fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
         })
     };
     parsed().map(Some).ok_or_else(|| bad("grpc-timeout is malformed"))
-}
-
-/// Unpacks a message, off the async threads, and sets aside what comes out while it does.
-async fn unpack(
-    state: &Arc<AppState>,
-    headers: &HeaderMap,
-    framed: Bytes,
-    mut held: Share,
-) -> Result<(Bytes, Share), Error> {
-    let gzip = match headers.get(ENCODING).map(|encoding| encoding.as_bytes()) {
-        Some(b"gzip") => true,
-        Some(b"deflate") => false,
-        _ => return Err(Error::new(Code::UnsupportedMediaType, "the message is packed with neither gzip nor deflate")),
-    };
-    let state = Arc::clone(state);
-    let unpacking = move || {
-        let scheduler = state.scheduler()?;
-        let limit = state.config.limits.max_body_bytes.as_u64();
-        let packed = &framed[PREFIX..];
-        let mut reader: Box<dyn Read> =
-            if gzip { Box::new(GzDecoder::new(packed)) } else { Box::new(ZlibDecoder::new(packed)) };
-        let mut message = vec![0; PREFIX];
-        loop {
-            scheduler.grow_bytes(&mut held, STEP)?;
-            let step = (&mut reader).take(STEP).read_to_end(&mut message);
-            if step.map_err(|_| bad("the message cannot be unpacked"))? == 0 {
-                break;
-            }
-            if message.len() as u64 > limit {
-                return Err(too_large(limit));
-            }
-        }
-        let length = u32::try_from(message.len() - PREFIX).map_err(|_| too_large(limit))?;
-        message[1..PREFIX].copy_from_slice(&length.to_be_bytes());
-        Ok((Bytes::from(message), held))
-    };
-    spawn_blocking(unpacking).await.map_err(|_| Error::inference_failed())?
 }
 
 fn bad(detail: &str) -> Error {

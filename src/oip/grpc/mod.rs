@@ -4,13 +4,13 @@
 mod convert;
 mod health;
 mod message;
+mod scan;
 mod service;
 mod status;
 
 use std::sync::Arc;
 
 use axum::{Router, middleware};
-use tonic::codec::CompressionEncoding::{Deflate, Gzip};
 use tonic_health::pb::health_server::HealthServer;
 
 pub use status::GrpcStatus;
@@ -32,7 +32,7 @@ pub mod proto {
     pub(super) const DESCRIPTION: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/inference.bin"));
 }
 
-/// The largest message of a call that judges nothing, in bytes: a model's name and version.
+/// The largest message to the health service, in bytes.
 const SMALL_MESSAGE: usize = 64 << 10;
 
 /// What can be wrong with a call's message, whatever it is.
@@ -60,23 +60,24 @@ pub const ROUTES: &[Route] = &[
 /// Their handlers.
 pub fn router(state: &Arc<AppState>) -> Router<Arc<AppState>> {
     let service = GrpcInferenceServiceServer::new(Service(Arc::clone(state)));
-    let small =
-        service.clone().max_decoding_message_size(SMALL_MESSAGE).accept_compressed(Gzip).accept_compressed(Deflate);
-    // The message layer has unpacked it and held it to its limit.
+    // The message layers have unpacked the messages and held them to their limits.
+    let small = service.clone();
     let infer = Router::new()
-        .route_service("/inference.GRPCInferenceService/ModelInfer", service.max_decoding_message_size(usize::MAX))
+        .route_service("/inference.GRPCInferenceService/ModelInfer", service)
         .route_layer(middleware::from_fn_with_state(Arc::clone(state), message::layer));
     let behind_keys = Router::new()
         .route_service("/inference.GRPCInferenceService/ServerMetadata", small.clone())
         .route_service("/inference.GRPCInferenceService/ModelMetadata", small.clone())
         .route_service("/inference.GRPCInferenceService/ModelConfig", small.clone())
         .route_service("/inference.GRPCInferenceService/ModelStatistics", small.clone())
+        .route_layer(middleware::from_fn(message::small))
         .merge(infer);
     let health = HealthServer::new(Health(Arc::clone(state))).max_decoding_message_size(SMALL_MESSAGE);
     let open = Router::new()
         .route_service("/inference.GRPCInferenceService/ServerLive", small.clone())
         .route_service("/inference.GRPCInferenceService/ServerReady", small.clone())
         .route_service("/inference.GRPCInferenceService/ModelReady", small)
+        .route_layer(middleware::from_fn(message::small))
         .route_service("/grpc.health.v1.Health/Check", health.clone())
         .route_service("/grpc.health.v1.Health/Watch", health);
     server::guarded(behind_keys, state).merge(server::quiet(open)).merge(reflection())

@@ -31,35 +31,25 @@ impl Service {
         check_model(&self.0.manifest, name, Some(version))
     }
 
-    async fn infer(
-        &self,
-        context: &RequestContext,
-        admitted: Admitted,
-        request: proto::ModelInferRequest,
-    ) -> Result<proto::ModelInferResponse, Error> {
+    async fn infer(&self, context: &RequestContext, admitted: Admitted) -> Result<proto::ModelInferResponse, Error> {
         let state = &self.0;
         let mut stay = Stay::new(&state.metrics);
-        let received = self.receive(context, admitted, request).await;
+        let received = self.receive(context, admitted).await;
         let inference = received.inspect_err(|error| stay.end(Outcome::of(error.code)))?;
         stay.forget();
         let answer = infer::judge(state, context, inference).await?;
         Ok(convert::answer(&state.manifest, answer))
     }
 
-    async fn receive(
-        &self,
-        context: &RequestContext,
-        admitted: Admitted,
-        request: proto::ModelInferRequest,
-    ) -> Result<Inference<'_>, Error> {
+    async fn receive(&self, context: &RequestContext, admitted: Admitted) -> Result<Inference<'_>, Error> {
         let state = &self.0;
+        let Admitted { request, permit, held, deadline } = admitted;
         self.check_model(&request.model_name, &request.model_version)?;
         let scheduler = state.scheduler()?;
         let most = state.config.max_batch_images;
         // Off the async threads: pixels are copied.
         let request = spawn_blocking(move || Request::check(convert::request(request)?, most)).await;
         let request = request.map_err(|_| Error::inference_failed())??;
-        let Admitted { permit, held, deadline } = admitted;
         Inference::new(context, scheduler, request, permit, held, deadline)
     }
 }
@@ -129,6 +119,6 @@ impl GrpcInferenceService for Service {
         let admitted = request.extensions_mut().remove::<Arc<Admitted>>().and_then(Arc::into_inner);
         // Both come from the layers that every call passes.
         let (Some(context), Some(admitted)) = (context, admitted) else { return Err(Error::inference_failed().into()) };
-        Ok(Response::new(self.infer(&context, admitted, request.into_inner()).await?))
+        Ok(Response::new(self.infer(&context, admitted).await?))
     }
 }

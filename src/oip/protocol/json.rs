@@ -11,6 +11,8 @@ use serde::{
 };
 
 use super::{
+    few::{Few, parameters},
+    limits::{MOST_DIMENSIONS, MOST_INPUTS, MOST_STRINGS},
     request::{Contents, Parameters, Wanted, WrittenInput, WrittenOutput, WrittenRequest},
     tensor::{Data, DataType, SplitChecked, Tensor},
 };
@@ -23,19 +25,19 @@ use crate::{
 struct JsonRequest {
     #[serde(default)]
     id: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "parameters")]
     parameters: Parameters,
-    inputs: Vec<JsonInput>,
+    inputs: Few<JsonInput, MOST_INPUTS>,
     #[serde(default)]
-    outputs: Vec<JsonOutput>,
+    outputs: Few<JsonOutput, MOST_INPUTS>,
 }
 
 #[derive(Deserialize)]
 struct JsonInput {
     name: String,
-    shape: Vec<i64>,
+    shape: Few<i64, MOST_DIMENSIONS>,
     datatype: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "parameters")]
     parameters: Parameters,
     data: Option<Elements>,
 }
@@ -43,8 +45,14 @@ struct JsonInput {
 #[derive(Deserialize)]
 struct JsonOutput {
     name: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "parameters")]
     parameters: Parameters,
+}
+
+/// How much memory a request's JSON may take beside its text, in bytes: its numbers are half of it at most, its strings
+/// three quarters, decoded as they are read.
+pub fn parsed_bytes(body: &Bytes, json_length: Option<usize>) -> u64 {
+    json_length.unwrap_or(body.len()).min(body.len()) as u64
 }
 
 /// Takes a request apart. The first `json_length` bytes are its JSON, or all of them.
@@ -58,11 +66,11 @@ pub fn read(mut body: Bytes, json_length: Option<usize>) -> Result<WrittenReques
     })?;
     let request: JsonRequest =
         serde_json::from_slice(&json).map_err(|error| bad(format!("the JSON is not an inference request: {error}")))?;
-    let inputs = request.inputs.into_iter().map(|input| take_input(input, &mut body)).collect::<Result<_, _>>()?;
+    let inputs = request.inputs.0.into_iter().map(|input| take_input(input, &mut body)).collect::<Result<_, _>>()?;
     if !body.is_empty() {
         return Err(bad(format!("{} bytes behind the JSON belong to no input", body.len())));
     }
-    let outputs = request.outputs.into_iter();
+    let outputs = request.outputs.0.into_iter();
     Ok(WrittenRequest {
         id: request.id,
         parameters: request.parameters,
@@ -73,7 +81,7 @@ pub fn read(mut body: Bytes, json_length: Option<usize>) -> Result<WrittenReques
 
 /// An input with its data, from the JSON or from the front of what follows it.
 fn take_input(input: JsonInput, behind: &mut Bytes) -> Result<WrittenInput, Error> {
-    let JsonInput { name, shape, datatype, parameters, data } = input;
+    let JsonInput { name, shape: Few(shape), datatype, parameters, data } = input;
     let contents = match (data, parameters.get("binary_data_size")) {
         (Some(_), Some(_)) => return Err(bad(format!("input '{name}' has both `data` and `binary_data_size`"))),
         (None, None) => return Err(bad(format!("input '{name}' has no data"))),
@@ -85,13 +93,7 @@ fn take_input(input: JsonInput, behind: &mut Bytes) -> Result<WrittenInput, Erro
             )
         }
         (Some(Elements::Numbers(numbers)), None) => Contents::Numbers(numbers),
-        (Some(Elements::Strings(strings)), None) => Contents::Strings(
-            strings
-                .into_iter()
-                .map(|text| BASE64_STANDARD.decode(text).map(Bytes::from))
-                .collect::<Result<_, _>>()
-                .map_err(|error| bad(format!("input '{name}': BYTES in JSON are base64 (RFC 4648): {error}")))?,
-        ),
+        (Some(Elements::Strings(strings)), None) => Contents::Strings(strings),
     };
     Ok(WrittenInput { name, datatype, shape, parameters, contents })
 }
@@ -99,7 +101,7 @@ fn take_input(input: JsonInput, behind: &mut Bytes) -> Result<WrittenInput, Erro
 /// Elements of an input in JSON, flat or nested by dimension.
 enum Elements {
     Numbers(Vec<u8>),
-    Strings(Vec<String>),
+    Strings(Vec<Bytes>),
 }
 
 impl<'de> Deserialize<'de> for Elements {
@@ -120,7 +122,7 @@ impl<'de> Deserialize<'de> for Elements {
 #[derive(Default)]
 struct Flat {
     numbers: Vec<u8>,
-    strings: Vec<String>,
+    strings: Vec<Bytes>,
 }
 
 impl<'de> Visitor<'de> for &mut Flat {
@@ -137,12 +139,18 @@ impl<'de> Visitor<'de> for &mut Flat {
 
     fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<(), E> {
         let number = u8::try_from(number).map_err(|_| E::custom(format!("{number} is no UINT8")))?;
+        self.numbers.try_reserve(1).map_err(|_| E::custom("there is no memory for it"))?;
         self.numbers.push(number);
         Ok(())
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<(), E> {
-        self.strings.push(text.to_owned());
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<(), E> {
+        if self.strings.len() == MOST_STRINGS {
+            return Err(E::custom(format!("an input has more strings than {MOST_STRINGS}")));
+        }
+        let decoded = BASE64_STANDARD.decode(text);
+        let decoded = decoded.map_err(|error| E::custom(format!("BYTES in JSON are base64 (RFC 4648): {error}")))?;
+        self.strings.push(decoded.into());
         Ok(())
     }
 }

@@ -4,7 +4,9 @@
 //! HTTP ([`json`]) and gRPC bring a request into the form of [`WrittenRequest`];
 //! [`Request::check`] turns that into images and wishes; [`Output::tensor`] makes the answer's tensors.
 
+mod few;
 pub mod json;
+pub mod limits;
 mod model;
 mod request;
 mod statistics;

@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, time::Duration};
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::tensor::{IMAGE, Output, PIXELS, Spec, inputs, split_strings};
+use super::{
+    limits::LONGEST_ID,
+    tensor::{IMAGE, Output, PIXELS, Spec, inputs, split_strings},
+};
 use crate::{
     error::{Code, Error},
     image::Pixels,
@@ -99,6 +102,9 @@ impl Request {
     /// # Errors
     /// `bad_request`, `too_many_images`.
     pub fn check(written: WrittenRequest, most: usize) -> Result<Self, Error> {
+        if written.id.chars().nth(LONGEST_ID).is_some() {
+            return Err(bad(format!("the request's id is longer than {LONGEST_ID} characters")));
+        }
         let timeout = timeout(&written.parameters)?;
         refuse_priority(&written.parameters)?;
         let all_binary = flag(&written.parameters, "binary_data_output")?.unwrap_or(false);

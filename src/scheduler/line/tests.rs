@@ -17,7 +17,7 @@ const MS: Duration = Duration::from_millis(1);
 const LONG: Duration = Duration::from_secs(600);
 
 fn line(cpus: usize, runs_take_cpu: bool, memory: DecodeMemory) -> Arc<Line> {
-    let models = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
+    let models = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/model");
     let manifest = Manifest::read(&models).expect("the bundled manifest");
     let judge = app::judge(&manifest, &JudgeConfig::default()).expect("a judge");
     let metrics = Arc::new(Metrics::new(&app::identity(&manifest, &judge), []).expect("metrics"));

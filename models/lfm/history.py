@@ -1,0 +1,107 @@
+"""What may happen to a picture between its making and the service: resampling, sharpening, noise,
+rotation, lossy saves.
+
+A history is drawn once and applied to a real and to a generated picture alike, so that the label
+follows from no part of it.
+"""
+
+import math
+import random
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from lfm.data import recompress
+
+FILTERS = ("LANCZOS", "BICUBIC", "BILINEAR", "BOX")
+Step = tuple  # its name, then its parameters
+CHROMAS = ("4:2:0", "4:4:4")
+
+
+def apply(pixels: np.ndarray, steps: list[Step]) -> np.ndarray:
+    for name, *parameters in steps:
+        pixels = STEPS[name](pixels, *parameters)
+    return pixels
+
+
+def needed(steps: list[Step], side: int) -> int:
+    """The side of a square of which `steps` leave one of `side`."""
+    need = float(side)
+    for name, *parameters in reversed(steps):
+        if name == "scale":
+            need = need / parameters[0] + 1
+        elif name == "rotate":
+            angle = math.radians(abs(parameters[0]))
+            need = need * (math.cos(angle) + math.sin(angle)) + 2
+    return math.ceil(need)
+
+
+def draw(rng: random.Random, jpeg_first: float = 0.3) -> list[Step]:
+    """A history of a picture: perhaps a JPEG, then one thing that people do to pictures. It ends
+    lossless: a save at the end would hide what there is to learn."""
+    steps: list[Step] = []
+    if rng.random() < jpeg_first:
+        steps.append(("jpeg", rng.randint(60, 98), rng.choice(CHROMAS)))
+    filter = rng.choice(FILTERS)
+    kind = rng.choices(list(KINDS), list(KINDS.values()))[0]
+    if kind == "shrink":
+        steps.append(("scale", rng.uniform(0.4, 1), filter))
+    elif kind == "enlarge":
+        steps.append(("scale", rng.uniform(1, 2), filter))
+    elif kind == "screen":  # a page shown larger or smaller
+        steps.append(("scale", rng.choice([0.5, 0.67, 0.75, 0.8, 0.9, 1.1, 1.25, 1.5, 2]), filter))
+    elif kind == "again":  # shrunk once, then enlarged
+        factor = rng.uniform(0.25, 0.8)
+        steps += [("scale", factor, filter), ("scale", 1 / factor, rng.choice(FILTERS[:3]))]
+    elif kind == "rotate":
+        steps.append(("rotate", rng.choice([-1, 1]) * rng.uniform(0.5, 30)))
+    elif kind == "denoise":
+        steps.append(rng.choice([("median",), ("blur", rng.uniform(0.3, 0.9))]))
+    if kind == "sharpen" or (kind != "denoise" and rng.random() < 0.2):
+        steps.append(("sharpen", rng.uniform(0.5, 2), rng.randint(30, 150)))
+    if kind == "noise":
+        steps.append(("noise", rng.uniform(0.5, 6), rng.getrandbits(32)))
+    return steps
+
+
+KINDS = {"shrink": 6, "enlarge": 5, "screen": 3, "again": 3, "rotate": 1, "denoise": 2,
+         "sharpen": 2, "noise": 2}  # fmt: skip
+
+
+def scale(pixels: np.ndarray, factor: float, filter: str) -> np.ndarray:
+    size = [max(1, round(n * factor)) for n in pixels.shape[1::-1]]
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling[filter]))
+
+
+def rotate(pixels: np.ndarray, degrees: float) -> np.ndarray:
+    """Turned, and the largest upright rectangle of its shape that the picture still fills."""
+    turned = np.asarray(Image.fromarray(pixels).rotate(degrees, Image.Resampling.BICUBIC))
+    angle = math.radians(abs(degrees))
+    share = 1 / (math.cos(angle) + math.sin(angle) * max(pixels.shape[:2]) / min(pixels.shape[:2]))
+    height, width = (int(n * share) for n in pixels.shape[:2])
+    y, x = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
+    return turned[y : y + height, x : x + width]
+
+
+def noise(pixels: np.ndarray, deviation: float, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    noisy = pixels + rng.normal(0, deviation, pixels.shape).astype(np.float32)
+    return np.uint8(np.clip(np.round(noisy), 0, 255))
+
+
+def filtered(pixels: np.ndarray, filter: ImageFilter.Filter) -> np.ndarray:
+    return np.asarray(Image.fromarray(pixels).filter(filter))
+
+
+STEPS = {
+    "scale": scale,
+    "rotate": rotate,
+    "noise": noise,
+    "jpeg": lambda pixels, quality, chroma: recompress(pixels, "JPEG", quality, chroma),
+    "webp": lambda pixels, quality: recompress(pixels, "WEBP", quality, "4:2:0"),
+    "median": lambda pixels: filtered(pixels, ImageFilter.MedianFilter(3)),
+    "blur": lambda pixels, radius: filtered(pixels, ImageFilter.GaussianBlur(radius)),
+    "sharpen": lambda pixels, radius, percent: filtered(
+        pixels, ImageFilter.UnsharpMask(radius, percent, 0)
+    ),
+}

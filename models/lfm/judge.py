@@ -1,0 +1,146 @@
+"""The reference of how the service judges a picture from a manifest of format 2: its regions, its
+class of file, its calibrated logit, what the evidence says, the verdict. The service's own code is
+src/judge/; tests/data/judge/cases.json ties the two.
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from lfm.data import SIDE, resize
+
+CLASSES = (
+    "lossless",
+    "jpeg_95",
+    "jpeg_90_95",
+    "jpeg_80_90",
+    "jpeg_70_80",
+    "jpeg_below_70",
+    "webp_lossy",
+    "small",
+)
+APART = 128  # regions nearer than this in both directions are one
+COUNTS = (1, 5, 9, 16)
+
+# Luma quantisation at quality 50, ITU-T T.81 table K.1, row by row.
+LUMA = np.array([
+    16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55,
+    14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51, 87, 80, 62,
+    18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92,
+    49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99,
+])  # fmt: skip
+
+
+def quality(table: list[int]) -> int:
+    """The JPEG quality whose scaled table is nearest to this one of 64 values (in any fixed order
+    that `LUMA` has too), the highest of equals: as src/image/jpeg/quality.rs."""
+    best = {}
+    for q in range(100, 0, -1):
+        scale = 5000 // q if q < 50 else 200 - 2 * q
+        scaled = np.clip((LUMA * scale + 50) // 100, 1, 255)
+        best[q] = int(((np.array(table) - scaled) ** 2).sum())
+    return min(best, key=best.__getitem__)
+
+
+def class_of(path: Path) -> str:
+    with Image.open(path) as image:
+        if min(image.size) < SIDE:
+            return "small"
+        if image.format == "JPEG":
+            return jpeg_class(quality(image.quantization[image.layer[0][3]]))
+    if path.read_bytes()[:16][8:] == b"WEBPVP8 ":
+        return "webp_lossy"
+    return "lossless"
+
+
+def jpeg_class(quality: int) -> str:
+    for least, name in (
+        (95, "jpeg_95"),
+        (90, "jpeg_90_95"),
+        (80, "jpeg_80_90"),
+        (70, "jpeg_70_80"),
+    ):
+        if quality >= least:
+            return name
+    return "jpeg_below_70"
+
+
+def regions(height: int, width: int, count: int) -> list[tuple[int, int]]:
+    """The offsets (y, x) of the regions of a picture, both sides at least 256: the centre first.
+    A region that nearly lies on one before it is left out, so that a small picture has fewer."""
+    spans = height - SIDE, width - SIDE
+
+    def at(t: float, span: int) -> int:  # t in 0..1 of the way that a region can go
+        return math.floor(span * t / 2) * 2
+
+    def about(q: float, n: int) -> int:  # centred on the place q of the side
+        return min(max(math.floor((n * q - SIDE // 2) / 2) * 2, 0), (n - SIDE) // 2 * 2)
+
+    centre = [tuple((n - SIDE) // 2 // 2 * 2 for n in (height, width))]
+    quadrants = [(about(q, height), about(p, width)) for q in (0.25, 0.75) for p in (0.25, 0.75)]
+    steps = {9: (0, 0.5, 1), 16: (0, 1 / 3, 2 / 3, 1)}.get(count, ())
+    places = [(i, j) for i in range(len(steps)) for j in range(len(steps)) if (i, j) != (1, 1)]
+    grid = [(at(steps[i], spans[0]), at(steps[j], spans[1])) for i, j in places]
+    wanted = centre + {1: [], 5: quadrants, 9: grid, 16: grid}[count]
+    kept: list[tuple[int, int]] = []
+    for y, x in wanted:
+        if all(abs(y - a) >= APART or abs(x - b) >= APART for a, b in kept):
+            kept.append((y, x))
+    return kept
+
+
+def cut(pixels: np.ndarray, count: int) -> np.ndarray:
+    """The regions of a picture, uint8 (n, 256, 256, 3); a smaller picture is resized."""
+    if min(pixels.shape[:2]) < SIDE:
+        return resize(pixels)[None]
+    places = regions(*pixels.shape[:2], count)
+    return np.stack([pixels[y : y + SIDE, x : x + SIDE] for y, x in places])
+
+
+@dataclass
+class Judgement:
+    logit: float
+    score: float
+    real_at_or_above: float  # share of real pictures of this class that score so high
+    fake_at_or_below: float  # share of generated ones that score so low
+    verdict: str  # real, fake or uncertain
+    regions_disagree: bool
+
+
+def table(manifest: dict, file_class: str, count: int) -> dict:
+    """The evidence for so many regions: that of the next smaller number that has any."""
+    tables = manifest["evidence"]["classes"][file_class]["regions"]
+    return tables[str(max(int(n) for n in tables if int(n) <= count))]
+
+
+def opens(manifest: dict, file_class: str, raw: list[float]) -> bool:
+    """Whether regions `auto` runs more of them after those of `raw`; never where they tell nothing."""
+    found = table(manifest, file_class, len(raw))
+    logit = found["a"] * float(np.mean(raw)) + found["b"]
+    return found["a"] > 0 and abs(logit) < manifest["regions"]["auto"]["open_below"]
+
+
+def judge(manifest: dict, file_class: str, raw: list[float]) -> Judgement:
+    """`raw` are the network's own logits of the regions."""
+    found, point = table(manifest, file_class, len(raw)), manifest["evidence"]["operating_point"]
+    a, b = found["a"], found["b"]
+    logit = a * float(np.mean(raw)) + b
+    real, fake = np.array(found["real"]), np.array(found["fake"])
+    above = ((real >= logit).sum() + 1) / (len(real) + 1)
+    below = ((fake <= logit).sum() + 1) / (len(fake) + 1)
+    called_fake, called_real = above <= point["false_alarms"], below <= point["misses"]
+    verdict = "uncertain"
+    if called_fake and (not called_real or above < below):
+        verdict = "fake"
+    elif called_real and (not called_fake or below < above):
+        verdict = "real"
+    side = 1 if logit >= 0 else -1
+    disagree = manifest["regions"]["disagree"]
+    apart = any(side * (a * r + b) <= -disagree["margin"] for r in raw)
+    if apart and disagree["voids"]:
+        verdict = "uncertain"
+    score = 1 / (1 + math.exp(-logit)) if logit > -700 else 0.0
+    return Judgement(logit, score, float(above), float(below), verdict, apart)

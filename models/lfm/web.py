@@ -1,0 +1,74 @@
+"""Single pictures of both classes as the web stores them, listed by a `MANIFEST.tsv`.
+
+They are no pairs. So that the label follows from neither format, quality nor chroma, a real and a
+generated one are drawn together from one bucket of files that are stored alike.
+"""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lfm.data import Source, decode
+
+VAL2 = Path(__file__).resolve().parents[1] / "val2.txt"
+LEAST = 256  # pixels of the shorter side, to be trained on
+QUALITIES = (80, 90, 95)  # between the buckets of JPEG
+
+
+@dataclass
+class Picture:
+    origin: str
+    path: str
+    label: int  # 1: generated
+    stored: str  # bucket: lossless, lossless_once_lossy, jpeg_0, jpeg_80_420 ...
+    pixels: np.ndarray
+
+
+def kept_out() -> set[str]:
+    """The origins of val2, which no training sees."""
+    lines = VAL2.read_text().splitlines()
+    return {line.split()[0] for line in lines if line and not line.startswith("#")}
+
+
+def bucket(row: dict[str, str]) -> str:
+    """How the file was stored before it was collected."""
+    if row["orig_format"] == "JPEG":
+        quality = float(row["jpeg_q"])
+        low = max([0, *(q for q in QUALITIES if quality >= q)])
+        chroma = "444" if row["chroma"] == "4:4:4" else "420"
+        return f"jpeg_{low}_{chroma}" if low in (80, 90) else f"jpeg_{low}"
+    once_lossy = row["orig_format"] == "WEBP-lossy" or "grid trace" in row["stored"]
+    return "lossless_once_lossy" if once_lossy else "lossless"
+
+
+def pictures(root: Path, held_out: bool) -> list[Picture]:
+    """The pictures of `root`/MANIFEST.tsv: those kept out of training, or all others."""
+    with (root / "MANIFEST.tsv").open() as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    out, found = kept_out(), []
+    for row in rows:
+        origin = row["path"].split("/")[0]
+        if (origin in out) == held_out:
+            pixels = decode(root / row["path"])
+            found.append(Picture(origin, row["path"], int(row["label"]), bucket(row), pixels))
+    return found
+
+
+def buckets(found: list[Picture]) -> dict[str, tuple[list[Picture], list[Picture]]]:
+    """Pictures by how they are stored, real and generated; only buckets that have both."""
+    by: dict[str, tuple[list[Picture], list[Picture]]] = {}
+    for picture in found:
+        if min(picture.pixels.shape[:2]) >= LEAST:
+            by.setdefault(picture.stored, ([], []))[picture.label].append(picture)
+    return {name: pair for name, pair in sorted(by.items()) if all(pair)}
+
+
+def val2(root: Path) -> list[Source]:
+    """The pictures kept out, as the two sources `web_jpeg` and `web_lossless`."""
+    sources = {name: Source(name, ([], [])) for name in ("web_jpeg", "web_lossless")}
+    for picture in pictures(root, held_out=True):
+        name = "web_jpeg" if picture.stored.startswith("jpeg") else "web_lossless"
+        sources[name].images[picture.label].append(picture.pixels)
+    return list(sources.values())
