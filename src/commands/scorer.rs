@@ -280,7 +280,8 @@ mod tests {
         let limits = LimitsConfig { max_body_bytes: ByteSize::mib(1), max_pixels: MaxPixels(1), min_side: 0 };
         let paused = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
         let scored: Vec<_> = paused.expect("a runtime").block_on(async {
-            let manifest = Manifest::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/model")).expect("a manifest");
+            let manifest =
+                Manifest::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/model")).expect("a manifest");
             let rebuild: Rebuild<Slow> = Arc::new(|| Err("it never fails".into()));
             let scorer =
                 Scorer::on(manifest.into(), vec![model], rebuild, &JudgeConfig::default(), &limits).expect("a scorer");

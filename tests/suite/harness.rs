@@ -182,7 +182,9 @@ pub async fn assert_problem(response: Response, status: u16, code: &str) -> Stri
 
 /// The program, ready to be given arguments, with nothing of the tester's own settings.
 pub fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lfm-serve"));
+    // A tester under nohup ignores SIGHUP, and the program would inherit that.
+    let mut command = Command::new("env");
+    command.args(["--default-signal=HUP", env!("CARGO_BIN_EXE_lfm-serve")]);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("LFM_") {
             command.env_remove(name);
