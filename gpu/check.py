@@ -120,8 +120,8 @@ def batches(settings: dict[str, str]) -> str:
 
         encoded = [{"id": file.name, "image": base64.b64encode(file.read_bytes()).decode()} for file in images]
         results = post("/v1/score/batch", json.dumps({"images": encoded}).encode(), "application/json")["results"]
-        together = {one["id"]: one["result"]["logit"] for one in results if "result" in one}
-        apart = {name: post("/v1/score", (IMAGES / name).read_bytes(), "image/*")["logit"] for name in together}
+        together = {one["id"]: one["result"]["logit_raw"] for one in results if "result" in one}
+        apart = {name: post("/v1/score", (IMAGES / name).read_bytes(), "image/*")["logit_raw"] for name in together}
     worst = max(abs(together[name] - apart[name]) for name in together)
     return f"- {len(together)} images in one request and one by one: logits at most {worst:.2e} apart"
 

@@ -168,7 +168,7 @@ def test_what_is_wrong_is_said(client):
         ("lfm", [image], {"outputs": wanted(client, "logit", class_count=2)}, bad, "classification"),
         ("lfm", [image], {"priority": 1}, bad, "priority"),
         ("resnet", [image], {}, unknown, "unknown model"),
-        ("lfm", [image], {"model_version": "2"}, unknown, "unknown model"),
+        ("lfm", [image], {"model_version": "3"}, unknown, "unknown model"),
     ]
     for model, inputs, how, status, says in cases:
         with pytest.raises(InferenceServerException, match=says) as raised:
