@@ -157,15 +157,17 @@ import: $(VENV)/.installed ## A model folder from a checkpoint: WEIGHTS=FILE.pth
 TRAINER = PYTHONPATH=models MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000 $(VENV_TRAIN)/bin/python
 
 .PHONY: made
-made: $(VENV_TRAIN)/.made ## More training images from DATA=DIR's photographs, by generators of our own, into runs/made (20 minutes)
+made: $(VENV_TRAIN)/.made ## The zoo: decoders that make fakes of DATA=DIR's photographs while training, into runs/zoo (40 minutes)
 	@test -n "$(DATA)" || { echo 'usage: make made DATA=DIR' >&2; exit 2; }
-	$(TRAINER) -m lfm.generate --data "$(DATA)/train" $(if $(wildcard $(DATA)/pool),--pool "$(DATA)/pool") --out runs/made
+	$(TRAINER) -m lfm.generate --data "$(DATA)/train" $(WEB) --out runs/zoo
+
+WEB = $(if $(wildcard $(DATA)/web/MANIFEST.tsv),--web "$(DATA)/web")
 
 .PHONY: train
 train: $(VENV_TRAIN)/.installed ## Train on DATA=DIR, holding train/ and val/ with <source>/{0_real,1_fake}/ (TRAIN_FLAGS)
 	@test -n "$(DATA)" || { echo 'usage: make train DATA=DIR [TRAIN_FLAGS="..."]' >&2; exit 2; }
 	$(TRAINER) -m lfm.train \
-		--data "$(DATA)/train" --val "$(DATA)/val" --out runs/lfm $(TRAIN_FLAGS)
+		--data "$(DATA)/train" --val "$(DATA)/val" $(WEB) $(if $(wildcard runs/zoo),--zoo runs/zoo) --out runs/lfm $(TRAIN_FLAGS)
 
 .PHONY: screen
 screen: $(VENV_TRAIN)/.installed ## The model card's short trainings, three seeds each: DATA=DIR (hours; goes on after a stop)
@@ -174,10 +176,10 @@ screen: $(VENV_TRAIN)/.installed ## The model card's short trainings, three seed
 		--data "$(DATA)/train" --val "$(DATA)/val" --out runs/screen
 
 .PHONY: export
-export: $(VENV_TRAIN)/.installed ## models/ from the best checkpoint of runs/lfm: DATA=DIR [FINAL=1]
-	@test -n "$(DATA)" || { echo 'usage: make export DATA=DIR [CHECKPOINT=FILE] [FINAL=1]' >&2; exit 2; }
+export: $(VENV_TRAIN)/.installed ## models/ from the best checkpoint of runs/lfm: DATA=DIR [CHECKPOINT=FILE]
+	@test -n "$(DATA)" || { echo 'usage: make export DATA=DIR [CHECKPOINT=FILE]' >&2; exit 2; }
 	PYTHONPATH=models $(VENV_TRAIN)/bin/python -m lfm.export "$(or $(CHECKPOINT),runs/lfm/best.pth)" models \
-		--val "$(DATA)/val" $(if $(FINAL),--final)
+		--val "$(DATA)/val" --web "$(DATA)/web" --pool "$(DATA)/pool"
 
 .PHONY: openapi
 openapi: build ## docs/openapi.json, the committed copy of the API document

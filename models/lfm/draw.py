@@ -14,7 +14,7 @@ import numpy as np
 
 from lfm import history
 from lfm.data import Source, recompress
-from lfm.generators import ZOO, Generator
+from lfm.generate import Maker
 from lfm.history import Step
 from lfm.web import LEAST, Picture
 
@@ -69,10 +69,10 @@ class Feed:
         self,
         pairs: list[Source],
         buckets: dict[str, tuple[list[Picture], list[Picture]]],
-        zoo: dict[str, Generator],
+        zoo: dict[str, Maker],
         recipe: Recipe,
     ) -> None:
-        self.pairs, self.zoo, self.recipe = pairs, list(zoo.items()), recipe
+        self.pairs, self.zoo, self.recipe = pairs, list(zoo.values()), recipe
         self.photographs: list[Photograph] = []
         self.pair_ids = [
             [self._register(source.name, pixels) for pixels in source.images[0]] for source in pairs
@@ -139,15 +139,15 @@ class Feed:
 
     def _zoo(self, side: int, rng: random.Random):
         photograph = self.models[self.model_chooser.draw(rng)]
-        name, generate = rng.choice(self.zoo)
+        maker = rng.choice(self.zoo)
         after = self._steps(side, rng, photograph.pixels)
-        block = ZOO[name].block
+        block = maker.block
         window = min(photograph.pixels.shape[:2]) // block * block
         window = min(window, -(-history.needed(after, side) // block) * block)
         before = self._fitting(0.5, window, rng, photograph.pixels)
         real = self._cut(photograph.pixels, history.needed(before, window), rng)
         real = self._cut(history.apply(real, before), window, rng)
-        return photograph.id, real, generate(real), after
+        return photograph.id, real, maker.make(real), after
 
     def _steps(self, side: int, rng: random.Random, *images: np.ndarray) -> list[Step]:
         return self._fitting(self.recipe.hard, side, rng, *images)

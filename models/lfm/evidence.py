@@ -23,8 +23,6 @@ from tqdm import tqdm
 
 from lfm import history, judge, web
 from lfm.data import LABELS, SIDE, crop, decode, recompress
-from lfm.generate import load_zoo
-from lfm.generators import HELD_OUT, ZOO
 from lfm.judge import CLASSES, class_of, jpeg_class
 
 FALSE_ALARMS, MISSES = 0.05, 0.10  # the operating point
@@ -62,9 +60,8 @@ PHOTOGRAPHS = {"mobilestylegan_png256": "ffhq", "faces_jpeg512q92": "ffhq"}
 MOST = 60  # pictures of one source and label
 
 
-def gather(val: Path, web_root: Path, pool: Path, zoo: Path) -> list[Picture]:
-    """Every picture at hand that no training saw: those of val, val2 and pool, and what the
-    generators held out of the zoo make of them."""
+def gather(val: Path, web_root: Path, pool: Path) -> list[Picture]:
+    """The pictures kept out of training: those of val, val2 and pool."""
     found: list[Picture] = []
     for folder in sorted(val.glob("*/*")):
         label, made_by = LABELS[folder.name], folder.parent.name
@@ -80,13 +77,6 @@ def gather(val: Path, web_root: Path, pool: Path, zoo: Path) -> list[Picture]:
         own = [p for p in found if (p.source, p.label) == (source, label)]
         random.Random(source).shuffle(own)
         few += own[:MOST]
-    models = [p for p in few if p.label == 0 and p.stored == "lossless"]
-    for i, (name, generate) in enumerate(load_zoo(zoo, list(HELD_OUT)).items()):
-        block = ZOO[name].block
-        for photograph in models[i::8]:
-            height, width = (n // block * block for n in photograph.pixels.shape[:2])
-            made = generate(photograph.pixels[:height, :width])
-            few.append(Picture(f"zoo/{name}", "zoo", 1, "lossless", made))
     return [p for p in few if p.stored == "small" or min(p.pixels.shape[:2]) >= SIDE]
 
 

@@ -1,6 +1,6 @@
 """Turns a checkpoint of `lfm.train` into a model folder with its evidence and figures.
 
-    python -m lfm.export CHECKPOINT MODEL --val DIR --web DIR --pool DIR [--zoo DIR]
+    python -m lfm.export CHECKPOINT MODEL --val DIR --web DIR --pool DIR
 
 The manifest's format is 2: plain weights in the graphs, and by class of file a calibration and the
 scores of validation pictures that no training saw (`lfm.evidence`).
@@ -29,7 +29,6 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--val", type=Path, required=True, help="the validation images")
     parser.add_argument("--web", type=Path, required=True, help="the folder of web/MANIFEST.tsv")
     parser.add_argument("--pool", type=Path, required=True, help="holds real_imagenet/")
-    parser.add_argument("--zoo", type=Path, default=Path("runs/zoo"), help="of lfm.generate")
     parser.add_argument("--shots", type=Path, help="keep the scores there, to export again at once")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--voiding", nargs="*", default=["no_signal"],
@@ -86,7 +85,7 @@ def training_facts(facts: dict) -> dict:
 def measure(meta: folder.Metadata, weights: dict[str, np.ndarray], args) -> None:
     """Fills in evidence, regions, figures and histogram."""
     scorer = evaluate.make_scorer(graph.build(weights, standard=True), args.threads)
-    pictures = evidence.gather(args.val, args.web, args.pool, args.zoo)
+    pictures = evidence.gather(args.val, args.web, args.pool)
     shots = kept_shots(args.shots, digest(weights), len(pictures))
     if shots is None:
         shots = evidence.shoot(pictures, scorer)

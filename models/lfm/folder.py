@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from lfm import graph
-from lfm.weights import calibrate, digest, top_k
+from lfm.weights import digest, top_k
 
 PREPROCESSING = ("resize", "crop")
 
@@ -28,7 +28,6 @@ class Metadata:
     band: list[float] | None = None  # [low, high] scores between which it is uncertain
     voiding: list[str] = field(default_factory=list)  # warnings that make a verdict uncertain
     lossy_below_quality: int | None = None  # JPEG quality under which `lossy_source` is given
-    calibration: dict[str, float] = field(default_factory=lambda: {"a": 1.0, "b": 0.0})
     regions: dict | None = None  # format 2: how many regions of a picture are judged
     evidence: dict | None = None  # format 2: calibration and distributions by class of file
     val_score_histogram: dict | None = None
@@ -46,9 +45,8 @@ def dumped(manifest: dict) -> str:
 
 
 def write(target: Path, weights: dict[str, np.ndarray], meta: Metadata) -> dict:
-    """Writes the folder `target` and returns its manifest. `weights` are canonical, without the
-    calibration, which is folded in here; not so in format 2, where the service calibrates by
-    class of file. Equal arguments write equal bytes.
+    """Writes the folder `target` and returns its manifest. `weights` are canonical and go into the
+    graphs as they are: the service calibrates by class of file. Equal arguments write equal bytes.
 
     A new folder appears in one rename. In one that exists each file is replaced in one rename,
     the manifest last: until then its hashes refuse the new graphs.
@@ -56,7 +54,6 @@ def write(target: Path, weights: dict[str, np.ndarray], meta: Metadata) -> dict:
     facts = asdict(meta)
     if meta.evidence is None:
         facts = {k: v for k, v in facts.items() if k not in ("regions", "evidence")}
-        weights = calibrate(weights, **meta.calibration)
     graphs = {
         "lfm.onnx": graph.build(weights, standard=False),
         "lfm.std.onnx": graph.build(weights, standard=True),
@@ -72,6 +69,7 @@ def write(target: Path, weights: dict[str, np.ndarray], meta: Metadata) -> dict:
             for name, data in graphs.items()
         },
         "k": top_k(weights),
+        "calibration": {"a": 1.0, "b": 0.0},  # nothing is folded into the weights
         **facts,
     }
     text = re.sub(NUMBERS, lambda found: " ".join(found[0].split()), dumped(manifest))

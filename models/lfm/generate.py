@@ -7,9 +7,12 @@ writes one checkpoint for each of `generators.ZOO`, learnt from the real images 
 """
 
 import argparse
+import importlib.util
 import sys
 import time
 import zlib
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -18,16 +21,32 @@ from lfm import generators, web
 from lfm.data import load
 
 
-def load_zoo(folder: Path, names: list[str] | None = None) -> dict[str, generators.Generator]:
-    """The generators of the zoo that are in `folder` and were not held out, or those of `names`."""
+@dataclass
+class Maker:
+    """A generator, and what the sides of an image that it makes must be multiples of."""
+
+    block: int
+    make: generators.Generator
+
+
+def load_zoo(folder: Path, names: Collection[str] | None = None) -> dict[str, Maker]:
+    """The generators at hand that were not held out, or those of `names`: the decoders in `folder`
+    and, if their packages are installed (`make made`), the super-resolution networks."""
+
+    def wanted(name: str) -> bool:
+        return name in names if names is not None else name not in generators.HELD_OUT
+
     zoo = {}
     for name, decoder in generators.ZOO.items():
         path = folder / f"{name}.pth"
-        wanted = name in names if names is not None else name not in generators.HELD_OUT
-        if wanted and path.exists():
+        if wanted(name) and path.exists():
             model = generators.Autoencoder(decoder)
             model.load_state_dict(torch.load(path, map_location="cpu"))
-            zoo[name] = generators.autoencoder(model.eval())
+            zoo[name] = Maker(decoder.block, generators.autoencoder(model.eval()))
+    for name, network in generators.SUPER_RESOLUTIONS.items():
+        packages = map(importlib.util.find_spec, ("ncnn", network.package))
+        if wanted(name) and all(packages):
+            zoo[name] = Maker(network.block, generators.super_resolution(network))
     return zoo
 
 

@@ -85,6 +85,8 @@ HELD_OUT = (
     "nearest_k3_x8_vq",
     "blurred_k4_x8",
     "bilinear_k3_x4_gan",
+    "realcugan_x2",
+    "realesrgan_video_x4",
 )
 
 
@@ -95,7 +97,7 @@ class SuperResolution:
     package: str
     file: str
     blobs: tuple[str, str]  # its input and output
-    scale: int
+    block: int  # by which it enlarges
     border: int = 0  # pixels that it eats on every side
 
 
@@ -239,7 +241,7 @@ def step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
 
 
 def to_tensor(pixels: np.ndarray) -> Tensor:
-    x = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    x = torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2).float() / 127.5 - 1
     return x.contiguous(memory_format=torch.channels_last)
 
 
@@ -267,7 +269,7 @@ def super_resolution(network: SuperResolution) -> Generator:
     net.load_model(str(folder / f"{network.file}.bin"))
 
     def generate(pixels: np.ndarray) -> np.ndarray:
-        size = tuple(n // network.scale for n in pixels.shape[1::-1])
+        size = tuple(n // network.block for n in pixels.shape[1::-1])
         small = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))
         edges = [(network.border, network.border)] * 2 + [(0, 0)]
         planes = np.pad(small, edges, "edge").transpose(2, 0, 1).astype(np.float32) / 255

@@ -84,17 +84,8 @@ def top_k(weights: dict[str, np.ndarray]) -> int:
     return weights["fc1.weight"].shape[1] // MAPS
 
 
-def calibrate(weights: dict[str, np.ndarray], a: float, b: float) -> dict[str, np.ndarray]:
-    """Folds logit -> a * logit + b into the linear layer, so that score = sigmoid(logit) stays."""
-    linear = {
-        "fc1.weight": np.float32(np.float64(weights["fc1.weight"]) * a),
-        "fc1.bias": np.float32(np.float64(weights["fc1.bias"]) * a + b),
-    }
-    return {**weights, **linear}
-
-
 def digest(weights: dict[str, np.ndarray]) -> str:
-    """`sha256:<hex>` of canonical weights, calibration folded in.
+    """`sha256:<hex>` of canonical weights.
 
     Hashed are, tensor after tensor in ascending order of the names: one line of JSON
     `["<name>",[<shape>]]` without spaces, ended by a newline, then the values as little-endian

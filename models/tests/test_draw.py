@@ -10,6 +10,7 @@ from test_data import guessed
 
 from lfm import draw, history, web
 from lfm.data import Source
+from lfm.generate import Maker
 
 SIDE = 64
 
@@ -35,7 +36,7 @@ def feed(**recipe) -> draw.Feed:
         return made
 
     return draw.Feed(
-        pairs, {"lossless": bucket}, {"nearest_k3_x8": generate}, draw.Recipe(**recipe)
+        pairs, {"lossless": bucket}, {"zoo": Maker(8, generate)}, draw.Recipe(**recipe)
     )
 
 

@@ -85,14 +85,6 @@ def test_a_logit_does_not_depend_on_batch_or_position(weights, images, threads):
         assert bits(value) == bits(values[chosen]), size
 
 
-def test_calibration_is_folded_into_the_linear_layer(weights, images):
-    plain, folded = (
-        session(graph.build(w, standard=True)).run(["logit"], {"pixels": images[:4]})[0]
-        for w in (weights, weights_module.calibrate(weights, 0.25, -1.5))
-    )
-    np.testing.assert_allclose(folded, 0.25 * plain - 1.5, rtol=1e-5, atol=1e-5)
-
-
 @pytest.fixture(scope="module")
 def published(shared) -> onnxruntime.InferenceSession:
     state, _ = read_checkpoint(shared / "reference/weights/lfm_bmvc2025.pth")
