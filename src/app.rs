@@ -1,43 +1,91 @@
-//! The only place where the stages meet: configuration in, a running service out.
+//! Assembly: configuration in, a running service out. Nothing below knows this module.
 
-use std::{
-    sync::{Arc, OnceLock},
-    thread,
+use std::sync::Arc;
+
+use anyhow::Context;
+use axum::{
+    Router,
+    http::{HeaderName, HeaderValue, Method, Uri},
 };
-
-use tokio::task::spawn_blocking;
+use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
+use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use crate::{
-    config::{Auto, ModelConfig, ServeConfig},
-    error::{Code, Error},
-    http,
+    api,
+    audit::Audit,
+    config::{JudgeConfig, ServeConfig},
+    judge::{Class, Judge, Settings, Verdict, Warning},
     keys::KeysFile,
-    metrics::{Identity, Metrics},
-    model::{Execution, Manifest, Model, OnnxModel, SessionOptions, runtime},
-    pipeline::{Pipeline, PipelineConfig, Rebuild},
-    shutdown::{Lifecycle, Phase},
+    metrics::{Identity, Metrics, ScoreReference},
+    model::{Execution, Manifest, Model, OnnxModel, Provider, SessionOptions, cpus, runtime, start_sessions},
+    oip, page,
+    scheduler::{Rebuild, Scheduler, SchedulerConfig},
+    server::{
+        self, AppState, Dialects, ProblemJson, Route,
+        lifecycle::{Lifecycle, Phase},
+        probes,
+    },
     trace::Traces,
 };
 
-/// One service: its model, its pipeline, its metrics. Several can live in one process.
-#[derive(Debug)]
+/// How the transports write errors, by the beginning of a path.
+const DIALECTS: Dialects = Dialects(&[
+    ("/v2", &oip::http::TritonJson),
+    ("/inference.", &oip::grpc::GrpcStatus),
+    ("/grpc.", &oip::grpc::GrpcStatus),
+]);
+
+/// Parts of the decision log that are kept beside the one that is written.
+const AUDIT_PARTS: usize = 10;
+
+/// All routes over HTTP.
+pub fn routes() -> impl Iterator<Item = &'static Route> {
+    [api::ROUTES, probes::ROUTES, page::ROUTES, oip::http::ROUTES].into_iter().flatten()
+}
+
+/// (route, method, statuses) of every series that the routes over HTTP can have with a known method.
+pub fn series() -> impl Iterator<Item = (&'static str, &'static str, Vec<u16>)> {
+    let ours = [api::ROUTES, probes::ROUTES, page::ROUTES];
+    let ours = ours.into_iter().flat_map(|routes| server::series(routes, &ProblemJson));
+    ours.chain(server::series(oip::http::ROUTES, &oip::http::TritonJson)).chain([server::unmatched()])
+}
+
+/// How a model's logits become verdicts under these settings.
+///
+/// # Errors
+/// One line for the operator: settings that the model cannot follow.
+pub fn judge(manifest: &Manifest, settings: &JudgeConfig) -> Result<Judge, anyhow::Error> {
+    let settings = Settings { regions: settings.regions, operating_point: settings.operating_point };
+    Judge::new(manifest.rules.clone(), manifest.preprocessing, settings).map_err(anyhow::Error::msg)
+}
+
+/// What the metrics say of a model from the start on.
+pub fn identity<'a>(manifest: &'a Manifest, judge: &'a Judge) -> Identity<'a> {
+    Identity {
+        model: &manifest.name,
+        version: &manifest.version,
+        digest: &manifest.digest,
+        rules: judge.digest(),
+        reference: manifest.val_score_histogram.as_ref().map(|scores| ScoreReference {
+            edges: &scores.edges,
+            real: &scores.real,
+            fake: &scores.fake,
+        }),
+        ort_version: runtime::VERSION,
+        providers: Provider::ALL.map(Provider::name).to_vec(),
+        verdicts: Verdict::ALL.map(Verdict::as_str).to_vec(),
+        warnings: Warning::ALL.map(Warning::as_str).to_vec(),
+        classes: Class::ALL.map(Class::as_str).to_vec(),
+    }
+}
+
+/// One service. Several can run in one process.
+#[derive(Debug, Clone)]
 pub struct App {
-    /// The settings.
-    pub config: ServeConfig,
-    /// The model that is served.
-    pub manifest: Arc<Manifest>,
-    /// What is counted.
-    pub metrics: Arc<Metrics>,
-    /// Where the process stands.
-    pub lifecycle: Lifecycle,
-    /// Requests in flight, from head to answer: the end waits for them.
-    pub requests: TaskTracker,
-    /// The keys that callers need, where they need one.
-    pub keys: Option<KeysFile>,
-    /// Where traces go, if anywhere.
-    pub traces: Option<Traces>,
-    pipeline: OnceLock<Pipeline>,
+    /// What its handlers work on.
+    pub state: Arc<AppState>,
+    cors: Option<CorsLayer>,
 }
 
 impl App {
@@ -45,27 +93,34 @@ impl App {
     ///
     /// # Errors
     /// One line for the operator: an API keys file or a collector's address that cannot be used.
-    pub fn new(
-        config: ServeConfig,
-        manifest: Arc<Manifest>,
-        execution: &Execution,
-    ) -> Result<Arc<Self>, anyhow::Error> {
-        let identity = Identity { manifest: &manifest, execution, ort_version: runtime::VERSION };
-        let calls = config.grpc_listen.map_or(&[][..], |_| http::routes::GRPC_ROUTES);
-        let series = http::routes::series().chain(http::routes::series_of(calls));
-        let metrics = Arc::new(Metrics::new(&identity, series)?);
+    pub fn new(config: ServeConfig, manifest: Arc<Manifest>, execution: &Execution) -> Result<Self, anyhow::Error> {
+        let calls = config.grpc_listen.map_or(&[][..], |_| oip::grpc::ROUTES);
+        let series = series().chain(server::series(calls, &oip::grpc::GrpcStatus));
+        let judge = judge(&manifest, &config.judge)?;
+        let metrics = Arc::new(Metrics::new(&identity(&manifest, &judge), series)?);
+        metrics.runs_on(execution.provider.name(), execution.precision.name());
         let keys = config.api_keys_file.as_deref().map(KeysFile::open).transpose()?;
-        let traces = config.otlp_endpoint.as_deref().map(|url| Traces::new(url, &manifest)).transpose()?;
-        Ok(Arc::new(Self {
+        let audit = config.audit_log.as_deref().map(|path| {
+            Audit::open(path, config.audit_log_max_bytes.as_u64(), AUDIT_PARTS, metrics.audit_lines.clone())
+                .with_context(|| format!("--audit-log {}", path.display()))
+        });
+        let audit = audit.transpose()?;
+        let cors = cors(&config.cors_origin)?;
+        let traces = config.otlp_endpoint.as_deref().map(|url| Traces::new(url, &manifest.digest)).transpose()?;
+        let state = AppState {
             config,
             manifest,
+            judge,
             metrics,
             lifecycle: Lifecycle::default(),
             requests: TaskTracker::new(),
             keys,
             traces,
-            pipeline: OnceLock::new(),
-        }))
+            audit,
+            dialects: DIALECTS,
+            scheduler: Default::default(),
+        };
+        Ok(Self { state: Arc::new(state), cors })
     }
 
     /// Builds and warms up the sessions and says in the metrics what they run on; blocks.
@@ -74,117 +129,91 @@ impl App {
     /// One line for the operator.
     pub fn load(&self, options: SessionOptions) -> Result<(SessionOptions, Vec<OnnxModel>), anyhow::Error> {
         let (options, sessions) = start_sessions(options)?;
-        self.metrics.runs_on(options.execution());
-        for tried in options.execution().availability(&self.config.model)? {
-            self.metrics.provider(tried.provider.name(), tried.refusal.is_none());
+        let (metrics, execution) = (&self.state.metrics, options.execution());
+        metrics.runs_on(execution.provider.name(), execution.precision.name());
+        for tried in execution.availability(&self.state.config.model)? {
+            metrics.provider(tried.provider.name(), tried.refusal.is_none());
         }
         Ok((options, sessions))
     }
 
-    /// Puts models to work and opens the doors.
+    /// Starts the scheduler on these models; from here on work is taken.
     pub fn start<M: Model>(&self, models: Vec<M>, rebuild: Rebuild<M>) {
-        let config = PipelineConfig {
-            max_in_flight: self.config.max_in_flight.or_else(|| (64 * models.len()).max(128)),
-            max_admitted_bytes: self.config.max_admitted_bytes.as_u64(),
-            max_queue_delay: self.config.max_queue_delay,
-            decode_threads: cpus(),
-            limits: self.config.limits.image(),
-            preprocessing: self.manifest.preprocessing,
+        let settings = &self.state.config;
+        let config = SchedulerConfig {
+            max_in_flight: settings.max_in_flight(models.len()),
+            max_admitted_bytes: settings.max_admitted_bytes.as_u64(),
+            max_queue_delay: settings.max_queue_delay,
+            cpus: cpus(),
+            limits: settings.limits.image(),
+            preprocessing: self.state.manifest.preprocessing,
             hash_pixels: false,
         };
-        let started = Pipeline::start(config, models, rebuild, Arc::clone(&self.metrics));
-        if self.pipeline.set(started).is_ok() {
-            self.lifecycle.enter(Phase::Serving);
+        let started = Scheduler::start(config, models, rebuild, Arc::clone(&self.state.metrics));
+        if self.state.scheduler.set(started).is_ok() {
+            self.state.lifecycle.enter(Phase::Serving);
         }
     }
 
-    /// The pipeline, where work may come in.
-    ///
-    /// # Errors
-    /// `not_ready` before the start, `draining` at the end.
-    pub fn pipeline(&self) -> Result<&Pipeline, Error> {
-        self.lifecycle.admit()?;
-        self.pipeline.get().ok_or_else(|| Error::new(Code::NotReady, "the model is still being loaded"))
+    /// The HTTP service as a router, without a socket.
+    pub fn router(&self) -> Router {
+        let state = &self.state;
+        let probes = if state.config.admin_listen.is_some() { probes::bare() } else { probes::router() };
+        let routes = api::router(state).merge(probes).merge(oip::http::router(state)).merge(page::router());
+        let router = server::layered(routes, Arc::clone(state));
+        // Outermost: a preflight carries no key.
+        self.cors.clone().map_or(router.clone(), |cors| router.layer(cors))
     }
 
-    /// Whether the process is alive.
-    ///
-    /// # Errors
-    /// `not_ready` when some session hangs.
-    pub fn liveness(&self) -> Result<(), Error> {
-        match self.pipeline.get() {
-            Some(pipeline) if pipeline.is_stuck(http::probes::WATCHDOG) => {
-                Err(Error::new(Code::NotReady, "a session has been busy with one batch for over a minute"))
-            }
-            _ => Ok(()),
-        }
+    /// The gRPC service as a router, without a socket.
+    pub fn grpc_router(&self) -> Router {
+        server::layered(oip::grpc::router(&self.state), Arc::clone(&self.state))
     }
 
-    /// Whether load should come here.
-    ///
-    /// # Errors
-    /// `not_ready` or `draining`.
-    pub fn readiness(&self) -> Result<(), Error> {
-        self.lifecycle.readiness()?;
-        match self.pipeline.get() {
-            Some(pipeline) if pipeline.live_sessions() > 0 => Ok(()),
-            _ => Err(Error::new(Code::NotReady, "no session can run the model")),
-        }
+    /// What `--admin-listen` serves: probes and metrics, nothing that takes work.
+    pub fn admin_router(&self) -> Router {
+        server::layered(probes::router(), Arc::clone(&self.state))
     }
 
-    /// Lets work in flight finish and the workers end, and sends the last traces.
-    pub async fn stop(&self) {
-        self.lifecycle.enter(Phase::Refusing);
-        if let Some(pipeline) = self.pipeline.get() {
-            pipeline.stop().await;
-        }
-        if let Some(traces) = self.traces.clone() {
-            // A panic in there would have been logged by the hook, and there is nothing left to save.
-            let _ = spawn_blocking(move || traces.finish()).await;
-        }
+    /// Serves HTTP, and gRPC where there is a listener for it, until `stop` resolves and the drain is over.
+    pub async fn serve(
+        &self,
+        http: TcpListener,
+        grpc: Option<TcpListener>,
+        stop: impl Future<Output = std::time::Duration>,
+    ) {
+        let grpc = grpc.map(|listener| (listener, self.grpc_router()));
+        let doors = [(http, self.router())].into_iter().chain(grpc).collect();
+        server::serve(doors, Arc::clone(&self.state), stop).await;
     }
 }
 
-/// Reads the model folder and chooses what to run it on.
-///
-/// # Errors
-/// One line for the operator.
-pub fn read_model(config: &ModelConfig, max_batch_size: Auto<usize>) -> Result<SessionOptions, anyhow::Error> {
-    SessionOptions::read(config, max_batch_size)
-}
-
-/// Builds and warms up the sessions, side by side; blocks until all of them have run. Where `auto` chose a provider that
-/// cannot run the model after all, they run on the next best: the options that come back say which.
-///
-/// # Errors
-/// One line for the operator: the first session that could not start.
-pub fn start_sessions(mut options: SessionOptions) -> Result<(SessionOptions, Vec<OnnxModel>), anyhow::Error> {
-    loop {
-        match start_all(&options) {
-            Ok(sessions) => return Ok((options, sessions)),
-            Err(error) => options = options.step_down(error)?,
-        }
+/// What lets pages of other origins read answers.
+fn cors(origins: &[String]) -> Result<Option<CorsLayer>, anyhow::Error> {
+    if origins.is_empty() {
+        return Ok(None);
     }
-}
-
-fn start_all(options: &SessionOptions) -> Result<Vec<OnnxModel>, anyhow::Error> {
-    thread::scope(|scope| {
-        let starting: Vec<_> =
-            (0..options.sessions(cpus())).map(|_| scope.spawn(|| OnnxModel::start(options))).collect();
-        starting
-            .into_iter()
-            .map(|session| session.join().unwrap_or_else(|_| Err(anyhow::anyhow!("starting a session panicked"))))
-            .collect()
-    })
+    let layer = CorsLayer::new()
+        .allow_methods([Method::GET, Method::POST])
+        .allow_headers(AllowHeaders::mirror_request())
+        .expose_headers(["x-request-id", "retry-after"].map(HeaderName::from_static))
+        .max_age(std::time::Duration::from_secs(3600));
+    if origins == ["*"] {
+        return Ok(Some(layer.allow_origin(AllowOrigin::any())));
+    }
+    let exact = |origin: &String| {
+        let uri: Option<Uri> = origin.parse().ok();
+        let whole = uri.is_some_and(|uri| {
+            uri.scheme().zip(uri.authority()).is_some_and(|(scheme, host)| *origin == format!("{scheme}://{host}"))
+        });
+        anyhow::ensure!(whole, "--cors-origin {origin}: an origin is scheme://host[:port], or a single `*`");
+        Ok(HeaderValue::from_str(origin)?)
+    };
+    let origins = origins.iter().map(exact).collect::<Result<Vec<_>, _>>()?;
+    Ok(Some(layer.allow_origin(origins)))
 }
 
 /// How a failed session is replaced.
 pub fn rebuild(options: SessionOptions) -> Rebuild<OnnxModel> {
     Arc::new(move || OnnxModel::start(&options).map_err(|error| error.to_string()))
-}
-
-/// CPUs that this process may use: the affinity mask and the cgroup's quota, which ONNX Runtime itself
-/// ignores (microsoft/onnxruntime 29510).
-pub fn cpus() -> usize {
-    thread::available_parallelism().map_or(1, usize::from)
 }

@@ -1,44 +1,96 @@
-//! `lfm-serve`: is this picture real or generated?
+//! Is this picture real or generated? The LFM detector (Local Focus Mechanism, BMVC 2025) as a library, run as an ONNX
+//! graph through ONNX Runtime, and the server around it.
 //!
-//! An HTTP service around the LFM detector (Local Focus Mechanism, BMVC 2025), run as an ONNX graph through
-//! ONNX Runtime. One image travels one way, by value, through stages that know only the next one:
+//! The library: [`image`] turns bytes into the reference's exact pixels, [`model`] turns pixels into a logit, [`judge`]
+//! turns a logit into a verdict, [`explain`] splits a logit into contributions of image places. [`Detector`] is all of
+//! that in one call:
 //!
-//! ```text
-//! HTTP -> admission -> decode pool -> queue -> session worker -> verdict -> HTTP
-//! bytes   share        256x256x3 u8   batch    logit, top-k      score, warnings
+//! ```
+//! use lfm_serve::{Detector, config::ModelConfig};
+//!
+//! let mut detector = Detector::open(&ModelConfig::default())?;
+//! let answer = detector.score(&std::fs::read("tests/golden/images/orig_rocket.jpg")?)?;
+//! println!("{:?}: P(fake) = {:?}", answer.judgement.verdict, answer.judgement.score);
+//!
+//! // The logit is a sum over places of the image.
+//! let attribution = answer.attribution()?;
+//! let logit = answer.judgement.logit.expect("no warning voids the verdict");
+//! assert!((attribution.sum() - f64::from(logit)).abs() < 1e-3);
+//! # Ok::<_, Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! The modules in reading order: what is judged ([`image`], [`conv`], [`topk`], [`cuda`], [`model`],
-//! [`verdict`], [`explain`]), how it flows
-//! ([`pipeline`]), who asks ([`app`], [`http`], [`oip`], [`commands`]), and what all of them share ([`config`],
-//! [`error`], [`keys`], [`metrics`], [`telemetry`]).
+//! The server is behind the feature `server`, on by default; without it nothing here needs tokio, axum or tonic. Its
+//! modules are public for the program, its tests and its benchmarks; they are not an API. ARCHITECTURE.md describes
+//! them.
 
 #![deny(unsafe_code)]
 
+// The library, leaves first.
+pub mod config;
 pub mod conv;
 pub mod cuda;
+pub mod error;
 pub mod image;
 pub mod topk;
 
-pub mod explain;
+pub mod judge;
 pub mod model;
-pub mod verdict;
 
-pub mod pipeline;
+mod detector;
+pub mod explain;
 
-pub mod oip;
+pub use detector::{Answer, Detector};
 
-pub mod app;
-pub mod commands;
-pub mod http;
-pub mod shutdown;
-
-pub mod config;
-pub mod error;
-pub mod keys;
+// The server, bottom up.
+#[cfg(feature = "server")]
+#[doc(hidden)]
+pub mod audit;
+#[cfg(feature = "server")]
+#[doc(hidden)]
 pub mod metrics;
+#[cfg(feature = "server")]
+#[doc(hidden)]
 pub mod telemetry;
+#[cfg(feature = "server")]
+#[doc(hidden)]
+pub mod timings;
+#[cfg(feature = "server")]
+#[doc(hidden)]
 pub mod trace;
+
+#[cfg(feature = "server")]
+#[doc(hidden)]
+pub mod encoded;
+#[cfg(feature = "server")]
+#[doc(hidden)]
+pub mod keys;
+#[cfg(feature = "server")]
+#[doc(hidden)]
+pub mod scheduler;
+
+#[cfg(feature = "server")]
+#[doc(hidden)]
+pub mod server;
+
+#[cfg(feature = "server")]
+#[doc(hidden)]
+pub mod api;
+#[cfg(feature = "server")]
+#[doc(hidden)]
+pub mod oip;
+#[cfg(feature = "server")]
+#[doc(hidden)]
+pub mod page;
+
+#[cfg(feature = "server")]
+#[doc(hidden)]
+pub mod app;
+#[cfg(feature = "server")]
+#[doc(hidden)]
+pub mod bench;
+#[cfg(feature = "server")]
+#[doc(hidden)]
+pub mod commands;
 
 use std::path::{Path, PathBuf};
 

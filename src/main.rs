@@ -3,15 +3,15 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use lfm_serve::commands::Cli;
+use lfm_serve::{commands::Cli, telemetry};
 
 fn main() -> ExitCode {
     libraries_do_as_we_say();
     match Cli::parse().run() {
         Ok(code) => code,
         Err(error) => {
-            // One line, whatever went wrong: it is what the night engineer sees first.
-            eprintln!("lfm-serve: {error:#}");
+            // One line, whatever went wrong.
+            telemetry::say(&format!("lfm-serve: {error:#}"));
             ExitCode::FAILURE
         }
     }

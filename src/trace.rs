@@ -5,10 +5,8 @@
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use axum::{
-    body::Bytes,
-    http::{HeaderMap, Request, Response},
-};
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response};
 use opentelemetry::{
     Context, KeyValue,
     propagation::TextMapPropagator,
@@ -25,7 +23,7 @@ use opentelemetry_sdk::{
 };
 use tokio::time::Instant;
 
-use crate::{model::Manifest, pipeline::Timings};
+use crate::timings::Timings;
 
 /// How long one export may take.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -74,7 +72,7 @@ impl Traces {
     ///
     /// # Errors
     /// One line for the operator: the endpoint is none.
-    pub fn new(endpoint: &str, manifest: &Manifest) -> Result<Self, anyhow::Error> {
+    pub fn new(endpoint: &str, model_digest: &str) -> Result<Self, anyhow::Error> {
         if !endpoint.starts_with("http://") {
             anyhow::bail!(
                 "--otlp-endpoint {endpoint}: an address that begins with http:// is wanted (TLS is the collector's beside it)"
@@ -92,7 +90,7 @@ impl Traces {
             .with_service_name(env!("CARGO_PKG_NAME"))
             .with_attributes([
                 KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
-                KeyValue::new("lfm.model.digest", manifest.digest.clone()),
+                KeyValue::new("lfm.model.digest", model_digest.to_owned()),
             ])
             .build();
         let provider = SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build();

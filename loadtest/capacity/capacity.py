@@ -14,6 +14,7 @@ import machine
 import tables
 from chart import draw
 from markdown import refreshed
+from memory import replica_gib
 from server import ROOT
 from stages import TYPICAL, curve, measure, megapixels
 
@@ -44,7 +45,7 @@ def main() -> None:
         curves.append({"cores": len(cores), "rows": rows})
 
     fleets = [
-        tables.fleet(stages, rate, cores, typical, found["image_bytes"], found["memory_mib"])
+        tables.fleet(stages, rate, cores, typical, found["image_bytes"], replica_gib(cores))
         for rate, cores in tables.EXAMPLES
     ]
     about = f"{described['Model name']}, {today}" + (

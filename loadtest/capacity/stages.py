@@ -89,7 +89,6 @@ def measure(seconds: float) -> tuple[Stages, dict]:
             before, own_before = server.cpu_seconds(), time.process_time()
             found = asyncio.run(closed_loop(server.address, score(image), 1, 3 * seconds))
             spent, own_spent = server.cpu_seconds() - before, time.process_time() - own_before
-            memory = server.peak_mib()
     finally:
         os.sched_setaffinity(0, own)
     times = [one["timings_ms"] for one in answers(found)]
@@ -100,7 +99,7 @@ def measure(seconds: float) -> tuple[Stages, dict]:
     wait = statistics.median(answer.seconds for answer in found)
     transfer = max(0.0, wait - decode - statistics.median(runs) - overhead)
     stages = Stages(max(0.0, base), slope, overhead, runs, batches, transfer, own_spent / len(found), pace)
-    return stages, {"decode_points": points, "image_bytes": len(image), "memory_mib": memory}
+    return stages, {"decode_points": points, "image_bytes": len(image)}
 
 
 def curve(

@@ -58,7 +58,7 @@ def cores_block(stages: Stages, typical: float) -> str:
     return table(["cores", "images/s, all busy", f"load with p99 within {MOST_WAIT} idle waits", "images/s then"], rows)
 
 
-def fleet(stages: Stages, rate: float, cores: int, typical: float, image_bytes: int, memory_mib: float) -> dict:
+def fleet(stages: Stages, rate: float, cores: int, typical: float, image_bytes: int, replica_gib: float) -> dict:
     """What a rate takes. Sized so that the loss of one zone of three leaves enough, and never fewer than two replicas."""
     each = usable(stages, cores, typical, MOST_WAIT) * stages.capacity(cores, typical)
     needed = math.ceil(rate / each)
@@ -69,7 +69,8 @@ def fleet(stages: Stages, rate: float, cores: int, typical: float, image_bytes: 
         "each": each,
         "needed": needed,
         "replicas": replicas,
-        "memory_gib": replicas * cores * memory_mib / 1024,
+        "replica_gib": replica_gib,
+        "memory_gib": replicas * replica_gib,
         "decode_cores": rate * (stages.decode(typical) + stages.overhead),
         "gbit": rate * image_bytes * 8 / 1e9,
         "gbit_each": each * image_bytes * 8 / 1e9,
@@ -86,6 +87,7 @@ def fleet_block(fleets: list[dict]) -> str:
         row("replicas that carry the load", "{:,}", "needed"),
         row("replicas, one of three zones may fail", "{:,}", "replicas"),
         ["cores in all", *(f"{one['replicas'] * one['cores']:,}" for one in fleets)],
+        row("memory of a replica, GiB at most", "{:,.1f}", "replica_gib"),
         row("memory in all, GiB at most", "{:,.1f}", "memory_gib"),
         row("of the load's cores, for decoding and HTTP", "{:,.1f}", "decode_cores"),
         row("into the fleet, Gbit/s", "{:,.2f}", "gbit"),

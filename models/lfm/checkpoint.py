@@ -22,6 +22,8 @@ MAX_FILE = 256 << 20  # bytes of the checkpoint: the network has 3 MB, an Adam s
 MAX_PICKLE = 1 << 20  # bytes of data.pkl
 MAX_VALUES = 16 << 20  # values of one tensor: a stride of 0 makes a huge one of a small file
 MAX_MEMO = 1 << 16  # memo index: the unpickler allocates a table of that size
+MAX_TUPLE = 1 << 10  # values in a tuple, those of the tuples in it included
+MAX_FACTS = 1 << 14  # values beside the state dict, counted as often as they are reached
 
 STORAGES = {
     "FloatStorage": np.dtype("<f4"),
@@ -99,7 +101,8 @@ def _read_archive(archive: zipfile.ZipFile) -> tuple[dict[str, np.ndarray], dict
     state, facts = _unpickle(archive.read(pickles[0])), {}
     for wrapper in ("model", "state_dict"):
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
-            facts = {key: value for key, value in state.items() if _plain(value)}
+            left = [MAX_FACTS]
+            facts = {key: value for key, value in state.items() if _plain(value, left)}
             state = state[wrapper]
     if not isinstance(state, dict) or not state:
         raise CheckpointError("holds no state dict")
@@ -109,24 +112,64 @@ def _read_archive(archive: zipfile.ZipFile) -> tuple[dict[str, np.ndarray], dict
     return {name: _read_tensor(archive, root, name, value) for name, value in state.items()}, facts
 
 
-def _plain(value: object) -> bool:
+def _plain(value: object, left: list[int], depth: int = 0) -> bool:
+    # A pickle can refer to one dict from many places: a few of them make a tree without end.
+    left[0] -= 1
+    if left[0] < 0 or depth > 16:
+        raise CheckpointError("unsafe: too many values beside the state dict")
     if type(value) is dict:
-        return all(type(key) is str and _plain(inner) for key, inner in value.items())
+        return all(
+            type(key) is str and _plain(inner, left, depth + 1) for key, inner in value.items()
+        )
     return type(value) in (str, int, float, bool)
 
 
 def _unpickle(data: bytes) -> object:
     try:
-        for opcode, argument, _ in pickletools.genops(data):
-            if opcode.name not in OPCODES:
-                raise CheckpointError(f"unsafe: pickle opcode {opcode.name}")
-            if "PUT" in opcode.name and int(argument) > MAX_MEMO:
-                raise CheckpointError("unsafe: pickle memo too large")
+        _check(data)
         return _Unpickler(io.BytesIO(data)).load()
     except CheckpointError:
         raise
     except Exception as e:  # pickle documents that damaged data may raise about anything
         raise CheckpointError(f"damaged pickle ({type(e).__name__})") from e
+
+
+def _check(data: bytes) -> None:
+    """Goes through the opcodes without running them.
+
+    The hash of a tuple is that of all tuples in it, however often one is shared: 40 tuples, each
+    the pair of the one before, take forever as the key of a dict. So sizes are followed as the
+    unpickler would build them.
+    """
+    stack, marks, memo = [], [], {}
+    for opcode, argument, _ in pickletools.genops(data):
+        name = opcode.name
+        if name not in OPCODES:
+            raise CheckpointError(f"unsafe: pickle opcode {name}")
+        if name == "MEMOIZE":
+            memo[len(memo)] = stack[-1]
+        elif "PUT" in name:
+            if int(argument) > MAX_MEMO:
+                raise CheckpointError("unsafe: pickle memo too large")
+            memo[int(argument)] = stack[-1]
+        elif "GET" in name:
+            stack.append(memo[int(argument)])
+        elif name == "MARK":
+            marks.append(len(stack))
+        else:
+            if pickletools.markobject in opcode.stack_before:
+                start = marks.pop()
+                # What stands before the mark, of APPENDS and SETITEMS: the list or the dict.
+                below = opcode.stack_before.index(pickletools.markobject)
+            else:
+                start, below = len(stack) - len(opcode.stack_before), 0
+                if start < 0:
+                    raise CheckpointError("damaged pickle (stack)")
+            size = 1 + sum(stack[start:]) if name.startswith("TUPLE") else 1
+            if size > MAX_TUPLE:
+                raise CheckpointError("unsafe: a tuple of too many values")
+            del stack[start - below :]
+            stack.extend([size] * len(opcode.stack_after))
 
 
 class _Unpickler(pickle.Unpickler):

@@ -244,3 +244,33 @@ def test_it_needs_no_torch(state, tmp_path):
     )
     root = Path(importer.__file__).parents[1]
     subprocess.run([sys.executable, "-c", code], cwd=root, check=True)
+
+
+def pairs(opcodes: bytes) -> bytes:
+    """A pickle in which each of 60 objects holds the one before twice: a tree of 2^60 values."""
+    steps = (opcodes.replace(b"$", b"h" + bytes([n])) + b"q" + bytes([n + 1]) for n in range(60))
+    return b"K\x01q\x00" + b"".join(steps)
+
+
+def dicts(depth: int) -> bytes:
+    """The same of {"a": x, "b": x}, one within the other: SETITEM takes no dict as a key."""
+    inner = dicts(depth - 1) if depth else b"K\x01"
+    first = b"X\x01\x00\x00\x00a" + inner + b"q" + bytes([depth]) + b"s"
+    return b"}" + first + b"X\x01\x00\x00\x00bh" + bytes([depth]) + b"s"
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        # {"a": x, "b": x} and (x, x), under "facts" or as a key.
+        b"X\x05\x00\x00\x00facts" + dicts(60) + b"s",
+        b"X\x05\x00\x00\x00facts" + pairs(b"$$\x86") + b"s",
+        pairs(b"$$\x86") + b"K\x01s",
+    ],
+    ids=["dicts", "tuples", "a tuple as a key"],
+)
+def test_a_small_file_of_shared_references_is_refused_at_once(beside, tmp_path):
+    model = b"X\x05\x00\x00\x00model}X\x01\x00\x00\x00xNss"
+    path = torch_zip.write(tmp_path / "w.pth", b"\x80\x02}" + model + beside + b".", {})
+    with pytest.raises(CheckpointError, match="unsafe"):
+        read_checkpoint(path)

@@ -2,6 +2,7 @@
 
 mod bench;
 mod doctor;
+mod errors;
 mod evaluate;
 mod files;
 mod healthcheck;
@@ -9,14 +10,15 @@ mod key;
 mod score;
 mod scorer;
 mod serve;
+mod systemd;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
 use crate::{
+    api::openapi,
     config::{LogConfig, LogFormat},
-    http::openapi,
     telemetry,
 };
 
@@ -45,19 +47,21 @@ enum Command {
     /// Serve HTTP: POST /v1/score, probes, metrics.
     Serve(Box<crate::config::ServeConfig>),
     /// Score files and folders.
-    Score(score::ScoreArgs),
+    Score(Box<score::ScoreArgs>),
     /// Measure accuracy and average precision on labelled folders.
-    Evaluate(evaluate::EvaluateArgs),
+    Evaluate(Box<evaluate::EvaluateArgs>),
     /// Check what this machine can run, and whether it runs it right.
     Doctor(Box<doctor::DoctorArgs>),
     /// Measure the operator, decoding, resizing and sessions on this machine.
-    Bench(Box<bench::BenchArgs>),
+    Bench(Box<crate::bench::BenchArgs>),
     /// Exit 0 when a server is ready, 1 when not: for a container's HEALTHCHECK.
     Healthcheck(healthcheck::HealthcheckArgs),
     /// Make an API key for --api-keys-file.
     Key(key::KeyArgs),
     /// Print the OpenAPI document.
     Openapi,
+    /// Print the table of error codes.
+    Errors,
 }
 
 impl Cli {
@@ -68,14 +72,18 @@ impl Cli {
     pub fn run(self) -> Result<ExitCode, anyhow::Error> {
         match self.command {
             Command::Serve(config) => on_runtime(serve::run(*config)),
-            Command::Score(args) => warning(score::run(args)),
-            Command::Evaluate(args) => warning(evaluate::run(args)),
+            Command::Score(args) => warning(score::run(*args)),
+            Command::Evaluate(args) => warning(evaluate::run(*args)),
             Command::Doctor(args) => doctor::run(&args),
             Command::Bench(args) => bench::run(&args),
             Command::Healthcheck(args) => Ok(healthcheck::run(&args)),
             Command::Key(args) => key::run(&args),
             Command::Openapi => {
                 print_line(&openapi::document())?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Command::Errors => {
+                print_line(errors::document().trim_end())?;
                 Ok(ExitCode::SUCCESS)
             }
         }
@@ -94,8 +102,16 @@ fn on_runtime<F: Future<Output = Result<ExitCode, anyhow::Error>>>(command: F) -
 /// provider had to be taken.
 fn warning<F: Future<Output = Result<ExitCode, anyhow::Error>>>(command: F) -> F::Output {
     // What ONNX Runtime says of an error is in the error.
-    telemetry::start(&LogConfig { log_format: LogFormat::Text, log_level: "warn,ort=off".into() })?;
+    let _log = telemetry::start(&LogConfig { log_format: LogFormat::Text, log_level: "warn,ort=off".into() })?;
     on_runtime(command)
+}
+
+/// A share or a score of the command line.
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err("expected a number between 0 and 1".into()),
+    }
 }
 
 /// Writes a line to standard output at once. A reader that has gone (`| head`) is an error, not a panic.

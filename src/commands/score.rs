@@ -16,23 +16,23 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::{
-    files,
+    files::Found,
     scorer::{Explanation, FileScore, Scorer},
 };
 use crate::{
-    config::{LimitsConfig, ModelConfig},
+    api::wire::{AttributionInfo, EvidenceInfo, ImageInfo, JudgedInfo},
+    config::{JudgeConfig, LimitsConfig, ModelConfig},
     error::Error,
-    http::wire::{AttributionInfo, ImageInfo},
-    verdict::{Judgement, Verdict, Warning},
+    judge::{Judgement, Verdict, Warning},
 };
 
 /// Settings of `score`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Exit status: 0 when every file was scored, 2 when some could not be, 1 when nothing could be run."
+    after_help = "Exit status: 0 when every image was scored, 2 when some could not be, 1 when nothing could be run. Files of a folder that are no pictures are named at the end."
 )]
 pub(super) struct ScoreArgs {
-    /// Files and folders; of a folder all images below it.
+    /// Files and folders; of a folder all images below it, whatever they are called. Hidden files are left out.
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
 
@@ -45,8 +45,20 @@ pub(super) struct ScoreArgs {
     #[arg(long, env = "LFM_EXPLAIN", value_name = "DIR")]
     explain: Option<PathBuf>,
 
+    /// Also show each file of a folder that is no picture, with what it is. They do not change the exit status.
+    #[arg(long, env = "LFM_ALL_ERRORS")]
+    all_errors: bool,
+
+    /// Score above which an image counts as fake, in place of the manifest's or of the evidence; the manifest's band
+    /// moves with it.
+    #[arg(long, env = "LFM_THRESHOLD", value_name = "SCORE", value_parser = super::share)]
+    threshold: Option<f64>,
+
     #[command(flatten)]
     model: ModelConfig,
+
+    #[command(flatten)]
+    judge: JudgeConfig,
 
     #[command(flatten)]
     limits: LimitsConfig,
@@ -71,8 +83,21 @@ struct Explained<'a> {
 #[derive(Serialize)]
 #[serde(untagged)]
 enum LineOutcome {
-    Scored { verdict: Verdict, score: f64, logit: f32, warnings: Vec<Warning>, image: Box<ImageInfo> },
+    Scored(Box<ScoredLine>),
     Failed { error: LineError },
+}
+
+#[derive(Serialize)]
+struct ScoredLine {
+    verdict: Verdict,
+    score: Option<f64>,
+    logit: Option<f32>,
+    logit_raw: f32,
+    threshold: Option<f64>,
+    warnings: Vec<Warning>,
+    judged: JudgedInfo,
+    evidence: Option<EvidenceInfo>,
+    image: ImageInfo,
 }
 
 #[derive(Serialize)]
@@ -82,24 +107,34 @@ struct LineError {
 }
 
 pub(super) async fn run(args: ScoreArgs) -> Result<ExitCode, anyhow::Error> {
-    let files = files::images(&args.paths)?;
-    anyhow::ensure!(!files.is_empty(), "no images below the given folders");
-    let scorer = Scorer::start(&args.model, &args.limits).await?;
+    let found = Found::at(&args.paths);
+    let no_pictures = found.no_pictures();
+    let (images, mut files) = (found.images.len(), found.images);
+    if args.all_errors {
+        files.extend(found.others);
+    }
+    if files.is_empty() {
+        let others = no_pictures.map(|others| format!("; {others}")).unwrap_or_default();
+        anyhow::bail!("no images below the given folders{others}");
+    }
+    let scorer = Scorer::start(&args.model, &args.judge, &args.limits).await?.with_threshold(args.threshold);
     let scorer = if args.explain.is_some() { scorer.explaining() } else { scorer };
     let as_json = args.json || !io::stdout().is_terminal();
     let progress = progress_bar(files.len());
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(["verdict", "score", "logit", "warnings", "file"]);
-    for column in [1, 2] {
+    table
+        .load_preset(presets::NOTHING)
+        .set_header(["verdict", "score", "logit", "regions", "evidence", "warnings", "file"]);
+    for column in [1, 2, 3] {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
 
     let mut failed = 0;
-    let mut results = pin!(scorer.score_all(&files, None));
-    while let Some((path, result)) = results.next().await {
-        failed += usize::from(result.is_err());
+    let mut results = pin!(scorer.score_all(&files, None).enumerate());
+    while let Some((index, (path, result))) = results.next().await {
+        failed += usize::from(result.is_err() && index < images);
         let row = row(path, &result);
         let (explanation, outcome) = line_outcome(result);
         let line = Line { path: &path.to_string_lossy(), outcome };
@@ -118,6 +153,9 @@ pub(super) async fn run(args: ScoreArgs) -> Result<ExitCode, anyhow::Error> {
     if !as_json {
         super::print_line(&table.to_string())?;
     }
+    if let Some(line) = no_pictures {
+        eprintln!("lfm-serve: {line}");
+    }
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(2) })
 }
 
@@ -131,29 +169,52 @@ pub(super) fn progress_bar(files: usize) -> ProgressBar {
     ProgressBar::new(files as u64).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-fn row(path: &Path, result: &Result<FileScore, Error>) -> [String; 5] {
+fn row(path: &Path, result: &Result<FileScore, Error>) -> [String; 7] {
     let path = path.display().to_string();
     match result {
         Ok(FileScore { judgement, .. }) => {
             let warnings: Vec<_> = judgement.warnings.iter().map(|warning| warning.as_str()).collect();
             [
                 judgement.verdict.as_str().into(),
-                format!("{:.4}", judgement.score),
-                format!("{:.3}", judgement.logit),
+                judgement.score.map_or_else(|| "-".into(), |score| format!("{score:.4}")),
+                judgement.logit.map_or_else(|| "-".into(), |logit| format!("{logit:.3}")),
+                judgement.regions.len().to_string(),
+                evidence(judgement),
                 warnings.join(" "),
                 path,
             ]
         }
-        Err(error) => ["-".into(), String::new(), String::new(), error.code.as_str().into(), path],
+        Err(error) => {
+            let empty = String::new;
+            ["-".into(), empty(), empty(), empty(), empty(), error.code.as_str().into(), path]
+        }
     }
+}
+
+/// In a few words: of the real pictures of this class of file so many score so high, of the generated ones so many so
+/// low.
+fn evidence(judgement: &Judgement) -> String {
+    let Some(found) = &judgement.evidence else { return String::new() };
+    let percent = |share: Option<f64>| share.map_or_else(|| "-".into(), |share| format!("{:.1} %", 100.0 * share));
+    let (real, fake) = (percent(found.real_at_or_above), percent(found.fake_at_or_below));
+    format!("{}: real {real}, fake {fake}", found.class.as_str())
 }
 
 fn line_outcome(result: Result<FileScore, Error>) -> (Option<Explanation>, LineOutcome) {
     match result {
         Ok(FileScore { image, judgement, explanation }) => {
-            let Judgement { verdict, score, logit, warnings, .. } = judgement;
-            let image = Box::new(ImageInfo::from(&image));
-            (explanation, LineOutcome::Scored { verdict, score, logit, warnings, image })
+            let line = ScoredLine {
+                verdict: judgement.verdict,
+                score: judgement.score,
+                logit: judgement.logit,
+                logit_raw: judgement.logit_raw,
+                threshold: judgement.threshold,
+                judged: JudgedInfo::new(&judgement, &image.header),
+                evidence: judgement.evidence.as_ref().map(EvidenceInfo::from),
+                warnings: judgement.warnings,
+                image: ImageInfo::from(&image),
+            };
+            (explanation, LineOutcome::Scored(Box::new(line)))
         }
         Err(Error { code, detail, .. }) => {
             (None, LineOutcome::Failed { error: LineError { code: code.as_str(), detail } })

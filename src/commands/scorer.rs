@@ -1,4 +1,4 @@
-//! The server's pipeline without a server: what `score` and `evaluate` run files through, so that both give
+//! The server's scheduler without a server: what `score` and `evaluate` run files through, so that both give
 //! the server's answer to the last bit.
 
 use std::{
@@ -16,27 +16,30 @@ use tokio::{
 };
 
 use crate::{
+    api::{self, wire::AttributionInfo},
     app,
-    config::{Auto, LimitsConfig, ModelConfig},
+    config::{Auto, JudgeConfig, LimitsConfig, ModelConfig},
     error::{Code, Error},
-    http::wire::AttributionInfo,
-    image,
-    metrics::{Identity, Metrics},
-    model::{Execution, Manifest, Model, Provider, runtime},
-    pipeline::{ImageFacts, Job, Pipeline, PipelineConfig, Rebuild, Scored, Timings, Upload},
-    verdict::{self, Judgement},
+    image::{self, ImageFacts},
+    judge::{Asked, Judge, Judgement},
+    metrics::Metrics,
+    model::{self, Manifest, Model, Provider, SessionOptions},
+    scheduler::{Client, Job, Rebuild, Scheduler, SchedulerConfig, Scored, Upload},
+    server::judge_image,
 };
 
 /// Longer than any run: on the command line nobody waits with a deadline.
 const NO_DEADLINE: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// After which a file that the pipeline had no room for comes again.
+/// After which a file that the scheduler had no room for comes again.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// A model at work in this process.
 pub(super) struct Scorer {
-    pipeline: Pipeline,
+    scheduler: Scheduler,
     manifest: Arc<Manifest>,
+    judge: Judge,
+    asked: Asked,
     max_file_bytes: u64,
     limits: image::Limits,
     side_by_side: usize,
@@ -62,47 +65,53 @@ pub(super) struct Explanation {
 
 impl Scorer {
     /// Loads the model.
-    pub(super) async fn start(model: &ModelConfig, limits: &LimitsConfig) -> Result<Self, anyhow::Error> {
-        let options = app::read_model(model, Auto::Auto)?;
+    pub(super) async fn start(
+        model: &ModelConfig,
+        judge: &JudgeConfig,
+        limits: &LimitsConfig,
+    ) -> Result<Self, anyhow::Error> {
+        let options = SessionOptions::read(model, Auto::Auto)?;
         let options = match options.execution().provider {
             // Batches give a CPU no more images a second, and measuring that takes longer than to score a few files.
             Provider::Cpu => options.one_by_one(),
             Provider::Cuda | Provider::TensorRt => options,
         };
-        let (options, sessions) = spawn_blocking(move || app::start_sessions(options)).await??;
-        let (manifest, execution) = (Arc::clone(options.manifest()), options.execution().clone());
-        Self::on(manifest, &execution, sessions, app::rebuild(options), limits)
+        let (options, sessions) = spawn_blocking(move || model::start_sessions(options)).await??;
+        Self::on(Arc::clone(options.manifest()), sessions, app::rebuild(options), judge, limits)
     }
 
     fn on<M: Model>(
         manifest: Arc<Manifest>,
-        execution: &Execution,
         models: Vec<M>,
         rebuild: Rebuild<M>,
+        judge: &JudgeConfig,
         limits: &LimitsConfig,
     ) -> Result<Self, anyhow::Error> {
-        let identity = Identity { manifest: &manifest, execution, ort_version: runtime::VERSION };
-        let metrics = Arc::new(Metrics::new(&identity, [])?);
+        let judge = app::judge(&manifest, judge)?;
+        let metrics = Arc::new(Metrics::new(&app::identity(&manifest, &judge), [])?);
         let at_once: usize = models.iter().map(|model| model.costs().len()).sum();
         // Enough that neither the decoders nor the sessions, with whole batches, wait for the other.
-        let side_by_side = 2 * (at_once + app::cpus());
-        let config = PipelineConfig {
-            max_in_flight: side_by_side,
+        let side_by_side = 2 * (at_once + model::cpus());
+        let config = SchedulerConfig {
+            // Not what holds the files back.
+            max_in_flight: 2 * side_by_side,
             max_admitted_bytes: u64::MAX,
             max_queue_delay: Duration::ZERO,
-            decode_threads: app::cpus(),
+            cpus: model::cpus(),
             limits: limits.image(),
             preprocessing: manifest.preprocessing,
             hash_pixels: true,
         };
         Ok(Self {
-            pipeline: Pipeline::start(config, models, rebuild, metrics),
+            scheduler: Scheduler::start(config, models, rebuild, metrics),
             manifest,
+            judge,
+            asked: Asked::default(),
             max_file_bytes: limits.max_body_bytes.as_u64(),
             limits: limits.image(),
             side_by_side,
             // One being decoded and the next one read, for each decoder.
-            undecoded: Arc::new(Semaphore::new(2 * app::cpus())),
+            undecoded: Arc::new(Semaphore::new(2 * model::cpus())),
             explains: false,
         })
     }
@@ -110,6 +119,11 @@ impl Scorer {
     /// The same, explaining each file.
     pub(super) fn explaining(self) -> Self {
         Self { explains: true, ..self }
+    }
+
+    /// The same, with a threshold in place of the manifest's or of the evidence.
+    pub(super) fn with_threshold(self, threshold: Option<f64>) -> Self {
+        Self { asked: Asked { threshold, ..self.asked }, ..self }
     }
 
     /// The model's manifest.
@@ -132,7 +146,7 @@ impl Scorer {
     async fn score(&self, file: &Path, jpeg: Option<u8>) -> Result<FileScore, Error> {
         loop {
             match self.try_to_score(file, jpeg).await {
-                // The pipeline refuses what it has no room for: callers can go elsewhere, files wait.
+                // The scheduler refuses what it has no room for: callers can go elsewhere, files wait.
                 Err(Error { code: Code::Overloaded, .. }) => sleep(PAUSE).await,
                 ended => return ended,
             }
@@ -147,26 +161,32 @@ impl Scorer {
             jpeg.map_or(Ok(bytes.clone()), |quality| recompress(&bytes, &limits, quality))
         };
         let bytes = spawn_blocking(load).await.map_err(|_| Error::inference_failed())??;
-        let share = self.pipeline.admit_image()?;
-        let held = Arc::new(self.pipeline.admit_bytes(bytes.len() as u64)?.with_place(place));
+        let permit = Arc::new(self.scheduler.admit_image(&Client::LOCAL)?);
+        let held = Arc::new(self.scheduler.admit_bytes(bytes.len() as u64)?.with_place(place));
         let deadline = Instant::now() + NO_DEADLINE;
         let payload = Upload { bytes, held };
         let upload = self.explains.then(|| payload.clone());
-        let job = Job { payload, deadline, share, timings: Timings::default() };
-        let scored = self.pipeline.score(job).await?;
-        let warnings = verdict::warnings(&self.manifest, &scored.image);
-        let judgement = verdict::judge(&self.manifest, scored.output.logit, warnings, None);
+        let job = Job::new(payload, deadline, permit);
+        let (judgement, scored) = judge_image(&self.judge, &self.scheduler, job, &self.asked).await?;
         let explanation = match upload {
-            Some(upload) => Some(self.explain(upload, &scored, deadline).await?),
+            Some(upload) => Some(self.explain(upload, &judgement, &scored, deadline).await?),
             None => None,
         };
         Ok(FileScore { image: scored.image, judgement, explanation })
     }
 
-    async fn explain(&self, upload: Upload, scored: &Scored, deadline: Instant) -> Result<Explanation, Error> {
-        let attribution = scored.attribution()?;
-        let attribution = AttributionInfo::new(&attribution, self.manifest.preprocessing, &scored.image.header);
-        Ok(Explanation { attribution, overlay: self.pipeline.overlay(upload, scored, deadline).await? })
+    async fn explain(
+        &self,
+        upload: Upload,
+        judgement: &Judgement,
+        scored: &Scored,
+        deadline: Instant,
+    ) -> Result<Explanation, Error> {
+        let attribution = scored.attribution(judgement.calibration.a, judgement.calibration.b)?;
+        let wire = AttributionInfo::new(&attribution, &scored.image.header);
+        let caption = api::caption(judgement, &self.manifest, &self.judge);
+        let overlay = self.scheduler.overlay(upload, scored, attribution, caption, deadline).await?;
+        Ok(Explanation { attribution: wire, overlay })
     }
 }
 
@@ -183,7 +203,7 @@ fn read(path: &Path, limit: u64) -> Result<Bytes, Error> {
 /// Saves a picture as a baseline JPEG with halved chroma, as Pillow does: a file that was passed on.
 fn recompress(bytes: &[u8], limits: &image::Limits, quality: u8) -> Result<Bytes, Error> {
     let header = image::inspect(bytes, limits)?;
-    let rgb = image::decode(bytes, &header)?;
+    let rgb = image::decode(bytes, &header, &image::Cancel::default())?;
     let (width, height) = (rgb.width as usize, rgb.height as usize);
     let view = turbojpeg::Image {
         pixels: rgb.data.as_slice(),
@@ -255,14 +275,16 @@ mod tests {
         let limits = LimitsConfig { max_body_bytes: ByteSize::mib(1), max_pixels: MaxPixels(1), min_side: 0 };
         let paused = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
         let scored: Vec<_> = paused.expect("a runtime").block_on(async {
-            let manifest = Manifest::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("models")).expect("a manifest");
+            let manifest =
+                Manifest::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/model")).expect("a manifest");
             let rebuild: Rebuild<Slow> = Arc::new(|| Err("it never fails".into()));
-            let scorer = Scorer::on(manifest.into(), &Execution::CPU, vec![model], rebuild, &limits).expect("a scorer");
+            let scorer =
+                Scorer::on(manifest.into(), vec![model], rebuild, &JudgeConfig::default(), &limits).expect("a scorer");
             scorer.score_all(&files, None).map(|(path, scored)| (path.to_path_buf(), scored)).collect().await
         });
         for (index, (path, scored)) in scored.iter().enumerate() {
             assert_eq!(path, &files[index]);
-            assert_eq!(scored.as_ref().expect("a score").judgement.logit, index as f32);
+            assert_eq!(scored.as_ref().expect("a score").judgement.logit_raw, index as f32);
         }
         assert_eq!(scored.len(), files.len());
         let runs = runs.lock().expect("no run panics").clone();

@@ -1,47 +1,81 @@
 //! `lfm-serve serve`.
 
-use std::{process::ExitCode, sync::Arc};
+use std::{
+    process::ExitCode,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
-use anyhow::Context;
-use tokio::{net::TcpListener, task::spawn_blocking};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::{net::TcpListener, task::spawn_blocking, time::timeout};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::systemd::{self, Passed};
 use crate::{
     app::{self, App},
     config::ServeConfig,
-    http,
-    model::{Model, placement_summary},
-    shutdown, telemetry,
+    keys::KeysFile,
+    model::{Model, SessionOptions, placement_summary},
+    server::{
+        self,
+        lifecycle::{self, Hooks, Phase},
+    },
+    telemetry::{self, Log},
 };
 
+/// How long the first lines on standard output may take.
+const PRINTING: Duration = Duration::from_secs(1);
+
 pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, anyhow::Error> {
-    telemetry::start(&config.log)?.toggle_on_signal()?;
-    let stop = shutdown::stop_signal(config.drain_delay)?;
-    let options = app::read_model(&config.model, config.max_batch_size)?;
+    if let Err(what) = config.check() {
+        // As for what clap refuses.
+        telemetry::say(&format!("lfm-serve: {what}"));
+        return Ok(ExitCode::from(2));
+    }
+    let log = Arc::new(telemetry::start(&config.log)?);
+    let ended = serve(config, &log).await;
+    log.flush();
+    ended
+}
+
+async fn serve(config: ServeConfig, log: &Arc<Log>) -> Result<ExitCode, anyhow::Error> {
+    log.toggle_on_signal()?;
+    open_more_files();
+    let running = Arc::<OnceLock<App>>::default();
+    let stop = lifecycle::stop_signal(config.drain_delay, hooks(&running, log))?;
+    let options = SessionOptions::read(&config.model, config.max_batch_size)?;
     let app = App::new(config.clone(), Arc::clone(options.manifest()), options.execution())?;
-    let listener =
-        TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
+    log.count_dropped_in(app.state.metrics.log_lines_dropped.clone());
+    let _ = running.set(app.clone());
+    let mut passed = Passed::take_over()?;
+    let listener = passed.or_bind("http", config.listen).await?;
     let address = listener.local_addr()?;
     let admin = match config.admin_listen {
         Some(admin) => {
-            let listener = TcpListener::bind(admin).await.with_context(|| format!("cannot listen on {admin}"))?;
+            let listener = passed.or_bind("admin", admin).await?;
             let address = listener.local_addr()?;
-            Some((address, AbortOnDropHandle::new(tokio::spawn(http::serve_admin(listener, Arc::clone(&app))))))
+            let metrics = Arc::clone(&app.state.metrics);
+            Some((
+                address,
+                AbortOnDropHandle::new(tokio::spawn(server::serve_admin(listener, app.admin_router(), metrics))),
+            ))
         }
         None => None,
     };
     let grpc = match config.grpc_listen {
-        Some(grpc) => Some(TcpListener::bind(grpc).await.with_context(|| format!("cannot listen on {grpc} for gRPC"))?),
-        None => None,
+        Some(grpc) => Some(passed.or_bind("grpc", grpc).await?),
+        None => passed.optional("grpc")?,
     };
     let grpc_address = grpc.as_ref().map(TcpListener::local_addr).transpose()?;
     let admin_address = admin.as_ref().map(|(address, _)| *address);
 
+    let _told = systemd::report(&app);
+
     // The probes answer while the sessions warm up.
     let starting = {
-        let app = Arc::clone(&app);
+        let app = app.clone();
         async move {
-            let loading = Arc::clone(&app);
+            let loading = app.clone();
             let (options, sessions) = spawn_blocking(move || loading.load(options)).await??;
             let (count, batch) = (sessions.len(), sessions.first().map_or(0, |session| session.costs().len()));
             let placement = sessions.first().map(|session| placement_summary(session.nodes()));
@@ -51,9 +85,9 @@ pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, anyhow::Error> 
                 %address,
                 grpc_address = grpc_address.map(tracing::field::display),
                 admin_address = admin_address.map(tracing::field::display),
-                model = app.manifest.name,
-                digest = app.manifest.digest,
-                licence_class = app.manifest.licence_class,
+                model = app.state.manifest.name,
+                digest = app.state.manifest.digest,
+                licence_class = app.state.manifest.licence_class,
                 provider = execution.provider.name(),
                 precision = execution.precision.name(),
                 placement,
@@ -61,17 +95,25 @@ pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, anyhow::Error> 
                 max_batch_size = batch,
                 "ready"
             );
-            // Scripts read this line and go on: by now the first request finds a warm model.
-            super::print_line(&format!("listening on http://{address}"))?;
+            // Scripts wait for this line: the model is warm by now.
+            let mut lines = format!("listening on http://{address}");
             if let Some(address) = grpc_address {
-                super::print_line(&format!("listening for gRPC on {address}"))?;
+                lines.push_str(&format!("\nlistening for gRPC on {address}"));
+            }
+            // A reader that is gone or stuck is no reason not to serve.
+            let printing = spawn_blocking(move || super::print_line(&lines));
+            match timeout(PRINTING, printing).await {
+                Ok(printed) => {
+                    if let Err(error) = printed? {
+                        tracing::warn!(%error, "standard output cannot be written");
+                    }
+                }
+                Err(_) => tracing::warn!("nobody reads standard output"),
             }
             Ok::<_, anyhow::Error>(())
         }
     };
-    let mut doors = vec![(listener, http::router(Arc::clone(&app)))];
-    doors.extend(grpc.map(|listener| (listener, http::grpc::router(Arc::clone(&app)))));
-    let mut serving = Box::pin(http::serve(doors, app, stop));
+    let mut serving = Box::pin(app.serve(listener, grpc, stop));
     tokio::select! {
         started = starting => started?,
         () = &mut serving => return Ok(ExitCode::SUCCESS),
@@ -79,4 +121,26 @@ pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, anyhow::Error> 
     serving.await;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// What a signal does to the process.
+fn hooks(running: &Arc<OnceLock<App>>, log: &Arc<Log>) -> Hooks {
+    let (starting, reload, log) = (Arc::clone(running), Arc::clone(running), Arc::clone(log));
+    Hooks {
+        starting: Box::new(move || starting.get().is_none_or(|app| app.state.lifecycle.phase() == Phase::Starting)),
+        reload: Box::new(move || {
+            let keys = reload.get().and_then(|app| app.state.keys.as_ref());
+            keys.map(KeysFile::reload).is_some()
+        }),
+        at_once: Box::new(move || log.flush()),
+    }
+}
+
+/// Raises the limit on open files to what the system allows: each connection is one.
+fn open_more_files() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum {
+        // Where it cannot be raised, fewer connections are held.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    }
 }

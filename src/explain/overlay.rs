@@ -10,7 +10,7 @@ use super::{
     geometry::{PLACES, middle},
     text,
 };
-use crate::image::{Pixels, Rgb, SIDE, View};
+use crate::image::{Header, Pixels, Rgb, SIDE, View};
 
 /// Longest side of a picture in the overlay, in pixels; [`View`]s are made for it.
 pub const LONGEST: u32 = 1024;
@@ -33,34 +33,52 @@ const LEAST_WIDTH: usize = 34 * text::CHARACTER;
 /// What is drawn.
 #[derive(Debug, Clone, Copy)]
 pub struct Subject<'a> {
-    /// The picture and, where it alone is judged, the tile.
+    /// The picture and, where only parts are judged, the centre tile.
     pub view: &'a View,
-    /// The part of the stored picture that is judged: `[x0, y0, x1, y1]`.
-    pub judged: [u32; 4],
-    /// EXIF orientation, 1 to 8.
-    pub orientation: u8,
+    /// The picture's header.
+    pub header: &'a Header,
     /// Why.
     pub attribution: &'a Attribution,
+    /// What is said of it in words.
+    pub caption: &'a Caption,
 }
 
-/// Draws the overlay: the whole picture with the map on it; where a tile of it is judged, the tile enlarged beside
+/// What the overlay says in words.
+#[derive(Debug, Clone)]
+pub struct Caption {
+    /// Verdict and score.
+    pub heading: String,
+    /// What they rest on, and which model judged.
+    pub lines: Vec<String>,
+}
+
+/// The contribution that is drawn in full colour, in logit units: the same for all pictures.
+const FULL: f64 = 0.5;
+
+/// Draws the overlay: the whole picture with the maps on it; where tiles of it are judged, the centre one enlarged beside
 /// it; below, the scale in logit units and the sum. At most some 1,600 x 1,200 pixels.
 ///
 /// # Errors
 /// If the PNG cannot be written, which in memory it always can.
 pub fn draw(subject: &Subject<'_>) -> Result<Vec<u8>, png::EncodingError> {
-    let scale = subject.attribution.largest();
-    let Subject { view, judged, orientation, attribution } = *subject;
+    let scale = FULL;
+    let Subject { view, header, attribution, .. } = *subject;
+    let orientation = if header.format == crate::image::Format::Tiff { 1 } else { header.exif_orientation };
     let mut whole = Canvas::magnified(&view.picture);
     // Canvas pixels to one stored pixel.
     let zoom = whole.magnification as f64 / f64::from(view.factor);
-    whole.tint(attribution, scale, judged.map(|at| f64::from(at) * zoom));
+    let parts = attribution.regions.len();
+    for region in &attribution.regions {
+        whole.tint(&region.map, parts, scale, region.bounds.map(|at| f64::from(at) * zoom));
+    }
     let mut panels = Vec::new();
-    let is_part = view.tile.as_ref().filter(|_| (view.picture.width, view.picture.height) != (SIDE, SIDE));
-    if let Some(tile) = is_part {
-        whole.outline(judged.map(|at| (f64::from(at) * zoom) as usize));
-        let mut near = Canvas::magnified(&rgb(tile));
-        near.tint(attribution, scale, [0.0, 0.0, near.width as f64, near.height as f64]);
+    let is_part = view.tiles.first().filter(|_| (view.picture.width, view.picture.height) != (SIDE, SIDE));
+    if let (Some(tile), Some(first)) = (is_part, attribution.regions.first()) {
+        for region in &attribution.regions {
+            whole.outline(region.bounds.map(|at| (f64::from(at) * zoom) as usize));
+        }
+        let mut near = Canvas::magnified(&rgb(&tile.pixels));
+        near.tint(&first.map, parts, scale, [0.0, 0.0, near.width as f64, near.height as f64]);
         panels.push(near.turned(orientation));
     }
     panels.insert(0, whole.turned(orientation));
@@ -156,17 +174,15 @@ impl Canvas {
     }
 
     /// Colours the places of the map, which lies on the box `[x0, y0, x1, y1]` of the canvas.
-    fn tint(&mut self, attribution: &Attribution, scale: f64, [x0, y0, x1, y1]: [f64; 4]) {
-        if scale <= 0.0 {
-            return;
-        }
+    fn tint(&mut self, map: &[f64], regions: usize, scale: f64, [x0, y0, x1, y1]: [f64; 4]) {
+        let scale = scale / regions.max(1) as f64;
         let side = f64::from(SIDE);
         let place = |at: usize, from: f64, to: f64| middle((at as f64 + 0.5 - from) / (to - from) * side);
         let columns: Vec<_> = (0..self.width).map(|x| place(x, x0, x1)).collect();
         for (y, row) in self.pixels.chunks_exact_mut(self.width.max(1)).enumerate() {
             let Some(map_row) = place(y, y0, y1) else { continue };
             for (pixel, column) in row.iter_mut().zip(&columns) {
-                let value = column.and_then(|column| attribution.map.get(map_row * PLACES + column));
+                let value = column.and_then(|column| map.get(map_row * PLACES + column));
                 if let Some(value) = value {
                     *pixel = blend(*pixel, value / scale);
                 }

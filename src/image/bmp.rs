@@ -3,7 +3,7 @@
 
 use super::colour::{self, Palette};
 use super::rows::RowSink;
-use super::{Encoding, Format, Header, ImageError};
+use super::{Cancel, Encoding, Format, Header, ImageError, cost};
 
 const FILE_HEADER_BYTES: usize = 14;
 
@@ -165,16 +165,30 @@ fn masked(masks: [u32; 4], bits: u32) -> Option<Storage> {
     }
 }
 
+/// Nanoseconds a pixel to unpack it, of whole bytes, of 5 and 6 bits, and of runs; and a byte of runs.
+const PIXEL: f64 = 1.0;
+const PACKED_PIXEL: f64 = 4.0;
+const RLE_PIXEL: f64 = 2.0;
+const RLE_BYTE: f64 = 2.0;
+
 pub(super) fn inspect(bytes: &[u8]) -> Result<Header, ImageError> {
     let bitmap = Bitmap::parse(bytes)?;
     let pixels = u64::from(bitmap.width) * u64::from(bitmap.height);
+    let is_rle = matches!(bitmap.storage, Storage::Rle { .. });
+    let pixel = match bitmap.storage {
+        Storage::Rle { .. } => RLE_PIXEL,
+        Storage::Packed(_) => PACKED_PIXEL,
+        _ => PIXEL,
+    };
     Ok(Header {
         format: Format::Bmp,
         width: bitmap.width,
         height: bitmap.height,
         exif_orientation: 1,
         encoding: Encoding::Lossless,
-        peak_bytes: if matches!(bitmap.storage, Storage::Rle { .. }) { pixels } else { 0 },
+        frames: 1,
+        peak_bytes: if is_rle { pixels + 2 * u64::from(bitmap.width) } else { 0 },
+        cost: cost::cost(&[(pixels, cost::ROW_PIXEL + pixel), (if is_rle { bytes.len() as u64 } else { 0 }, RLE_BYTE)]),
     })
 }
 
@@ -183,13 +197,14 @@ pub(super) fn decode(
     header: &Header,
     frame: &mut Vec<u8>,
     sink: &mut dyn RowSink,
+    cancel: &Cancel,
 ) -> Result<(), ImageError> {
     let bitmap = Bitmap::parse(bytes)?;
     let data = bytes.get(bitmap.offset..).ok_or_else(truncated)?;
     let width = header.width as usize;
     let (data, bits) = if let Storage::Rle { nibbles } = bitmap.storage {
         frame.clear();
-        expand_runs(bytes, bitmap.offset, nibbles, header, frame)?;
+        expand_runs(bytes, bitmap.offset, nibbles, header, frame, cancel)?;
         (frame.as_slice(), 8)
     } else {
         (data, bitmap.bits as usize)
@@ -201,6 +216,7 @@ pub(super) fn decode(
     let mut samples = vec![0; width];
     let mut rgb = vec![0; width * 3];
     for y in 0..header.height {
+        cancel.check()?;
         let start = bitmap.row_from_top(y) as usize * stride;
         let row = data.get(start..start + row_bytes).ok_or_else(truncated)?;
         match bitmap.storage {
@@ -239,13 +255,22 @@ fn expand_runs(
     nibbles: bool,
     header: &Header,
     out: &mut Vec<u8>,
+    cancel: &Cancel,
 ) -> Result<(), ImageError> {
+    const STEP: usize = 1 << 12;
     let width = header.width as usize;
     let total = width * header.height as usize;
-    out.reserve(total);
+    // The last run may end beyond the image, by less than two rows.
+    out.try_reserve_exact(total + 2 * width + 256).map_err(|_| ImageError::OutOfMemory)?;
     let mut at = offset;
     let mut x = 0_usize;
-    while out.len() < total {
+    for run in 0.. {
+        if out.len() >= total {
+            break;
+        }
+        if run % STEP == 0 {
+            cancel.check()?;
+        }
         let Some(&[count, value]) = bytes.get(at..).and_then(|b| b.first_chunk()) else {
             break;
         };

@@ -1,4 +1,6 @@
-use super::Format;
+use std::time::Duration;
+
+use super::{Foreign, Format, Header};
 
 /// Why an image was refused. The texts are meant for clients: plain words, no paths, no library output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -9,6 +11,9 @@ pub enum ImageError {
     /// The bytes are no image format that is read here.
     #[error("the bytes are not a JPEG, PNG, WebP, GIF, BMP or TIFF image")]
     UnknownFormat,
+    /// A kind of file that is recognised, and not read here.
+    #[error("{0}")]
+    Foreign(Foreign),
     /// A known format, but a variant that cannot be decoded exactly as the reference does.
     #[error("unsupported {format} image: {reason}")]
     UnsupportedFormat {
@@ -45,6 +50,20 @@ pub enum ImageError {
         /// The limit.
         max_side: u32,
     },
+    /// Decoding is estimated to take longer than [`Limits::max_cost`](super::Limits::max_cost).
+    #[error("decoding the image would take about {} of CPU time, more than the {} allowed", Rounded(*.cost), Rounded(*.max_cost))]
+    TooCostly {
+        /// The estimate.
+        cost: Duration,
+        /// The limit.
+        max_cost: Duration,
+    },
+    /// Stopped by its [`Cancel`](super::Cancel).
+    #[error("the decode was cancelled")]
+    Cancelled,
+    /// There is no memory for the pixels.
+    #[error("there is no memory to decode the image now")]
+    OutOfMemory,
     /// The shorter side is below [`Limits::min_side`](super::Limits::min_side).
     #[error("the image has {width} x {height} pixels, a side shorter than the {min_side} required")]
     TooSmall {
@@ -55,4 +74,33 @@ pub enum ImageError {
         /// The limit.
         min_side: u32,
     },
+}
+
+/// A duration in one unit and two digits at most: `80 ms`, `1.5 s`, `12 s`.
+struct Rounded(Duration);
+
+impl std::fmt::Display for Rounded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0.as_secs_f64() {
+            seconds if seconds < 0.995 => write!(f, "{:.0} ms", seconds * 1e3),
+            seconds if seconds < 9.95 => write!(f, "{seconds:.1} s"),
+            seconds => write!(f, "{seconds:.0} s"),
+        }
+    }
+}
+
+impl Header {
+    pub(super) fn undecodable(&self, reason: &'static str) -> ImageError {
+        self.format.undecodable(reason)
+    }
+}
+
+impl Format {
+    pub(super) fn undecodable(self, reason: &'static str) -> ImageError {
+        ImageError::Undecodable { format: self, reason }
+    }
+
+    pub(super) fn unsupported(self, reason: &'static str) -> ImageError {
+        ImageError::UnsupportedFormat { format: self, reason }
+    }
 }

@@ -1,20 +1,28 @@
 //! The way back: from pixels of the network's input to the stored pixels that they were made from.
 
-use super::{Preprocessing, SIDE, resize::source_span, rows::tile_start};
+use super::{Preprocessing, Regions, SIDE, places, resize::source_span};
 
-/// The stored pixels that a box of the input was made from, in an image of `width` x `height`. Boxes are
+/// The decoded pixels that a box of the first input was made from, in an image of `width` x `height`: as
+/// [`region_box`] of the first of [`places`].
+pub fn source_box(preprocessing: Preprocessing, width: u32, height: u32, input: [u32; 4]) -> [u32; 4] {
+    let first = places(preprocessing, Regions::One, width, height).first().copied();
+    region_box(first.unwrap_or([0, 0, width, height]), input)
+}
+
+/// The decoded pixels that a box of a region's input was made from; `bounds` are the region's. Boxes are
 /// `[x0, y0, x1, y1]` in pixels, the ends outside; of the input what lies within [`SIDE`] counts.
 ///
-/// Under `crop` this is the box moved by the tile's offset. Under `resize` it is everything that has a weight
+/// Of a tile this is the box moved by the tile's offset. Of a resized picture it is everything that has a weight
 /// in one of the box's pixels (Pillow's `precompute_coeffs`, triangle filter), so neighbouring boxes overlap.
-pub fn source_box(preprocessing: Preprocessing, width: u32, height: u32, input: [u32; 4]) -> [u32; 4] {
+pub fn region_box(bounds: [u32; 4], input: [u32; 4]) -> [u32; 4] {
+    let [left, top, right, bottom] = bounds;
     let [x0, y0, x1, y1] = input.map(|at| at.min(SIDE));
-    let tile = preprocessing.takes_tile(width, height);
-    let span = |size: u32, from: u32, to: u32| {
-        if tile { (tile_start(size) + from, tile_start(size) + to) } else { source_span(size, from, to) }
+    let span = |start: u32, end: u32, from, to| {
+        let (from, to) = source_span(end - start, from, to);
+        (start + from, start + to)
     };
-    let ((left, right), (top, bottom)) = (span(width, x0, x1), span(height, y0, y1));
-    [left, top, right, bottom]
+    let ((x0, x1), (y0, y1)) = (span(left, right, x0, x1), span(top, bottom, y0, y1));
+    [x0, y0, x1, y1]
 }
 
 #[cfg(test)]

@@ -1,133 +1,10 @@
-use super::{ImageError, bmp, gif, jpeg, png, tiff, webp};
+//! Which format a file has, and what its header says.
 
-/// The formats that are read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Format {
-    /// JPEG, baseline, extended or progressive.
-    Jpeg,
-    /// PNG; of an animated one the default image.
-    Png,
-    /// WebP, lossy or lossless; of an animated one the first frame.
-    WebP,
-    /// GIF, the first frame.
-    Gif,
-    /// Windows and OS/2 bitmap.
-    Bmp,
-    /// TIFF, the first page.
-    Tiff,
-}
-
-impl Format {
-    /// The lower-case name used on the wire and in metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Jpeg => "jpeg",
-            Self::Png => "png",
-            Self::WebP => "webp",
-            Self::Gif => "gif",
-            Self::Bmp => "bmp",
-            Self::Tiff => "tiff",
-        }
-    }
-
-    /// The format that the first bytes announce, never a name or a declared type.
-    fn sniff(bytes: &[u8]) -> Option<Self> {
-        let magics: [(&[u8], Self); 9] = [
-            (b"\xff\xd8\xff", Self::Jpeg),
-            (b"\x89PNG\r\n\x1a\n", Self::Png),
-            (b"GIF87a", Self::Gif),
-            (b"GIF89a", Self::Gif),
-            (b"BM", Self::Bmp),
-            (b"II*\0", Self::Tiff),
-            (b"MM\0*", Self::Tiff),
-            (b"II+\0", Self::Tiff),
-            (b"MM\0+", Self::Tiff),
-        ];
-        if bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP") {
-            return Some(Self::WebP);
-        }
-        magics.iter().find(|(magic, _)| bytes.starts_with(magic)).map(|&(_, format)| format)
-    }
-}
-
-impl std::fmt::Display for Format {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// What is refused on the header alone, before any pixel is decoded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Most pixels (width x height).
-    pub max_pixels: u64,
-    /// Shortest side allowed, in pixels; 0 allows any.
-    pub min_side: u32,
-}
+use super::{Format, Header, ImageError, Limits, bmp, gif, jpeg, png, sniff::foreign, tiff, webp};
 
 /// Longest side in pixels, whatever the limits say: the most that JPEG can have. A narrow image of
 /// millions of rows passes any limit on pixels, but the reference's resize widens each of its rows.
 const MAX_SIDE: u32 = 65_535;
-
-impl Default for Limits {
-    /// 64 megapixels (64 * 10^6), any side.
-    fn default() -> Self {
-        Self { max_pixels: 64_000_000, min_side: 0 }
-    }
-}
-
-/// How the pixels were stored: lossy coding destroys part of the traces the network judges.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Encoding {
-    /// The stored samples are what the encoder was given.
-    Lossless,
-    /// JPEG, or WebP's VP8.
-    Lossy {
-        /// Quality 1 to 100 on libjpeg's scale, estimated from the luma quantisation table; unknown
-        /// for WebP.
-        quality: Option<u8>,
-    },
-}
-
-/// What the header says. It comes from [`inspect`], so the limits have been checked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Header {
-    /// Found from the content.
-    pub format: Format,
-    /// Width in pixels as the reference sees it: EXIF orientation ignored, a TIFF's own applied.
-    pub width: u32,
-    /// Height in pixels.
-    pub height: u32,
-    /// EXIF or TIFF orientation 1 to 8; 1 where absent.
-    pub exif_orientation: u8,
-    /// Lossy or lossless.
-    pub encoding: Encoding,
-    /// Most memory, in bytes, that [`prepare`](super::prepare) takes for this image, besides a few
-    /// rows, a copy of the input, and 17 MB for a WebP or TIFF that lies about its parts.
-    /// [`decode`](super::decode) takes `pixels() * 3` more.
-    pub peak_bytes: u64,
-}
-
-impl Header {
-    /// Width x height.
-    pub fn pixels(&self) -> u64 {
-        u64::from(self.width) * u64::from(self.height)
-    }
-
-    pub(super) fn undecodable(&self, reason: &'static str) -> ImageError {
-        self.format.undecodable(reason)
-    }
-}
-
-impl Format {
-    pub(super) fn undecodable(self, reason: &'static str) -> ImageError {
-        ImageError::Undecodable { format: self, reason }
-    }
-
-    pub(super) fn unsupported(self, reason: &'static str) -> ImageError {
-        ImageError::UnsupportedFormat { format: self, reason }
-    }
-}
 
 /// Finds the format from the content, reads the header and applies the limits. Takes microseconds and
 /// allocates no pixels.
@@ -138,7 +15,8 @@ pub fn inspect(bytes: &[u8], limits: &Limits) -> Result<Header, ImageError> {
     if bytes.is_empty() {
         return Err(ImageError::Empty);
     }
-    let format = Format::sniff(bytes).ok_or(ImageError::UnknownFormat)?;
+    let unread = || foreign(bytes).map_or(ImageError::UnknownFormat, ImageError::Foreign);
+    let format = sniff(bytes).ok_or_else(unread)?;
     let header = match format {
         Format::Jpeg => jpeg::inspect(bytes),
         Format::Png => png::inspect(bytes),
@@ -163,5 +41,27 @@ pub fn inspect(bytes: &[u8], limits: &Limits) -> Result<Header, ImageError> {
         let min_side = limits.min_side;
         return Err(ImageError::TooSmall { width, height, min_side });
     }
+    if header.cost > limits.max_cost {
+        return Err(ImageError::TooCostly { cost: header.cost, max_cost: limits.max_cost });
+    }
     Ok(header)
+}
+
+/// The format that the first bytes announce, never a name or a declared type.
+pub fn sniff(bytes: &[u8]) -> Option<Format> {
+    let magics: [(&[u8], Format); 9] = [
+        (b"\xff\xd8\xff", Format::Jpeg),
+        (b"\x89PNG\r\n\x1a\n", Format::Png),
+        (b"GIF87a", Format::Gif),
+        (b"GIF89a", Format::Gif),
+        (b"BM", Format::Bmp),
+        (b"II*\0", Format::Tiff),
+        (b"MM\0*", Format::Tiff),
+        (b"II+\0", Format::Tiff),
+        (b"MM\0+", Format::Tiff),
+    ];
+    if bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP") {
+        return Some(Format::WebP);
+    }
+    magics.iter().find(|(magic, _)| bytes.starts_with(magic)).map(|&(_, format)| format)
 }

@@ -6,7 +6,7 @@ use weezl::decode::Decoder;
 
 use super::colour::Palette;
 use super::rows::RowSink;
-use super::{Encoding, Format, Header, ImageError, lzw};
+use super::{Cancel, Encoding, Format, Header, ImageError, cost, lzw};
 
 fn undecodable(reason: &'static str) -> ImageError {
     Format::Gif.undecodable(reason)
@@ -133,19 +133,46 @@ impl<'a> Frame<'a> {
         }
     }
 
+    /// Frames from this one on, as far as a walk over the blocks is worth its time.
+    fn count(&self) -> u32 {
+        const MOST_BLOCKS: u32 = 1 << 17;
+        let mut at = Cursor { rest: self.data.rest };
+        let mut blocks = 0;
+        // To the end of a series of blocks.
+        let mut skip = |at: &mut Cursor<'_>| {
+            while at.block().is_some() {
+                blocks += 1;
+            }
+            blocks < MOST_BLOCKS
+        };
+        let mut frames = 1;
+        let mut go_on = skip(&mut at);
+        while go_on {
+            go_on = match at.byte() {
+                Some(b'!') => at.byte().is_some() && skip(&mut at),
+                Some(b',') => {
+                    frames += 1;
+                    let flags = at.take(8).and_then(|_| at.byte());
+                    flags.is_some_and(|flags| at.palette(flags).is_some()) && at.byte().is_some() && skip(&mut at)
+                }
+                _ => false,
+            };
+        }
+        frames
+    }
+
     /// One index a pixel of the frame, in stored order.
-    fn indices(&mut self, out: &mut Vec<u8>) -> Result<(), ImageError> {
+    fn indices(&mut self, out: &mut Vec<u8>, cancel: &Cancel) -> Result<(), ImageError> {
         if !(1..=8).contains(&self.code_size) {
             return Err(undecodable("its code size is wrong"));
         }
-        out.clear();
-        out.resize(self.width as usize * self.height as usize, 0);
+        cancel.zeros(out, self.width as usize * self.height as usize)?;
         let mut codes = Vec::new();
         while let Some(block) = self.data.block() {
             codes.extend_from_slice(block);
         }
         let mut decoder = Decoder::new(BitOrder::Lsb, self.code_size);
-        lzw::fill(&mut decoder, &codes, out).ok_or_else(truncated)
+        if lzw::fill(&mut decoder, &codes, out, cancel)? { Ok(()) } else { Err(truncated()) }
     }
 
     /// The stored row that is shown at row `y` of the frame.
@@ -164,15 +191,28 @@ impl<'a> Frame<'a> {
     }
 }
 
+/// Nanoseconds a pixel of the canvas and of the frame, and a byte of the file.
+const PIXEL: f64 = 0.4;
+const FRAME_PIXEL: f64 = 0.4;
+const BYTE: f64 = 4.3;
+
 pub(super) fn inspect(bytes: &[u8]) -> Result<Header, ImageError> {
     let frame = Frame::parse(bytes)?;
+    let frame_pixels = u64::from(frame.width) * u64::from(frame.height);
     Ok(Header {
         format: Format::Gif,
         width: frame.canvas_width,
         height: frame.canvas_height,
         exif_orientation: 1,
         encoding: Encoding::Lossless,
-        peak_bytes: u64::from(frame.width) * u64::from(frame.height),
+        frames: frame.count(),
+        // The codes are gathered from their blocks.
+        peak_bytes: frame_pixels + bytes.len() as u64,
+        cost: cost::cost(&[
+            (u64::from(frame.canvas_width) * u64::from(frame.canvas_height), cost::ROW_PIXEL + PIXEL),
+            (frame_pixels, FRAME_PIXEL),
+            (bytes.len() as u64, BYTE),
+        ]),
     })
 }
 
@@ -181,9 +221,10 @@ pub(super) fn decode(
     header: &Header,
     buffer: &mut Vec<u8>,
     sink: &mut dyn RowSink,
+    cancel: &Cancel,
 ) -> Result<(), ImageError> {
     let mut frame = Frame::parse(bytes)?;
-    frame.indices(buffer)?;
+    frame.indices(buffer, cancel)?;
     let palette = frame.palette.map_or_else(Palette::grey, Palette::from_rgb);
     // What the frame leaves open shows the transparent index's colour, or else the first.
     let open = frame.transparent.unwrap_or(0);
@@ -191,6 +232,7 @@ pub(super) fn decode(
     let mut indices = vec![open; header.width as usize];
     let mut rgb = vec![0; header.width as usize * 3];
     for y in 0..header.height {
+        cancel.check()?;
         let row = y.checked_sub(frame.top).filter(|&y| y < frame.height);
         match (row, indices.get_mut(left..left + width)) {
             (Some(y), Some(place)) => {

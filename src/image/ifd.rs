@@ -71,6 +71,18 @@ impl<'a> Tiff<'a> {
         Some((0..count).map_while(move |index| tiff.entry(start + 2 + index * 12)))
     }
 
+    /// Directories of the file's chain, of at most `most`, which also ends a circle.
+    pub(super) fn count_directories(&self, most: u32) -> u32 {
+        let mut place = self.u32(4);
+        let mut count = 0;
+        while let Some(start) = place.filter(|&start| start != 0 && count < most).map(|start| start as usize) {
+            let Some(entries) = self.u16(start) else { break };
+            count += 1;
+            place = self.u32(start + 2 + usize::from(entries) * 12);
+        }
+        count
+    }
+
     fn entry(&self, at: usize) -> Option<Entry> {
         let kind = self.u16(at + 2)?;
         let count = self.u32(at + 4)?;
@@ -118,4 +130,20 @@ pub(super) fn exif_orientation(exif: &[u8]) -> u8 {
         (1..=8).contains(&value).then_some(value)
     };
     find().unwrap_or(1)
+}
+
+/// Pictures that the index of a multi-picture file lists (CIPA DC-007, after `MPF\0`): views and shots, not previews
+/// and not what belongs to another picture, such as a gain map.
+pub(super) fn multi_picture_frames(index: &[u8]) -> u32 {
+    const ENTRIES: u16 = 0xb002;
+    const ENTRY_BYTES: usize = 16;
+    // The attribute's low 24 bits: panorama, disparity, multi-angle, baseline primary.
+    const PICTURES: [u32; 4] = [0x02_0001, 0x02_0002, 0x02_0003, 0x03_0000];
+    let count = || {
+        let tiff = Tiff::new(index)?;
+        let (start, length) = tiff.first_directory()?.find(|entry| entry.tag == ENTRIES)?.bytes();
+        let entries = (0..length / ENTRY_BYTES).map_while(|entry| tiff.u32(start + entry * ENTRY_BYTES));
+        Some(entries.filter(|attribute| PICTURES.contains(&(attribute & 0xff_ffff))).count() as u32)
+    };
+    count().unwrap_or(0)
 }

@@ -3,17 +3,29 @@
 use weezl::LzwStatus;
 use weezl::decode::Decoder;
 
-/// Fills all of `out` from the codes in `data`, or gives nothing. Codes beyond that are ignored.
-pub(super) fn fill(decoder: &mut Decoder, mut data: &[u8], mut out: &mut [u8]) -> Option<()> {
+use super::{Cancel, ImageError};
+
+/// Bytes taken and bytes made between two looks at the flag.
+const STEP_BYTES: usize = 1 << 16;
+
+/// Fills all of `out` from the codes in `data`; codes beyond that are ignored. False if they do not suffice.
+pub(super) fn fill(
+    decoder: &mut Decoder,
+    mut data: &[u8],
+    mut out: &mut [u8],
+    cancel: &Cancel,
+) -> Result<bool, ImageError> {
     while !out.is_empty() {
-        let result = decoder.decode_bytes(data, out);
-        data = data.get(result.consumed_in..)?;
-        out = out.get_mut(result.consumed_out..)?;
+        cancel.check()?;
+        let (input, output) = (data.len().min(STEP_BYTES), out.len().min(STEP_BYTES));
+        let result = decoder.decode_bytes(&data[..input], &mut out[..output]);
+        data = &data[result.consumed_in.min(input)..];
+        out = &mut out[result.consumed_out.min(output)..];
         match result.status {
             Ok(LzwStatus::Ok) => {}
             // Ended, starved or damaged: enough only if nothing is missing.
             _ => break,
         }
     }
-    out.is_empty().then_some(())
+    Ok(out.is_empty())
 }

@@ -5,45 +5,70 @@
 //! good enough: another JPEG decoder or resizer moves logits by several units. Every format variant
 //! here either gives the reference's bytes or is refused with [`ImageError::UnsupportedFormat`].
 //!
-//! [`inspect`] reads the header only and applies the [`Limits`]; [`prepare`] decodes and resizes;
-//! [`decode`] gives the full-size pixels. All three are pure and synchronous.
+//! [`inspect`] reads the header only and applies the [`Limits`]; [`prepare_regions`] decodes and makes the
+//! network's inputs, [`prepare`] the first of them; [`decode`] gives the full-size pixels. All are pure and
+//! synchronous, and end early when their [`Cancel`] says so.
 //!
-//! **Memory.** [`Header::peak_bytes`] bounds what [`prepare`] takes: a few rows for BMP and for PNG
-//! without interlacing, 1 byte a pixel for GIF, 3 for baseline JPEG and at most 12 for any (progressive
-//! CMYK), at most 11 for WebP, and for TIFF the stored samples, twice if it is one tile, and 3 more if
-//! it has to be turned. The resize itself keeps a few rows.
+//! ```
+//! use lfm_serve::image::{Cancel, Limits, Preprocessing, Scratch, inspect, prepare};
+//!
+//! let bytes = std::fs::read("tests/golden/images/orig_rocket.jpg")?;
+//! let header = inspect(&bytes, &Limits::default())?;
+//! assert_eq!((header.width, header.height), (640, 427));
+//! let pixels = prepare(&bytes, &header, Preprocessing::Crop, &mut Scratch::default(), &Cancel::default())?;
+//! assert_eq!(pixels.as_bytes().len(), 256 * 256 * 3);
+//! # Ok::<_, Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! **Memory.** [`Header::peak_bytes`] bounds what [`prepare`] takes: some rows for BMP, for baseline JPEG and for
+//! PNG without interlacing, 1 byte a pixel for GIF, 8 at most for other JPEGs (progressive CMYK), 5 for WebP,
+//! and for TIFF the stored samples, twice if it is one tile, and 3 more if it has to be turned. The resize
+//! itself keeps a few rows. [`Header::cost`] estimates the time.
 //!
 //! **Panics.** This code has none. The decoders that it calls promise none either, but a caller that
 //! must survive any file should run [`decode`] and [`prepare`] where a panic can be caught.
 
 mod bmp;
+mod cancel;
 mod colour;
+pub(crate) mod corpus;
+mod cost;
 mod error;
+mod facts;
 mod footprint;
 mod format;
 mod gif;
+mod header;
 mod ifd;
 mod jpeg;
 mod lzw;
+mod orientation;
 mod png;
+mod regions;
 mod resize;
 mod rows;
 mod signal;
+mod sniff;
 #[cfg(test)]
 mod tests;
 mod tiff;
 mod view;
 mod webp;
 
+pub use cancel::Cancel;
 pub use error::ImageError;
-pub use footprint::source_box;
-pub use format::{Encoding, Format, Header, Limits, inspect};
+pub use facts::ImageFacts;
+pub use footprint::{region_box, source_box};
+pub use format::{inspect, sniff};
+pub use header::{Encoding, Format, Header, Limits};
+pub use regions::{Region, Regions, places, prepare_regions};
 pub use rows::{Pixels, Rgb};
 pub use signal::no_signal;
+pub use sniff::Foreign;
 pub use view::{View, view};
 
-use resize::Resizer;
-use rows::{CropSink, FrameSink, ResizeSink, RowSink};
+use resize::{ResizeSink, Resizer};
+use rows::{FrameSink, RowSink};
 
 /// Side of the network's input, in pixels.
 pub const SIDE: u32 = 256;
@@ -57,13 +82,21 @@ pub enum Preprocessing {
     /// Both axes resized to [`SIDE`] regardless of aspect, as the reference does.
     #[default]
     Resize,
-    /// One tile of native pixels from the centre, at an even offset so that the tile keeps the 2 x 2
-    /// grid of the NPR residue. An image with a side below [`SIDE`] is resized instead.
+    /// Tiles of native pixels, the centre's first ([`Regions`]). An image with a side below [`SIDE`] is resized
+    /// instead.
     Crop,
 }
 
 impl Preprocessing {
-    /// Whether an image of this size is judged by its centre tile alone.
+    /// The word on the wire and in the manifest.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Resize => "resize",
+            Self::Crop => "crop",
+        }
+    }
+
+    /// Whether an image of this size is judged by tiles.
     fn takes_tile(self, width: u32, height: u32) -> bool {
         self == Self::Crop && width.min(height) >= SIDE
     }
@@ -78,9 +111,9 @@ pub struct Scratch {
     resizer: Resizer,
 }
 
-/// A frame buffer above this many bytes (16 megapixels of RGB) is returned after the call: one huge
-/// image must not pin its memory to every thread for good.
-const KEEP_FRAME_BYTES: usize = 48_000_000;
+/// A frame buffer above this many bytes is returned after the call: one huge image must not pin its memory to
+/// every thread for good.
+const KEEP_FRAME_BYTES: usize = 4 << 20;
 
 impl Scratch {
     fn trim(&mut self) {
@@ -93,32 +126,27 @@ impl Scratch {
 /// Decodes to full-size RGB. `header` must come from [`inspect`] of the same bytes.
 ///
 /// # Errors
-/// [`ImageError::Undecodable`] or [`ImageError::UnsupportedFormat`].
-pub fn decode(bytes: &[u8], header: &Header) -> Result<Rgb, ImageError> {
-    let mut sink = FrameSink::new(header.width, header.height);
-    decode_rows(bytes, header, &mut Vec::new(), &mut sink)?;
+/// [`ImageError::Undecodable`], [`ImageError::UnsupportedFormat`], [`ImageError::Cancelled`] or
+/// [`ImageError::OutOfMemory`].
+pub fn decode(bytes: &[u8], header: &Header, cancel: &Cancel) -> Result<Rgb, ImageError> {
+    let mut sink = FrameSink::new(header.width, header.height)?;
+    decode_rows(bytes, header, &mut Vec::new(), &mut sink, cancel)?;
     sink.finish().ok_or_else(|| header.undecodable("rows are missing"))
 }
 
-/// Decodes and brings to [`SIDE`] x [`SIDE`]. `header` must come from [`inspect`] of the same bytes.
+/// Decodes and makes the first of [`places`] the network's input. `header` must come from [`inspect`] of the same bytes.
 ///
 /// # Errors
-/// [`ImageError::Undecodable`] or [`ImageError::UnsupportedFormat`].
+/// As [`decode`].
 pub fn prepare(
     bytes: &[u8],
     header: &Header,
     preprocessing: Preprocessing,
     scratch: &mut Scratch,
+    cancel: &Cancel,
 ) -> Result<Pixels, ImageError> {
-    let pixels = if preprocessing.takes_tile(header.width, header.height) {
-        let mut sink = CropSink::new(header.width, header.height);
-        decode_rows(bytes, header, &mut scratch.frame, &mut sink).map(|()| sink.finish())
-    } else {
-        let mut sink = ResizeSink::new(&mut scratch.resizer, header.width, header.height);
-        decode_rows(bytes, header, &mut scratch.frame, &mut sink).map(|()| sink.finish())
-    };
-    scratch.trim();
-    pixels?.ok_or_else(|| header.undecodable("rows are missing"))
+    let regions = prepare_regions(bytes, header, preprocessing, Regions::One, scratch, cancel)?;
+    regions.into_iter().next().map(|region| region.pixels).ok_or_else(|| header.undecodable("rows are missing"))
 }
 
 /// Brings full-size RGB to [`SIDE`] x [`SIDE`], as [`prepare`] does under [`Preprocessing::Resize`]; nothing if
@@ -130,13 +158,19 @@ pub fn resize(rgb: &Rgb, scratch: &mut Scratch) -> Option<Pixels> {
 }
 
 /// Feeds `sink` the rows from top to bottom. `frame` is a reusable buffer for whole-frame decoders.
-fn decode_rows(bytes: &[u8], header: &Header, frame: &mut Vec<u8>, sink: &mut dyn RowSink) -> Result<(), ImageError> {
+fn decode_rows(
+    bytes: &[u8],
+    header: &Header,
+    frame: &mut Vec<u8>,
+    sink: &mut dyn RowSink,
+    cancel: &Cancel,
+) -> Result<(), ImageError> {
     match header.format {
-        Format::Jpeg => jpeg::decode(bytes, header, frame, sink),
-        Format::Png => png::decode(bytes, header, frame, sink),
-        Format::WebP => webp::decode(bytes, header, frame, sink),
-        Format::Gif => gif::decode(bytes, header, frame, sink),
-        Format::Bmp => bmp::decode(bytes, header, frame, sink),
-        Format::Tiff => tiff::decode(bytes, frame, sink),
+        Format::Jpeg => jpeg::decode(bytes, header, sink, cancel),
+        Format::Png => png::decode(bytes, header, frame, sink, cancel),
+        Format::WebP => webp::decode(bytes, header, frame, sink, cancel),
+        Format::Gif => gif::decode(bytes, header, frame, sink, cancel),
+        Format::Bmp => bmp::decode(bytes, header, frame, sink, cancel),
+        Format::Tiff => tiff::decode(bytes, frame, sink, cancel),
     }
 }

@@ -10,7 +10,7 @@ use ::png::{
 
 use super::colour::{self, Palette};
 use super::rows::RowSink;
-use super::{Encoding, Format, Header, ImageError, ifd};
+use super::{Cancel, Encoding, Format, Header, ImageError, cost, ifd};
 
 const SIGNATURE_BYTES: usize = 8;
 
@@ -34,6 +34,12 @@ fn chunks(bytes: &[u8]) -> impl Iterator<Item = (&[u8; 4], &[u8])> {
     })
 }
 
+/// Nanoseconds a pixel to convert it and to put an interlaced one in its place, a byte of rows, a byte of the file.
+const PIXEL: f64 = 0.5;
+const INTERLACED_PIXEL: f64 = 3.0;
+const RAW_BYTE: f64 = 0.6;
+const BYTE: f64 = 3.0;
+
 pub(super) fn inspect(bytes: &[u8]) -> Result<Header, ImageError> {
     let mut chunks = chunks(bytes);
     let Some((b"IHDR", header)) = chunks.next() else {
@@ -45,21 +51,34 @@ pub(super) fn inspect(bytes: &[u8]) -> Result<Header, ImageError> {
     if (depth, colour) == (16, 0) {
         return Err(Format::Png.unsupported("16-bit greyscale, which the reference clips to white instead of scaling"));
     }
-    let exif_orientation = chunks
-        .take_while(|(kind, _)| *kind != b"IDAT")
-        .find(|(kind, _)| *kind == b"eXIf")
-        .map_or(1, |(_, data)| ifd::exif_orientation(data));
+    let (mut exif_orientation, mut frames) = (None, 1);
+    for (kind, data) in chunks.take_while(|(kind, _)| *kind != b"IDAT") {
+        match kind {
+            b"eXIf" if exif_orientation.is_none() => exif_orientation = Some(ifd::exif_orientation(data)),
+            // An animation's number of frames.
+            b"acTL" => frames = data.first_chunk().map_or(1, |count| u32::from_be_bytes(*count)).max(1),
+            _ => {}
+        }
+    }
     let (width, height) = (u32::from_be_bytes([w0, w1, w2, w3]), u32::from_be_bytes([h0, h1, h2, h3]));
     let samples = ColorType::from_u8(colour).map_or(1, ColorType::samples) as u64;
+    let interlaced = interlace != 0;
+    let pixels = u64::from(width) * u64::from(height);
     let row_bytes = (u64::from(width) * samples * u64::from(depth)).div_ceil(8);
     Ok(Header {
         format: Format::Png,
         width,
         height,
-        exif_orientation,
+        exif_orientation: exif_orientation.unwrap_or(1),
         encoding: Encoding::Lossless,
+        frames,
         // Without interlacing a few rows suffice.
-        peak_bytes: row_bytes.saturating_mul(if interlace == 0 { 8 } else { u64::from(height) + 8 }),
+        peak_bytes: row_bytes.saturating_mul(if interlaced { u64::from(height) + 8 } else { 8 }),
+        cost: cost::cost(&[
+            (pixels, cost::ROW_PIXEL + PIXEL + if interlaced { INTERLACED_PIXEL } else { 0.0 }),
+            (row_bytes.saturating_mul(height.into()), RAW_BYTE),
+            (bytes.len() as u64, BYTE),
+        ]),
     })
 }
 
@@ -68,8 +87,13 @@ pub(super) fn decode(
     header: &Header,
     frame: &mut Vec<u8>,
     sink: &mut dyn RowSink,
+    cancel: &Cancel,
 ) -> Result<(), ImageError> {
-    let damaged = |_| undecodable("its data is damaged or truncated");
+    // The decoder says of an input that fails no more than that it failed.
+    let damaged = |_| match cancel.check() {
+        Ok(()) => undecodable("its data is damaged or truncated"),
+        Err(cancelled) => cancelled,
+    };
     let mut options = DecodeOptions::default();
     // Neither is used, and a few bytes of either can expand to megabytes.
     options.set_ignore_text_chunk(true);
@@ -77,7 +101,7 @@ pub(super) fn decode(
     // Pillow checks both.
     options.set_ignore_adler32(false);
     options.set_skip_ancillary_crc_failures(false);
-    let input = Input { bytes, position: Rc::default() };
+    let input = Input { bytes, position: Rc::default(), cancel };
     let position = Rc::clone(&input.position);
     let mut decoder = Decoder::new_with_options(input, options);
     decoder.set_limits(Limits { bytes: usize::MAX });
@@ -92,13 +116,13 @@ pub(super) fn decode(
     let interlaced = info.interlaced;
     let stored_rows = if interlaced {
         // The passes of images below 8 bits are merged into the frame, so it must be clear.
-        frame.clear();
-        frame.resize(row_bytes * header.height as usize, 0);
+        cancel.zeros(frame, row_bytes * header.height as usize)?;
         ADAM7.iter().map(|pass| pass.rows(header)).sum()
     } else {
         header.height
     };
     for _ in 0..stored_rows {
+        cancel.check()?;
         let row = reader.next_interlaced_row().map_err(damaged)?;
         let row = row.ok_or_else(|| undecodable("rows are missing"))?;
         match row.interlace() {
@@ -113,7 +137,10 @@ pub(super) fn decode(
     position.end.set(position.at.get().saturating_add(MAX_TAIL_BYTES));
     reader.next_row().map_err(damaged)?;
     if interlaced {
-        frame.chunks_exact(row_bytes).for_each(|row| sink.row(converter.rgb(row)));
+        for row in frame.chunks_exact(row_bytes) {
+            cancel.check()?;
+            sink.row(converter.rgb(row));
+        }
     }
     if !chunks(bytes).any(|(kind, _)| kind == b"IEND") {
         return Err(undecodable("it is truncated"));
@@ -147,10 +174,14 @@ const ADAM7: [Pass; 7] = [
     Pass { x: 0, y: 1, step_y: 2 },
 ];
 
-/// The file as the decoder sees it: it can be made to end early.
+/// Bytes that the decoder gets at a time: at most a thousand times as many come of them.
+const STEP_BYTES: usize = 4096;
+
+/// The file as the decoder sees it: it can be made to end early, and fails once cancelled.
 struct Input<'a> {
     bytes: &'a [u8],
     position: Rc<Position>,
+    cancel: &'a Cancel,
 }
 
 struct Position {
@@ -168,8 +199,10 @@ impl Default for Position {
 
 impl BufRead for Input<'_> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        let end = self.position.end.get().min(self.bytes.len());
-        Ok(self.bytes.get(self.position.at.get()..end).unwrap_or_default())
+        self.cancel.check().map_err(io::Error::other)?;
+        let at = self.position.at.get();
+        let end = self.position.end.get().min(self.bytes.len()).min(at.saturating_add(STEP_BYTES));
+        Ok(self.bytes.get(at..end).unwrap_or_default())
     }
 
     fn consume(&mut self, amount: usize) {

@@ -1,8 +1,6 @@
-use super::SIDE;
-use super::resize::Resizer;
+//! Rows of an image, where they go, and the pixels that the network takes.
 
-const TILE_ROW_BYTES: usize = SIDE as usize * 3;
-const TILE_BYTES: usize = SIDE as usize * TILE_ROW_BYTES;
+use super::{ImageError, SIDE};
 
 /// Takes the rows of one image from top to bottom, each `width * 3` bytes of interleaved RGB.
 pub(super) trait RowSink {
@@ -32,7 +30,7 @@ pub struct Pixels(Box<[u8]>);
 
 impl Pixels {
     /// Number of bytes: 256 * 256 * 3.
-    pub const LEN: usize = TILE_BYTES;
+    pub const LEN: usize = SIDE as usize * SIDE as usize * 3;
 
     /// Takes exactly [`Pixels::LEN`] bytes; any other length gives nothing.
     pub fn new(data: Vec<u8>) -> Option<Self> {
@@ -58,10 +56,11 @@ pub(super) struct FrameSink {
 }
 
 impl FrameSink {
-    pub(super) fn new(width: u32, height: u32) -> Self {
+    pub(super) fn new(width: u32, height: u32) -> Result<Self, ImageError> {
         let len = width as usize * height as usize * 3;
-        let data = Vec::with_capacity(len);
-        Self { frame: Rgb { width, height, data }, len }
+        let mut data = Vec::new();
+        data.try_reserve_exact(len).map_err(|_| ImageError::OutOfMemory)?;
+        Ok(Self { frame: Rgb { width, height, data }, len })
     }
 
     pub(super) fn finish(self) -> Option<Rgb> {
@@ -72,65 +71,5 @@ impl FrameSink {
 impl RowSink for FrameSink {
     fn row(&mut self, rgb: &[u8]) {
         self.frame.data.extend_from_slice(rgb);
-    }
-}
-
-/// Where the centre tile starts on an axis of this length: even, so that the tile's 2 x 2 blocks are the image's own.
-pub(super) fn tile_start(side: u32) -> u32 {
-    (side.saturating_sub(SIDE) / 2) & !1
-}
-
-/// Keeps the centre tile. Both sides must be at least [`SIDE`].
-pub(super) struct CropSink {
-    left_bytes: usize,
-    top: u32,
-    y: u32,
-    tile: Vec<u8>,
-}
-
-impl CropSink {
-    pub(super) fn new(width: u32, height: u32) -> Self {
-        Self {
-            left_bytes: tile_start(width) as usize * 3,
-            top: tile_start(height),
-            y: 0,
-            tile: Vec::with_capacity(TILE_BYTES),
-        }
-    }
-
-    pub(super) fn finish(self) -> Option<Pixels> {
-        Pixels::new(self.tile)
-    }
-}
-
-impl RowSink for CropSink {
-    fn row(&mut self, rgb: &[u8]) {
-        if (self.top..self.top + SIDE).contains(&self.y) {
-            let row = rgb.get(self.left_bytes..self.left_bytes + TILE_ROW_BYTES);
-            self.tile.extend_from_slice(row.unwrap_or_default());
-        }
-        self.y += 1;
-    }
-}
-
-/// Resizes while the rows come in.
-pub(super) struct ResizeSink<'a> {
-    resizer: &'a mut Resizer,
-}
-
-impl<'a> ResizeSink<'a> {
-    pub(super) fn new(resizer: &'a mut Resizer, width: u32, height: u32) -> Self {
-        resizer.start(width, height);
-        Self { resizer }
-    }
-
-    pub(super) fn finish(self) -> Option<Pixels> {
-        self.resizer.finish()
-    }
-}
-
-impl RowSink for ResizeSink<'_> {
-    fn row(&mut self, rgb: &[u8]) {
-        self.resizer.row(rgb);
     }
 }

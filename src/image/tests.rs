@@ -8,6 +8,8 @@ use sha2::{Digest, Sha256};
 
 use super::*;
 
+mod stopping;
+
 fn golden() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
 }
@@ -39,8 +41,8 @@ fn code(error: ImageError) -> &'static str {
 
 fn run(bytes: &[u8]) -> Result<(Header, Rgb, Pixels), ImageError> {
     let header = inspect(bytes, &Limits::default())?;
-    let rgb = decode(bytes, &header)?;
-    let pixels = prepare(bytes, &header, Preprocessing::Resize, &mut Scratch::default())?;
+    let rgb = decode(bytes, &header, &Cancel::default())?;
+    let pixels = prepare(bytes, &header, Preprocessing::Resize, &mut Scratch::default(), &Cancel::default())?;
     Ok((header, rgb, pixels))
 }
 
@@ -111,11 +113,15 @@ fn limits_apply_to_the_header() {
     let (_, bytes) = entries("images").swap_remove(0);
     let header = inspect(&bytes, &Limits::default()).expect("a photo");
     let pixels = header.pixels();
-    let exact = Limits { max_pixels: pixels, min_side: header.width.min(header.height) };
+    let exact = Limits { max_pixels: pixels, min_side: header.width.min(header.height), max_cost: header.cost };
     assert_eq!(inspect(&bytes, &exact), Ok(header));
     let refusal = |limits| inspect(&bytes, &limits).map_err(code);
     assert_eq!(refusal(Limits { max_pixels: pixels - 1, ..exact }), Err("image_too_large"));
     assert_eq!(refusal(Limits { min_side: exact.min_side + 1, ..exact }), Err("image_too_small"));
+    let costly = Limits { max_cost: header.cost - std::time::Duration::from_nanos(1), ..exact };
+    assert_eq!(refusal(costly), Err("image_too_large"));
+    let error = inspect(&bytes, &costly).expect_err("too costly").to_string();
+    assert!(error.starts_with("decoding the image would take about "), "{error}");
 }
 
 #[test]
@@ -148,13 +154,78 @@ fn headers_tell_orientation_and_encoding() {
     assert_eq!(header_of("images/coffee_rgb.png").encoding, Encoding::Lossless);
 }
 
+/// Views and pages count, a gain map and a preview do not.
+#[test]
+fn headers_count_pictures() {
+    let frames = [
+        ("frames3.gif", 3),
+        ("5x7_m8_i0.gif", 1),
+        ("pages3.tif", 3),
+        ("apng.png", 2),
+        ("exif_pre.png", 1),
+        ("anim_im17x33_0.webp", 2),
+        ("im17x33_q30_m4.webp", 1),
+        ("phone_mpo.jpg", 2),
+        ("phone_ultrahdr.jpg", 1),
+        ("phone_motion.jpg", 1),
+    ];
+    for (file, count) in frames {
+        assert_eq!(header_of(&format!("variants/{file}")).frames, count, "{file}");
+    }
+}
+
+/// What is shown where, by hand, for a picture of 451 x 300 as stored whose first row is shown at the right.
+#[test]
+fn boxes_are_told_as_shown_and_as_stored() {
+    let jpeg = Header { width: 451, height: 300, exif_orientation: 6, ..header_of("images/chelsea_exif6.jpg") };
+    assert_eq!(jpeg.as_shown([10, 20, 110, 50]), [250, 10, 280, 110]);
+    assert_eq!(jpeg.as_stored([10, 20, 110, 50]), [10, 20, 110, 50]);
+    // The decoder has turned a TIFF: it is 300 x 451, and the first stored row is at the right.
+    let tiff = Header { format: Format::Tiff, width: 300, height: 451, ..jpeg };
+    assert_eq!(tiff.as_shown([250, 10, 280, 110]), [250, 10, 280, 110]);
+    assert_eq!(tiff.as_stored([250, 10, 280, 110]), [10, 20, 110, 50]);
+    for exif_orientation in 1..=8 {
+        let (jpeg, swaps) = (Header { exif_orientation, ..jpeg }, exif_orientation >= 5);
+        let (width, height) = if swaps { (300, 451) } else { (451, 300) };
+        let tiff = Header { width, height, exif_orientation, ..tiff };
+        assert_eq!(tiff.as_stored(jpeg.as_shown([3, 4, 50, 60])), [3, 4, 50, 60], "{exif_orientation}");
+    }
+}
+
+/// Of every golden picture that has more than one, all regions are parts of the picture decoded whole.
+#[test]
+fn regions_are_parts_of_the_whole_picture() {
+    let mut seen = 0;
+    for (entry, bytes) in entries("images") {
+        let Ok((header, rgb, resized)) = run(&bytes) else { continue };
+        for regions in [Regions::One, Regions::Five, Regions::Nine, Regions::Sixteen] {
+            let (crop, scratch) = (Preprocessing::Crop, &mut Scratch::default());
+            let found = prepare_regions(&bytes, &header, crop, regions, scratch, &Cancel::default()).expect("readable");
+            let bounds: Vec<_> = found.iter().map(|region| region.bounds).collect();
+            assert_eq!(bounds, places(crop, regions, header.width, header.height), "{}", entry["file"]);
+            for Region { pixels, bounds: [x0, y0, x1, y1] } in found {
+                seen += 1;
+                if header.width.min(header.height) < SIDE {
+                    assert!(pixels == resized, "{}", entry["file"]);
+                    continue;
+                }
+                let rows = (y0..y1).map(|y| (y * rgb.width) as usize);
+                let part = rows.flat_map(|row| &rgb.data[(row + x0 as usize) * 3..(row + x1 as usize) * 3]);
+                assert!(pixels.as_bytes().iter().eq(part), "{}, {x0} {y0}", entry["file"]);
+            }
+        }
+    }
+    assert!(seen > 300, "{seen}");
+}
+
 #[test]
 fn crop_takes_the_centre_at_an_even_offset() {
     // 517 x 389: (517 - 256) / 2 = 130, (389 - 256) / 2 = 66.
     let bytes = fs::read(golden().join("images/rocket_odd_420_q85.jpg")).expect("a golden file");
     let header = inspect(&bytes, &Limits::default()).expect("a photo");
-    let rgb = decode(&bytes, &header).expect("a photo");
-    let tile = prepare(&bytes, &header, Preprocessing::Crop, &mut Scratch::default()).expect("a photo");
+    let rgb = decode(&bytes, &header, &Cancel::default()).expect("a photo");
+    let tile =
+        prepare(&bytes, &header, Preprocessing::Crop, &mut Scratch::default(), &Cancel::default()).expect("a photo");
     let rows = rgb.data.chunks_exact(517 * 3).skip(66).take(256);
     let expected: Vec<u8> = rows.flat_map(|row| row[130 * 3..(130 + 256) * 3].to_vec()).collect();
     assert!(tile.as_bytes() == expected);
@@ -165,8 +236,8 @@ fn crop_of_a_small_image_is_a_resize() {
     let bytes = fs::read(golden().join("images/x_coffee_255x257.jpg")).expect("a golden file");
     let header = inspect(&bytes, &Limits::default()).expect("a photo");
     let mut scratch = Scratch::default();
-    let crop = prepare(&bytes, &header, Preprocessing::Crop, &mut scratch);
-    assert_eq!(crop, prepare(&bytes, &header, Preprocessing::Resize, &mut scratch));
+    let crop = prepare(&bytes, &header, Preprocessing::Crop, &mut scratch, &Cancel::default());
+    assert_eq!(crop, prepare(&bytes, &header, Preprocessing::Resize, &mut scratch, &Cancel::default()));
 }
 
 #[test]
@@ -218,10 +289,10 @@ proptest! {
         if keep < 0.9 {
             bytes.truncate((bytes.len() as f64 * keep / 0.9) as usize);
         }
-        let limits = Limits { max_pixels: 1_000_000, min_side: 0 };
+        let limits = Limits { max_pixels: 1_000_000, ..Limits::default() };
         if let Ok(header) = inspect(&bytes, &limits) {
             prop_assert!(header.pixels() <= limits.max_pixels);
-            if let Ok(rgb) = decode(&bytes, &header) {
+            if let Ok(rgb) = decode(&bytes, &header, &Cancel::default()) {
                 prop_assert_eq!((rgb.width, rgb.height), (header.width, header.height));
                 prop_assert_eq!(rgb.data.len() as u64, header.pixels() * 3);
             }

@@ -1,8 +1,8 @@
-//! An image decoded to be looked at: the whole picture at a limited size, and the tile that is judged.
+//! An image decoded to be looked at: the whole picture at a limited size, and the tiles that are judged.
 
 use super::{
-    Header, ImageError, Pixels, Preprocessing, Rgb, Scratch, decode_rows,
-    rows::{CropSink, RowSink},
+    Cancel, Header, ImageError, Preprocessing, Region, Regions, Rgb, Scratch, decode_rows, places,
+    regions::RegionsSink, rows::RowSink,
 };
 
 /// A picture for people. Nothing of it enters the network.
@@ -12,46 +12,50 @@ pub struct View {
     pub picture: Rgb,
     /// Stored pixels to one of the picture's; at the right and lower edge it may be fewer.
     pub factor: u32,
-    /// The centre tile, where it alone is judged.
-    pub tile: Option<Pixels>,
+    /// The tiles that are judged, the centre's first; none where the whole picture is.
+    pub tiles: Vec<Region>,
 }
 
 /// Decodes; the picture's longer side has at most `longest` pixels. `header` must come from
 /// [`inspect`](super::inspect) of the same bytes.
 ///
 /// # Errors
-/// [`ImageError::Undecodable`] or [`ImageError::UnsupportedFormat`].
+/// As [`decode`](super::decode).
 pub fn view(
     bytes: &[u8],
     header: &Header,
     preprocessing: Preprocessing,
+    regions: Regions,
     longest: u32,
     scratch: &mut Scratch,
+    cancel: &Cancel,
 ) -> Result<View, ImageError> {
     let (width, height) = (header.width, header.height);
     let mut sink = ViewSink {
         picture: ShrinkSink::new(width, height, width.max(height).div_ceil(longest.max(1))),
-        tile: preprocessing.takes_tile(width, height).then(|| CropSink::new(width, height)),
+        tiles: preprocessing
+            .takes_tile(width, height)
+            .then(|| RegionsSink::new(&places(preprocessing, regions, width, height))),
     };
-    let decoded = decode_rows(bytes, header, &mut scratch.frame, &mut sink);
+    let decoded = decode_rows(bytes, header, &mut scratch.frame, &mut sink, cancel);
     scratch.trim();
     decoded?;
     let incomplete = || header.undecodable("rows are missing");
     let factor = sink.picture.factor;
-    let tile = sink.tile.map(|tile| tile.finish().ok_or_else(incomplete)).transpose()?;
-    Ok(View { picture: sink.picture.finish().ok_or_else(incomplete)?, factor, tile })
+    let tiles = sink.tiles.map(|tiles| tiles.finish().ok_or_else(incomplete)).transpose()?;
+    Ok(View { picture: sink.picture.finish().ok_or_else(incomplete)?, factor, tiles: tiles.unwrap_or_default() })
 }
 
 struct ViewSink {
     picture: ShrinkSink,
-    tile: Option<CropSink>,
+    tiles: Option<RegionsSink>,
 }
 
 impl RowSink for ViewSink {
     fn row(&mut self, rgb: &[u8]) {
         self.picture.row(rgb);
-        if let Some(tile) = &mut self.tile {
-            tile.row(rgb);
+        if let Some(tiles) = &mut self.tiles {
+            tiles.row(rgb);
         }
     }
 }

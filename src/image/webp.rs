@@ -1,17 +1,13 @@
-//! WebP. The container is read here; the first frame's bitstream goes to `image-webp` as a still
-//! image, since that is what Pillow shows: the first frame is never blended, and what it does not
-//! cover of an animation's canvas is black.
+//! WebP. The container is read here; the first frame's bitstream goes to `image-webp`, since that is what
+//! Pillow shows: the first frame is never blended, and what it does not cover of an animation's canvas is black.
 
-use std::io::Cursor;
-
-use image_webp::WebPDecoder;
+use image_webp::DecodingError;
 
 use super::colour;
 use super::rows::RowSink;
-use super::{Encoding, Format, Header, ImageError, ifd};
+use super::{Cancel, Encoding, Format, Header, ImageError, cost, ifd};
 
 const ANIMATION_FLAG: u8 = 0x02;
-const ALPHA_FLAG: u8 = 0x10;
 
 fn undecodable(reason: &'static str) -> ImageError {
     Format::WebP.undecodable(reason)
@@ -84,27 +80,6 @@ impl<'a> Frame<'a> {
         }
         None
     }
-
-    /// A WebP file of this frame alone.
-    fn to_still(&self) -> Vec<u8> {
-        let mut file = b"RIFF\0\0\0\0WEBP".to_vec();
-        let mut push = |kind: &[u8; 4], data: &[u8]| {
-            file.extend_from_slice(kind);
-            file.extend_from_slice(&(data.len() as u32).to_le_bytes());
-            file.extend_from_slice(data);
-            file.resize(file.len().next_multiple_of(2), 0);
-        };
-        if let (Some(alpha), true) = (self.alpha, self.lossy) {
-            let [w0, w1, w2, _] = self.width.wrapping_sub(1).to_le_bytes();
-            let [h0, h1, h2, _] = self.height.wrapping_sub(1).to_le_bytes();
-            push(b"VP8X", &[ALPHA_FLAG, 0, 0, 0, w0, w1, w2, h0, h1, h2]);
-            push(b"ALPH", alpha);
-        }
-        push(if self.lossy { b"VP8 " } else { b"VP8L" }, self.bitstream);
-        let size = (file.len() - 8) as u32;
-        file[4..8].copy_from_slice(&size.to_le_bytes());
-        file
-    }
 }
 
 /// What the container says.
@@ -112,6 +87,7 @@ struct Container<'a> {
     width: u32,
     height: u32,
     frame: Frame<'a>,
+    frames: u32,
     exif_orientation: u8,
 }
 
@@ -134,7 +110,7 @@ impl<'a> Container<'a> {
             }
             b"VP8 " | b"VP8L" => {
                 let frame = Frame::find(chunks(payload)).ok_or_else(no_image)?;
-                return Ok(Self { width: frame.width, height: frame.height, frame, exif_orientation: 1 });
+                return Ok(Self { width: frame.width, height: frame.height, frame, frames: 1, exif_orientation: 1 });
             }
             _ => return Err(undecodable("its first chunk is wrong")),
         }
@@ -173,30 +149,50 @@ impl<'a> Container<'a> {
         let exif_orientation = chunks(payload)
             .find(|(kind, _)| *kind == b"EXIF")
             .map_or(1, |(_, data)| ifd::exif_orientation(data.strip_prefix(b"Exif\0\0").unwrap_or(data)));
-        Ok(Self { width, height, frame, exif_orientation })
+        let frames = chunks(payload).filter(|(kind, _)| *kind == b"ANMF").count().max(1) as u32;
+        Ok(Self { width, height, frame, frames, exif_orientation })
     }
 }
+
+/// Nanoseconds a pixel and a byte of the bitstream. A lossless pixel passes through up to four transforms.
+const LOSSY_PIXEL: f64 = 18.0;
+const LOSSY_BYTE: f64 = 30.0;
+const LOSSLESS_PIXEL: f64 = 8.0;
+const LOSSLESS_BYTE: f64 = 1.5;
 
 pub(super) fn inspect(bytes: &[u8]) -> Result<Header, ImageError> {
     let container = Container::parse(bytes)?;
     let frame = &container.frame;
     // Whole blocks of 16 x 16 pixels.
     let pixels = u64::from(frame.width + 16) * u64::from(frame.height + 16);
-    let bytes_per_pixel = match (frame.lossy, frame.alpha) {
-        // Planes 1.5, RGB 3.
-        (true, None) => 5,
-        // Planes 1.5, RGBA 4, alpha 1 and, where it is compressed, 4 more.
-        (true, Some(_)) => 11,
-        // ARGB 4, RGB(A) 4.
-        (false, _) => 8,
+    let length = frame.bitstream.len() as u64;
+    // Encoders write some kilobytes of codes; a file made to be large has a table of 4 KiB in every 8 bytes.
+    let tables = |length: u64| length.saturating_mul(512).min(image_webp::MAX_TABLE_BYTES as u64);
+    let lossless_bytes = |length| pixels * 9 / 2 + tables(length);
+    let alpha = frame.alpha.filter(|_| frame.lossy).map(|alpha| alpha.len() as u64);
+    let peak_bytes = if frame.lossy {
+        // Planes 1.5, RGB 3, and what is kept of each block.
+        (pixels * 5).max(alpha.map_or(0, lossless_bytes)) + 3 * length
+    } else {
+        lossless_bytes(length)
     };
+    let (pixel, byte) = if frame.lossy { (LOSSY_PIXEL, LOSSY_BYTE) } else { (LOSSLESS_PIXEL, LOSSLESS_BYTE) };
+    let cost = cost::cost(&[
+        (u64::from(container.width) * u64::from(container.height), cost::ROW_PIXEL),
+        (pixels, pixel),
+        (length, byte),
+        (alpha.map_or(0, |_| pixels), LOSSLESS_PIXEL),
+        (alpha.unwrap_or(0), LOSSLESS_BYTE),
+    ]);
     Ok(Header {
         format: Format::WebP,
         width: container.width,
         height: container.height,
         exif_orientation: container.exif_orientation,
+        frames: container.frames,
         encoding: if frame.lossy { Encoding::Lossy { quality: None } } else { Encoding::Lossless },
-        peak_bytes: pixels * bytes_per_pixel,
+        peak_bytes,
+        cost,
     })
 }
 
@@ -205,22 +201,38 @@ pub(super) fn decode(
     header: &Header,
     buffer: &mut Vec<u8>,
     sink: &mut dyn RowSink,
+    cancel: &Cancel,
 ) -> Result<(), ImageError> {
-    let damaged = |_| undecodable("its data is damaged or truncated");
     let Container { frame, .. } = Container::parse(bytes)?;
-    let still = frame.to_still();
-    let mut decoder = WebPDecoder::new(Cursor::new(&still)).map_err(damaged)?;
-    if decoder.dimensions() != (frame.width, frame.height) {
+    let stop = || cancel.is_cancelled();
+    let failed = |error| match error {
+        DecodingError::Stopped => ImageError::Cancelled,
+        DecodingError::OutOfMemory => ImageError::OutOfMemory,
+        _ => undecodable("its data is damaged or truncated"),
+    };
+    let (Ok(width), Ok(height)) = (u16::try_from(frame.width), u16::try_from(frame.height)) else {
         return Err(undecodable("its frame sizes disagree"));
-    }
-    let samples = if decoder.has_alpha() { 4 } else { 3 };
+    };
+    let samples = if frame.lossy {
+        if let Some(alpha) = frame.alpha {
+            image_webp::check_alpha(alpha, width, height, &stop).map_err(failed)?;
+        }
+        let planes = image_webp::decode_lossy(frame.bitstream, &stop).map_err(failed)?;
+        if (planes.width, planes.height) != (width, height) {
+            return Err(undecodable("its frame sizes disagree"));
+        }
+        cancel.zeros(buffer, frame.width as usize * frame.height as usize * 3)?;
+        planes.fill_rgb(buffer, &stop).map_err(failed)?;
+        3
+    } else {
+        *buffer = image_webp::decode_lossless(frame.bitstream, width, height, &stop).map_err(failed)?;
+        4
+    };
     let frame_row = frame.width as usize * samples;
-    buffer.resize(frame_row * frame.height as usize, 0);
-    decoder.read_image(buffer).map_err(damaged)?;
-
     let mut rows = buffer.chunks_exact(frame_row);
     let mut rgb = vec![0; header.width as usize * 3];
     for y in 0..header.height {
+        cancel.check()?;
         let covered = (frame.top..frame.top + frame.height).contains(&y);
         let left = frame.left as usize * 3;
         let place = rgb.get_mut(left..left + frame.width as usize * 3);

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context, ensure};
 use tokio::{
-    sync::watch,
+    sync::{Notify, watch},
     task::spawn_blocking,
     time::{MissedTickBehavior, interval},
 };
@@ -34,6 +34,7 @@ type Fingerprint = (u64, u64, i64, i64, u64);
 #[derive(Debug)]
 pub struct KeysFile {
     keys: watch::Receiver<Arc<Keys>>,
+    reload: Arc<Notify>,
     _following: AbortOnDropHandle<()>,
 }
 
@@ -49,8 +50,14 @@ impl KeysFile {
         let keys = load(path, &Keys::default())?;
         warn_if_empty(&keys);
         let (sender, keys) = watch::channel(Arc::new(keys));
-        let following = tokio::spawn(follow(path.to_path_buf(), read, sender));
-        Ok(Self { keys, _following: AbortOnDropHandle::new(following) })
+        let reload = Arc::<Notify>::default();
+        let following = tokio::spawn(follow(path.to_path_buf(), read, sender, Arc::clone(&reload)));
+        Ok(Self { keys, reload, _following: AbortOnDropHandle::new(following) })
+    }
+
+    /// Has the file read again now, changed or not.
+    pub fn reload(&self) {
+        self.reload.notify_one();
     }
 
     /// The keys that are valid now.
@@ -59,19 +66,22 @@ impl KeysFile {
     }
 }
 
-async fn follow(path: PathBuf, mut read: Option<Fingerprint>, keys: watch::Sender<Arc<Keys>>) {
+async fn follow(path: PathBuf, mut read: Option<Fingerprint>, keys: watch::Sender<Arc<Keys>>, reload: Arc<Notify>) {
     let mut ticks = interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut seen = read;
     loop {
-        ticks.tick().await;
+        let asked = tokio::select! {
+            _ = ticks.tick() => false,
+            () = reload.notified() => true,
+        };
         let (file, before) = (path.clone(), Arc::clone(&keys.borrow()));
         // File systems can hang; the threads that answer requests must not.
         let looked = spawn_blocking(move || {
             let now = fingerprint(&file);
             // What changed since the last look may be half written.
             let settled = now == seen;
-            (now, (settled && now != read).then(|| load(&file, &before)))
+            (now, (asked || settled && now != read).then(|| load(&file, &before)))
         });
         let Ok((now, loaded)) = looked.await else { continue };
         seen = now;
@@ -111,7 +121,8 @@ fn read(path: &Path) -> Result<String, anyhow::Error> {
     let file = fs::File::open(path)?;
     let about = file.metadata()?;
     // Who can write the file can let himself in. Reading it gives nothing away: it holds hashes of random keys.
-    ensure!(about.mode() & 0o002 == 0, "everyone may write it (chmod o-w)");
+    let mode = about.mode() & 0o7777;
+    ensure!(mode & 0o002 == 0, "its mode is {mode:04o}: everyone may write it (chmod o-w)");
     let mut text = String::new();
     file.take(LARGEST + 1).read_to_string(&mut text)?;
     ensure!(text.len() as u64 <= LARGEST, "it is larger than {LARGEST} bytes");

@@ -3,7 +3,7 @@
 //! A file holds one key a line, as the key's SHA-256; `#` starts a comment line:
 //!
 //! ```text
-//! name:sha256-hex[:max_in_flight=N]
+//! name:sha256-hex[:max_in_flight=N][:weight=N]
 //! ```
 //!
 //! A plain hash is right here: salts and slow hashes (Argon2, bcrypt) protect secrets that people choose and
@@ -36,6 +36,7 @@ pub struct Key {
     name: String,
     hash: [u8; 32],
     max_in_flight: Option<NonZeroU32>,
+    weight: NonZeroU32,
     places: Option<Arc<Semaphore>>,
 }
 
@@ -43,6 +44,11 @@ impl Key {
     /// Whose key it is.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Its part when clients share the machine: twice that of a key of half the weight.
+    pub fn weight(&self) -> NonZeroU32 {
+        self.weight
     }
 
     /// The places for its images in flight, if they are capped.
@@ -115,23 +121,29 @@ fn parse_line(text: &str, before: &Keys) -> Result<Key, &'static str> {
     let name = fields.next().filter(|name| is_name(name)).ok_or(NAME_RULE)?;
     let hash =
         fields.next().and_then(sha256_hex).ok_or("after the name and `:` come the 64 hex digits of a SHA-256")?;
-    let max_in_flight = fields
-        .next()
-        .map(|field| {
-            let number = field.strip_prefix("max_in_flight=").and_then(|number| number.parse().ok());
-            number.ok_or("the third field is max_in_flight=N, N above 0")
-        })
-        .transpose()?;
-    if fields.next().is_some() {
-        return Err("a line has at most three fields");
+    let (mut max_in_flight, mut weight) = (None, None);
+    for field in fields {
+        let (option, number) = field.split_once('=').ok_or(OPTIONS_RULE)?;
+        let option = match option {
+            "max_in_flight" => &mut max_in_flight,
+            "weight" => &mut weight,
+            _ => return Err(OPTIONS_RULE),
+        };
+        let number = number.parse::<NonZeroU32>().map_err(|_| OPTIONS_RULE)?;
+        if option.replace(number).is_some() {
+            return Err("an option is given twice");
+        }
     }
+    let weight = weight.unwrap_or(NonZeroU32::MIN);
     let known = before.0.iter().find(|key| key.name == name && key.max_in_flight == max_in_flight);
     let places = known.map_or_else(
         || max_in_flight.map(|most: NonZeroU32| Arc::new(Semaphore::new(most.get() as usize))),
         |key| key.places.clone(),
     );
-    Ok(Key { name: name.into(), hash, max_in_flight, places })
+    Ok(Key { name: name.into(), hash, max_in_flight, weight, places })
 }
+
+const OPTIONS_RULE: &str = "after the hash come max_in_flight=N and weight=N, N above 0";
 
 const NAME_RULE: &str = "a name is 1 to 64 letters, digits, `-`, `_` and `.`";
 
@@ -208,13 +220,15 @@ mod tests {
 
     #[test]
     fn lines_give_names_caps_and_comments() {
-        let text = format!("# ours\n\n one:{}\r\nt.w-o_2:{}:max_in_flight=7", hash("1"), hash("2").to_uppercase());
+        let text =
+            format!("# ours\n\n one:{}\r\nt.w-o_2:{}:weight=3:max_in_flight=7", hash("1"), hash("2").to_uppercase());
         let keys = parse(&text).expect("two keys");
         assert_eq!(keys.len(), 2);
         let one = keys.find(b"1").expect("found");
-        assert!(one.name() == "one" && one.places().is_none());
+        assert!(one.name() == "one" && one.places().is_none() && one.weight() == NonZeroU32::MIN);
         let two = keys.find(b"2").expect("found");
         assert_eq!((two.name(), two.places().map(|places| places.available_permits())), ("t.w-o_2", Some(7)));
+        assert_eq!(two.weight().get(), 3);
         assert!(parse("# nobody").expect("no keys").is_empty());
     }
 
@@ -232,7 +246,9 @@ mod tests {
             (format!("a:{good}:max_in_flight=0"), "max_in_flight"),
             (format!("a:{good}:max_in_flight=99999999999999999999"), "max_in_flight"),
             (format!("a:{good}:max_in_flight={}", usize::MAX), "max_in_flight"),
-            (format!("a:{good}:max_in_flight=1:x"), "three fields"),
+            (format!("a:{good}:max_in_flight=1:x"), "weight=N"),
+            (format!("a:{good}:weight=0"), "weight=N"),
+            (format!("a:{good}:weight=1:weight=2"), "twice"),
             (format!("a:{good}\na:{}", hash("other")), "name stands"),
             (format!("a:{good}\nb:{good}"), "hash stands"),
         ];

@@ -3,16 +3,34 @@
 use std::{
     collections::BTreeMap,
     fs,
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Deserializer};
 use sha2::{Digest, Sha256};
 
-use crate::{image::Preprocessing, verdict::Warning};
+use crate::{
+    image::Preprocessing,
+    judge::{Evidence, RegionRules, Rules, Warning},
+};
 
-/// The version of the manifest's own shape that this program reads.
-const FORMAT_VERSION: u32 = 1;
+/// Versions of the manifest's own shape that this program reads.
+const FORMAT_VERSIONS: [u32; 2] = [1, 2];
+
+/// The most bins of the score histogram, and the most pictures in it: each is counted at the start.
+const MOST_BINS: usize = 256;
+const MOST_PICTURES: u64 = 1_000_000;
+
+/// The longest name, version or licence class, in bytes: they are labels of metrics.
+const LONGEST_NAME: usize = 256;
+
+/// Bytes of a manifest, and of a file that it lists: ours have 20 KB and 4 MB.
+const LARGEST_MANIFEST: u64 = 4 << 20;
+const LARGEST_FILE: u64 = 1 << 30;
+
+/// Files that a manifest lists.
+const MOST_FILES: usize = 256;
 
 /// The graph with `lfm:TopKPooling`.
 pub const GRAPH: &str = "lfm.onnx";
@@ -24,9 +42,8 @@ pub const CPU_GRAPH: &str = "lfm.cpu.onnx";
 pub const STANDARD_GRAPH: &str = "lfm.std.onnx";
 
 /// A model folder's description, checked.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone)]
 pub struct Manifest {
-    format_version: u32,
     /// Name of the model.
     pub name: String,
     /// Version of the model.
@@ -37,22 +54,51 @@ pub struct Manifest {
     /// Values taken from each of the 64 maps.
     pub k: usize,
     /// How an image becomes 256x256.
-    #[serde(deserialize_with = "preprocessing")]
     pub preprocessing: Preprocessing,
-    /// Score above which an image is fake.
-    pub threshold: f64,
-    /// Scores between which it is uncertain: open interval `[low, high]`.
-    pub band: Option<[f64; 2]>,
-    /// Warnings that make the verdict uncertain.
-    pub voiding: Vec<Warning>,
-    /// JPEG or WebP quality (1 to 100) below which `lossy_source` is given; none: it never is.
-    #[serde(default)]
-    pub lossy_below_quality: Option<u8>,
+    /// How logits become a verdict.
+    pub rules: Rules,
     /// How the model scored its validation images: what drift is measured against. An imported model has none.
-    #[serde(default)]
     pub val_score_histogram: Option<ScoreHistogram>,
     /// What the licences of the training data allow.
     pub licence_class: String,
+    /// How good the model is, as its export measured it.
+    pub metrics: serde_json::Value,
+}
+
+/// The file's fields, unchecked.
+#[derive(Deserialize)]
+struct Fields {
+    format_version: u32,
+    name: String,
+    version: String,
+    digest: String,
+    files: BTreeMap<String, FileEntry>,
+    k: usize,
+    #[serde(deserialize_with = "preprocessing")]
+    preprocessing: Preprocessing,
+    threshold: f64,
+    band: Option<[f64; 2]>,
+    voiding: Vec<Warning>,
+    #[serde(default)]
+    lossy_below_quality: Option<u8>,
+    #[serde(default)]
+    calibration: Option<Folded>,
+    #[serde(default)]
+    regions: Option<RegionRules>,
+    #[serde(default)]
+    evidence: Option<Evidence>,
+    #[serde(default)]
+    val_score_histogram: Option<ScoreHistogram>,
+    licence_class: String,
+    #[serde(default)]
+    metrics: serde_json::Value,
+}
+
+/// A calibration that the export folded into the weights.
+#[derive(Deserialize)]
+struct Folded {
+    a: f64,
+    b: f64,
 }
 
 /// Images by score, real and fake ones apart.
@@ -64,6 +110,25 @@ pub struct ScoreHistogram {
     pub real: Vec<u32>,
     /// Fake images in each bin.
     pub fake: Vec<u32>,
+}
+
+/// Whether a name is one of a file in the folder itself.
+fn is_file_name(name: &str) -> bool {
+    Path::new(name).file_name().is_some_and(|file| file == name)
+}
+
+/// Reads a file of at most `most` bytes.
+fn read_limited(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    // Asked before opening: opening a pipe would wait for its writer.
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no file"));
+    }
+    let mut bytes = Vec::new();
+    fs::File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is larger than {most} bytes")));
+    }
+    Ok(bytes)
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -123,30 +188,46 @@ impl Manifest {
     /// If it cannot be read or does not hold what this program needs.
     pub fn read(folder: &Path) -> Result<Self, ManifestError> {
         let path = folder.join("manifest.json");
-        let text = fs::read(&path).map_err(|source| ManifestError::Read { path: path.clone(), source })?;
+        let text = read_limited(&path, LARGEST_MANIFEST)
+            .map_err(|source| ManifestError::Read { path: path.clone(), source })?;
         let invalid = |reason: String| ManifestError::Invalid { path: path.clone(), reason };
-        let manifest: Self = serde_json::from_slice(&text).map_err(|error| invalid(error.to_string()))?;
-        manifest.check().map_err(invalid)?;
-        Ok(manifest)
+        Self::parse(&text).map_err(invalid)
     }
 
-    fn check(&self) -> Result<(), String> {
-        let score = 0.0..=1.0;
-        if self.format_version != FORMAT_VERSION {
-            return Err(format!("format_version is {}, this program reads {FORMAT_VERSION}", self.format_version));
+    fn parse(text: &[u8]) -> Result<Self, String> {
+        /// The one field that says how to read the others.
+        #[derive(Deserialize)]
+        struct Version {
+            format_version: u32,
         }
-        if !score.contains(&self.threshold) {
-            return Err(format!("threshold {} is not between 0 and 1", self.threshold));
+        let said = |error: serde_json::Error| error.to_string();
+        let Version { format_version } = serde_json::from_slice(text).map_err(said)?;
+        if !FORMAT_VERSIONS.contains(&format_version) {
+            return Err(format!("format_version is {format_version}, this program reads {FORMAT_VERSIONS:?}"));
         }
-        if let Some([low, high]) = self.band
-            && !(score.contains(&low) && score.contains(&high) && low <= high)
-        {
-            return Err(format!("band [{low}, {high}] is no interval between 0 and 1"));
-        }
-        if !self.lists(GRAPH) {
-            return Err(format!("files does not list {GRAPH}"));
-        }
-        Ok(())
+        let fields: Fields = serde_json::from_slice(text).map_err(said)?;
+        fields.check()?;
+        let rules = Rules {
+            threshold: fields.threshold,
+            band: fields.band,
+            voiding: fields.voiding,
+            lossy_below_quality: fields.lossy_below_quality,
+            regions: fields.regions,
+            evidence: fields.evidence,
+        };
+        rules.check()?;
+        Ok(Self {
+            name: fields.name,
+            version: fields.version,
+            digest: fields.digest,
+            files: fields.files,
+            k: fields.k,
+            preprocessing: fields.preprocessing,
+            rules,
+            val_score_histogram: fields.val_score_histogram,
+            licence_class: fields.licence_class,
+            metrics: fields.metrics,
+        })
     }
 
     /// Reads one of the folder's files and holds it against the manifest's hash.
@@ -159,7 +240,8 @@ impl Manifest {
             path: folder.join("manifest.json"),
             reason: format!("files does not list {name}"),
         })?;
-        let bytes = fs::read(&path).map_err(|source| ManifestError::Read { path: path.clone(), source })?;
+        let bytes =
+            read_limited(&path, LARGEST_FILE).map_err(|source| ManifestError::Read { path: path.clone(), source })?;
         let found = crate::hex(&Sha256::digest(&bytes));
         if found != entry.sha256 {
             return Err(ManifestError::Tampered { path, found, expected: entry.sha256.clone() });
@@ -175,5 +257,130 @@ impl Manifest {
     /// Names of the files that the manifest lists.
     pub fn file_names(&self) -> impl Iterator<Item = &str> {
         self.files.keys().map(String::as_str)
+    }
+}
+
+impl Fields {
+    fn check(&self) -> Result<(), String> {
+        let texts = [("name", &self.name), ("version", &self.version), ("licence_class", &self.licence_class)];
+        if let Some((field, text)) = texts.into_iter().find(|(_, text)| text.len() > LONGEST_NAME) {
+            return Err(format!("{field} has {} bytes, more than {LONGEST_NAME}", text.len()));
+        }
+        let hex = self.digest.strip_prefix("sha256:").unwrap_or_default();
+        if hex.len() != 64 || !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err("digest is not sha256: and 64 hexadecimal digits".into());
+        }
+        if self.files.len() > MOST_FILES || self.files.keys().any(|name| !is_file_name(name)) {
+            return Err(format!("files lists more than {MOST_FILES} files, or one that is outside the folder"));
+        }
+        if !self.files.contains_key(GRAPH) {
+            return Err(format!("files does not list {GRAPH}"));
+        }
+        match (self.format_version, &self.regions, &self.evidence) {
+            (1, None, None) | (2, Some(_), Some(_)) => {}
+            (1, ..) => return Err("format 1 has neither regions nor evidence".into()),
+            (..) => return Err("format 2 needs regions and evidence".into()),
+        }
+        // The service calibrates by class of file: what were folded in as well would count twice.
+        let folded = self.calibration.as_ref().is_some_and(|folded| (folded.a, folded.b) != (1.0, 0.0));
+        if self.format_version == 2 && folded {
+            return Err("format 2 folds no calibration into the weights: calibration is a = 1, b = 0".into());
+        }
+        self.val_score_histogram.as_ref().map_or(Ok(()), ScoreHistogram::check)
+    }
+}
+
+impl ScoreHistogram {
+    fn check(&self) -> Result<(), String> {
+        let Self { edges, real, fake } = self;
+        let bins = real.len();
+        if bins > MOST_BINS || fake.len() != bins || edges.len() != bins + 1 || !edges.is_sorted() {
+            return Err(format!("val_score_histogram does not have ascending edges around 1 to {MOST_BINS} bins"));
+        }
+        let pictures: u64 = real.iter().chain(fake).map(|&count| u64::from(count)).sum();
+        if pictures > MOST_PICTURES {
+            return Err(format!("val_score_histogram counts {pictures} pictures, more than {MOST_PICTURES}"));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn manifest(change: impl FnOnce(&mut Value)) -> Result<Manifest, String> {
+        let table = json!({"a": 1.5, "b": -0.5, "real": [-3.0, 0.5], "fake": [0.0, 4.0], "n_real": 2, "n_fake": 300});
+        let classes = crate::judge::Class::ALL.map(|class| (class.as_str(), json!({"regions": {"1": table}})));
+        let mut value = json!({
+            "format_version": 2, "name": "m", "version": "1", "digest": format!("sha256:{}", "0".repeat(64)),
+            "files": {GRAPH: {"sha256": ""}}, "k": 16, "preprocessing": "crop", "threshold": 0.5, "band": null,
+            "voiding": ["no_signal"], "licence_class": "research-only", "calibration": {"a": 1.0, "b": 0.0},
+            "regions": {"auto": {"start": 1, "then": 5, "open_below": 2.0}, "disagree": {"margin": 3.0, "voids": true}},
+            "evidence": {
+                "operating_point": {"false_alarms": 0.05, "misses": 0.1}, "classes": classes.into_iter().collect::<Value>(),
+            },
+        });
+        change(&mut value);
+        Manifest::parse(value.to_string().as_bytes())
+    }
+
+    #[test]
+    fn a_manifest_of_format_2_is_read() {
+        let read = manifest(|_| ()).expect("it is right");
+        let evidence = read.rules.evidence.expect("evidence");
+        let table = evidence.table(crate::judge::Class::Small, 9).expect("the next smaller");
+        assert_eq!((table.a, table.n_fake), (1.5, 300));
+        assert_eq!(read.rules.regions.expect("regions").auto.then, 5);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_and_named() {
+        let table = |value: &mut Value, field: &str, with: Value| {
+            value["evidence"]["classes"]["jpeg_95"]["regions"]["1"][field] = with;
+        };
+        let cases: [(&str, &dyn Fn(&mut Value)); 19] = [
+            ("format_version is 3", &|v| v["format_version"] = json!(3)),
+            ("format 1 has neither", &|v| v["format_version"] = json!(1)),
+            ("needs regions and evidence", &|v| v["evidence"] = Value::Null),
+            ("folds no calibration", &|v| v["calibration"]["a"] = json!(2.0)),
+            ("jpeg_95.regions.1: a = -1", &|v| table(v, "a", json!(-1.0))),
+            ("real is not ascending", &|v| table(v, "real", json!([1.0, 0.0]))),
+            ("fake holds 0 logits", &|v| table(v, "fake", json!([]))),
+            ("fake holds 257 logits", &|v| table(v, "fake", json!(vec![0.0; 257]))),
+            ("n_real is 1", &|v| table(v, "n_real", json!(1))),
+            ("unknown field `c`", &|v| table(v, "c", json!(1))),
+            ("lacks webp_lossy", &|v| {
+                v["evidence"]["classes"].as_object_mut().expect("classes").remove("webp_lossy");
+            }),
+            ("unknown variant `jpeg`", &|v| v["evidence"]["classes"]["jpeg"] = json!({"regions": {}})),
+            ("small.regions lacks 1", &|v| v["evidence"]["classes"]["small"]["regions"] = json!({})),
+            ("is for none of", &|v| {
+                let regions = &mut v["evidence"]["classes"]["small"]["regions"];
+                regions["4"] = regions["1"].clone();
+            }),
+            ("operating_point", &|v| v["evidence"]["operating_point"]["misses"] = json!(1.5)),
+            ("regions.auto begins with 9", &|v| v["regions"]["auto"]["start"] = json!(9)),
+            ("regions.disagree.margin is -1", &|v| v["regions"]["disagree"]["margin"] = json!(-1)),
+            ("val_score_histogram counts", &|v| {
+                v["val_score_histogram"] = json!({"edges": [0, 1], "real": [u32::MAX], "fake": [0]});
+            }),
+            ("digest is not", &|v| v["digest"] = json!("md5:1")),
+        ];
+        for (reason, change) in cases {
+            let found = manifest(|value| change(value)).expect_err(reason);
+            assert!(found.contains(reason), "{found:?} does not say {reason:?}");
+        }
+    }
+
+    #[test]
+    fn a_huge_manifest_is_not_read() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("manifest.json");
+        fs::File::create(&path).and_then(|file| file.set_len(1 << 40)).expect("a sparse file");
+        let refused = Manifest::read(folder.path()).expect_err("it is too large").to_string();
+        assert!(refused.contains("larger than 4194304 bytes"), "{refused}");
     }
 }

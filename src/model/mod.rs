@@ -3,23 +3,30 @@
 mod gpu;
 mod manifest;
 mod node;
+mod onnx_model;
 pub mod op;
+mod options;
 mod placement;
 mod probe;
 pub mod provider;
 pub mod runtime;
 mod session;
+mod sessions;
 mod warmup;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
 pub use manifest::{CPU_GRAPH, GRAPH, Manifest, ManifestError, STANDARD_GRAPH};
 pub use node::{TopK, TopKNode};
+pub use onnx_model::OnnxModel;
+pub use options::SessionOptions;
+#[cfg(feature = "server")]
+pub(crate) use options::find_folder;
 pub use placement::{AssignedNode, summary as placement_summary};
 pub use probe::GraphProbe;
 pub use provider::{Availability, Execution, Provider};
-pub(crate) use session::find_folder;
-pub use session::{MAPS, OnnxModel, SessionOptions};
+pub use session::{MAPS, Runner};
+pub use sessions::{cpus, start_sessions};
 
 use crate::image::Pixels;
 
@@ -53,11 +60,16 @@ pub struct RunError(pub String);
 
 /// Something that judges batches of pixels, one batch at a time.
 ///
-/// The pipeline knows no more of the model than this, so that a fake takes its place in tests.
+/// The scheduler knows no more of the model than this, so that a fake takes its place in tests.
 pub trait Model: Send + 'static {
     /// The cost curve: how long a run of n images takes, at place n - 1, as the warm-up measured it. Its
     /// length is the most images that one run takes.
     fn costs(&self) -> &[Duration];
+
+    /// Whether its runs take a CPU, and not a device of their own.
+    fn takes_cpu(&self) -> bool {
+        true
+    }
 
     /// Runs one batch; the outputs come in its order. The future may be awaited for long but never
     /// blocks its thread.

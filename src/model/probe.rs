@@ -1,9 +1,6 @@
 //! One graph of a model folder in a session of its own, to be looked at and held against another.
 
-use super::{
-    Execution, Output, RunError,
-    session::{Runner, SessionOptions},
-};
+use super::{Execution, Output, RunError, SessionOptions, session::Runner};
 use crate::{
     config::{Auto, ModelConfig},
     image::Pixels,

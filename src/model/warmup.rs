@@ -5,10 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    Provider,
-    session::{Runner, SessionOptions},
-};
+use super::{Provider, SessionOptions, session::Runner};
 use crate::{config::Auto, image::Pixels};
 
 /// A session that has run what it will run, with its cost curve.

@@ -1,16 +1,9 @@
-//! The Open Inference Protocol (KServe v2, with the extensions of Triton that it names), as far as its two
-//! transports share it: what the model's tensors are, what a request asks for, what its answer holds. Pure.
+//! The Open Inference Protocol (KServe v2) over HTTP and gRPC.
 //!
-//! HTTP ([`json`] and `http/oip.rs`) and gRPC bring a request into the form of [`WrittenRequest`];
-//! [`Request::check`] turns that into images and wishes; [`Output::tensor`] makes the answer's tensors.
+//! [`protocol`] is what both transports share, and is pure: what the model's tensors are, what a request asks for, what
+//! its answer holds. `infer` judges the images of one request.
 
-pub mod json;
-mod model;
-mod request;
-mod statistics;
-mod tensor;
-
-pub use model::{ConfigInput, ConfigOutput, ModelConfig, ModelMetadata, ServerMetadata, TensorMetadata, check_model};
-pub use request::{Contents, Image, Parameters, Request, Wanted, WrittenInput, WrittenOutput, WrittenRequest};
-pub use statistics::{BatchStatistics, Duration, InferStatistics, ModelStatistics};
-pub use tensor::{Data, DataType, Judged, Output, Spec, Tensor, inputs};
+pub mod grpc;
+pub mod http;
+mod infer;
+pub mod protocol;

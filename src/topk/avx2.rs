@@ -11,8 +11,10 @@ use std::arch::x86_64::{
 };
 
 use super::{
-    key, portable,
-    portable::{LANES, MAX_CANDIDATES, MAX_K, Maxima},
+    key,
+    lanes::LANES,
+    portable,
+    portable::{MAX_CANDIDATES, MAX_K, Maxima},
     prune,
 };
 

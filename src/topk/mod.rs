@@ -15,6 +15,7 @@
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 mod key;
+mod lanes;
 mod portable;
 mod prune;
 mod reference;

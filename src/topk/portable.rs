@@ -2,15 +2,12 @@
 
 use super::{
     key::{self, Key},
+    lanes::{LANES, is_above},
     prune,
 };
 
 /// Largest `k` of the fast path: the number of values that [`lower_bound`] promises.
 pub(super) const MAX_K: usize = 16;
-
-/// Columns whose maxima give the bound. Twice `MAX_K`: then about 24 of 900 random values reach
-/// it; with 16 columns it would be 54.
-pub(super) const LANES: usize = 32;
 
 /// Most candidates that are ranked. More are rare, and cost more to rank than to prune.
 pub(super) const MAX_CANDIDATES: usize = 64;
@@ -106,13 +103,6 @@ fn larger(a: f32, b: f32) -> f32 {
 #[inline(always)]
 fn smaller(a: f32, b: f32) -> f32 {
     if a < b { a } else { b }
-}
-
-/// True if `value` is above `bound`, or either is NaN.
-#[inline(always)]
-#[expect(clippy::neg_cmp_op_on_partial_ord, reason = "one comparison that is true for NaN")]
-pub(super) fn is_above(value: f32, bound: f32) -> bool {
-    !(value <= bound)
 }
 
 /// Keys of the values above `bound`, or `None` if they are more than there is room for.

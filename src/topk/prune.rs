@@ -2,7 +2,7 @@
 
 use super::{
     key::{self, Key},
-    portable::{LANES, is_above},
+    lanes::{LANES, is_above},
 };
 
 /// Keys buffered between two prunings, as a multiple of `k`, and at least. Small: the floor

@@ -1,5 +1,6 @@
 """The programs of docs/client.md, run as they stand."""
 
+import base64
 import collections
 import http.server
 import json
@@ -9,12 +10,20 @@ import subprocess
 import sys
 import threading
 
-from conftest import GOLDEN, ROOT, serving
 import pytest
+import requests
+from conftest import GOLDEN, ROOT, serving
 
 PICTURE = GOLDEN / "orig_rocket.jpg"
-PROGRAMS = {"score.sh": ["sh"], "score.py": [sys.executable], "score.mjs": ["node"], "explain.sh": ["sh"]}
-SCORERS = ["score.sh", "score.py", "score.mjs"]
+PROGRAMS = {
+    "score.sh": ["sh"],
+    "score.py": [sys.executable],
+    "batch.py": [sys.executable],
+    "score.mjs": ["node"],
+    "browser.js": None,
+    "explain.sh": ["sh"],
+}
+SCORERS = ["score.sh", "score.py", "batch.py", "score.mjs"]
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +38,7 @@ def programs(tmp_path_factory):
 
 
 def run(folder, name, url, *arguments, key=None):
-    environment = os.environ | {"LFM_URL": url} | ({"LFM_KEY": key} if key else {})
+    environment = os.environ | {"LFM_SERVER": url} | ({"LFM_KEY": key} if key else {})
     command = [*PROGRAMS[name], folder / name, *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
 
@@ -67,6 +76,8 @@ class Answer(http.server.BaseHTTPRequestHandler):
             return
         if status == 200:
             body = {"verdict": "real", "score": 0.25, "warnings": ["no_signal"]}
+            if self.path.endswith("/batch"):
+                body = {"results": [{"id": "0", "result": body}]}
         else:
             body = {"code": code, "detail": "as told"}
         text = json.dumps(body).encode()
@@ -145,17 +156,39 @@ def test_it_saves_the_overlay(programs, server, tmp_path):
 
 
 def test_a_batch_is_whole_when_it_is_sent_again(programs, server):
-    [batch] = re.findall(r"```python\n# batch: .*?\n(.*?)```", (ROOT / "docs/client.md").read_text(), re.S)
-    # The program up to what it does with its pictures, and then this.
-    (programs / "batch.py").write_text((programs / "score.py").read_text().split("failed = False")[0] + batch)
     paths = [PICTURE, GOLDEN / "coffee_rgb.png"]
-    command = [sys.executable, programs / "batch.py", *paths]
-    ended = subprocess.run(command, env=os.environ | {"LFM_URL": server}, capture_output=True, text=True, timeout=60)
-    assert ended.returncode == 0 and ended.stdout.count("'verdict'") == 2, ended.stderr
-    with Overloaded((429, "overloaded"), (503, "draining")) as overloaded:
-        overloaded.answers.extend([(415, "unsupported_format")])
-        environment = os.environ | {"LFM_URL": overloaded.url}
-        subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    ended = run(programs, "batch.py", server, *paths)
+    assert ended.returncode == 0, ended.stderr
+    assert [line.split()[1] in ("real", "fake", "uncertain") for line in ended.stdout.splitlines()] == [True, True]
+    with Overloaded((429, "overloaded"), (503, "draining"), (415, "unsupported_format")) as overloaded:
+        assert run(programs, "batch.py", overloaded.url, *paths).returncode != 0
         assert len(overloaded.bodies) == 3 and len(set(map(len, overloaded.bodies))) == 1
         assert all(PICTURE.read_bytes() in body for body in overloaded.bodies)
         overloaded.shutdown()
+
+
+def test_a_batch_says_which_picture_cannot_be_judged(programs, server, tmp_path):
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(PICTURE.read_bytes()[:1000])
+    ended = run(programs, "batch.py", server, PICTURE, broken)
+    assert ended.returncode != 0 and "real" in ended.stdout and "undecodable_image" in ended.stderr
+
+
+JUDGE = """
+const done = arguments[arguments.length - 1];
+const bytes = Uint8Array.from(atob(arguments[1]), (letter) => letter.charCodeAt(0));
+new Function(arguments[0] + "; return score;")()(new File([bytes], "picture")).then(done, (error) => done(String(error)));
+"""
+
+
+def judged_in(browser, programs, picture):
+    text = (programs / "browser.js").read_text()
+    return browser.execute_async_script(JUDGE, text, base64.b64encode(picture).decode())
+
+
+def test_a_page_of_the_same_address_scores(programs, server, browser):
+    browser.get(server)
+    assert judged_in(browser, programs, PICTURE.read_bytes())["verdict"] == "real"
+    assert judged_in(browser, programs, b"no picture") == "Error: unsupported_format: " + requests.post(
+        f"{server}/v1/score", data=b"no picture", timeout=30
+    ).json()["detail"]

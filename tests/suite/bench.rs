@@ -157,3 +157,20 @@ fn counting_is_measured() {
     let report = bench(&["--only", "metrics", "--rounds", "1"]);
     assert_spread(&report["metrics"]["ns"]);
 }
+
+/// What a decode may take at most is known from the header, of every format and variant.
+#[test]
+fn decoding_stays_within_the_memory_that_the_header_says() {
+    // Stacks, and what the allocator keeps.
+    const SLACK_MB: f64 = 12.0;
+    let report = bench(&["--only", "cost", "--rounds", "1", "--claimed-pixels", "9MP"]);
+    let rows = report["cost"]["rows"].as_array().expect("rows");
+    let mut largest = 0.0_f64;
+    for row in rows {
+        assert_spread(&row["ms"]);
+        let [peak, resident] = ["peak_mb", "resident_mb"].map(|name| row[name].as_f64().expect("a number"));
+        assert!(resident <= peak + SLACK_MB, "{row}");
+        largest = largest.max(resident);
+    }
+    assert!(rows.len() > 40 && largest > 20.0, "{report}");
+}

@@ -13,7 +13,7 @@ use std::{
 use lfm_serve::{
     image::Pixels,
     model::{Linear, Model, Output, RunError},
-    pipeline::Rebuild,
+    scheduler::Rebuild,
 };
 use tokio::sync::Semaphore;
 
@@ -87,7 +87,7 @@ impl Fake {
         (model, gate)
     }
 
-    /// How the pipeline replaces this model: by a clone, counted.
+    /// How the scheduler replaces this model: by a clone, counted.
     pub fn rebuild(&self) -> Rebuild<Self> {
         let model = self.clone();
         Arc::new(move || {

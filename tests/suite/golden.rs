@@ -5,10 +5,9 @@ use std::{fs, path::Path};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use lfm_serve::{
-    app,
     config::{Auto, ModelConfig},
     image::Pixels,
-    model::{Model, OnnxModel},
+    model::{Model, OnnxModel, SessionOptions},
 };
 use reqwest::blocking::Client;
 use serde_json::{Value, json};
@@ -98,7 +97,7 @@ fn hostile_files_that_pillow_reads_score_as_it_does() {
 async fn top_k_values_and_places_are_the_references() {
     let Some(shared) = shared("the golden top-k") else { return };
     let config = ModelConfig { model: Some(published_model(&shared).into()), ..config(&[]).model };
-    let options = app::read_model(&config, Auto::Fixed(1)).expect("the published model");
+    let options = SessionOptions::read(&config, Auto::Fixed(1)).expect("the published model");
     let mut model = OnnxModel::start(&options).expect("a session");
     let folder = shared.join("reference/golden/topk");
     for name in ["astro_420_q95_jpg", "coffee_rgb_png", "orig_china_jpg"] {
@@ -130,7 +129,7 @@ fn npy(file: &[u8]) -> impl Iterator<Item = f32> {
 /// One image's logit does not depend on its batch, to the last bit.
 #[tokio::test]
 async fn a_logit_does_not_depend_on_its_batch() {
-    let options = app::read_model(&config(&[]).model, Auto::Fixed(32)).expect("the bundled model");
+    let options = SessionOptions::read(&config(&[]).model, Auto::Fixed(32)).expect("the bundled model");
     let mut model = OnnxModel::start(&options).expect("a session");
     let limits = lfm_serve::image::Limits::default();
     let inputs: Vec<Pixels> =
@@ -139,7 +138,8 @@ async fn a_logit_does_not_depend_on_its_batch() {
             .map(|name| {
                 let bytes = golden(&format!("images/{name}"));
                 let header = lfm_serve::image::inspect(&bytes, &limits).expect("a header");
-                lfm_serve::image::prepare(&bytes, &header, Default::default(), &mut Default::default()).expect("pixels")
+                let (resize, scratch) = (Default::default(), &mut Default::default());
+                lfm_serve::image::prepare(&bytes, &header, resize, scratch, &Default::default()).expect("pixels")
             })
             .collect();
     let mut alone = Vec::new();

@@ -6,17 +6,18 @@ use std::{collections::BTreeMap, io::Write, sync::atomic::Ordering::SeqCst, time
 use flate2::{Compression, write::GzEncoder};
 use lfm_serve::{
     config::ServeConfig,
-    http::{
-        grpc::proto::{
+    image::Pixels,
+    keys::NewKey,
+    oip::grpc::{
+        GrpcStatus, ROUTES,
+        proto::{
             InferParameter, InferTensorContents, ModelInferRequest, ModelInferResponse, ModelReadyRequest,
             ServerReadyRequest, ServerReadyResponse,
             infer_parameter::ParameterChoice,
             model_infer_request::{InferInputTensor, InferRequestedOutputTensor},
         },
-        routes::{GRPC_ROUTES, series_of},
     },
-    image::Pixels,
-    keys::NewKey,
+    server::series,
 };
 use proptest::prelude::*;
 use prost::Message;
@@ -115,7 +116,10 @@ async fn raw_and_typed_contents_are_judged_alike() {
     assert_eq!(message::<ModelInferResponse>(send(infer(&app, &typed)).await).await.raw_output_contents, raw);
 
     let mut pixels = request(1);
-    let contents = InferTensorContents { uint_contents: vec![7; Pixels::LEN], ..Default::default() };
+    let contents = InferTensorContents {
+        uint_contents: (0..Pixels::LEN as u32).map(|i| 7 + i / 3 % 2).collect(),
+        ..Default::default()
+    };
     pixels.raw_input_contents.clear();
     pixels.inputs[0] = InferInputTensor {
         name: "pixels".into(),
@@ -296,7 +300,7 @@ async fn a_stop_finishes_a_call_in_flight() {
 async fn calls_are_counted_and_their_series_are_there_from_the_start() {
     let app = TestApp::start(vec![Fake::instant()], &["--grpc-listen", "127.0.0.1:0"]).await;
     let text = app.get("/metrics").await.text().await.expect("text");
-    for (route, method, statuses) in series_of(GRPC_ROUTES) {
+    for (route, method, statuses) in series(ROUTES, &GrpcStatus) {
         for status in statuses {
             let series =
                 format!("lfm_http_requests_total{{method=\"{method}\",route=\"{route}\",status=\"{status}\"}} 0");

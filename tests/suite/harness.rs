@@ -13,7 +13,6 @@ use clap::Parser;
 use lfm_serve::{
     app::App,
     config::ServeConfig,
-    http,
     model::{Execution, Manifest},
 };
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
@@ -88,7 +87,7 @@ pub fn config(flags: &[&str]) -> ServeConfig {
 
 /// An app in this process, on a real socket, with fakes for sessions.
 pub struct TestApp {
-    pub app: Arc<App>,
+    pub app: App,
     pub address: SocketAddr,
     /// Where gRPC is served.
     pub grpc: SocketAddr,
@@ -108,7 +107,7 @@ impl TestApp {
 
     /// An app that serves its probes and is not ready.
     pub async fn starting(flags: &[&str]) -> Self {
-        let manifest = Arc::new(Manifest::read(&root().join("models")).expect("the bundled manifest"));
+        let manifest = Arc::new(Manifest::read(&root().join("tests/data/model")).expect("the manifest of the tests"));
         let app = App::new(config(flags), manifest, &Execution::CPU).expect("an app");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
@@ -117,13 +116,15 @@ impl TestApp {
         let (stop, stopped) = oneshot::channel();
         let grpc_listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let grpc = grpc_listener.local_addr().expect("an address");
-        let doors =
-            vec![(listener, http::router(Arc::clone(&app))), (grpc_listener, http::grpc::router(Arc::clone(&app)))];
-        let drain_delay = app.config.drain_delay;
-        let serving = tokio::spawn(http::serve(doors, Arc::clone(&app), async move {
-            let _ = stopped.await;
-            drain_delay
-        }));
+        let drain_delay = app.state.config.drain_delay;
+        let serving = tokio::spawn({
+            let app = app.clone();
+            let stop = async move {
+                let _ = stopped.await;
+                drain_delay
+            };
+            async move { app.serve(listener, Some(grpc_listener), stop).await }
+        });
         Self { app, address, grpc, client, stop: Some(stop), serving }
     }
 
@@ -173,7 +174,7 @@ pub async fn assert_problem(response: Response, status: u16, code: &str) -> Stri
     assert_eq!(got, StatusCode::from_u16(status).expect("a status"), "{body}");
     assert_eq!(content_type.expect("a content type"), "application/problem+json");
     assert_eq!(body["status"], status);
-    assert_eq!(body["type"], format!("urn:lfm-serve:problem:{code}"));
+    assert_eq!(body["type"], format!("/errors#{code}"));
     assert_eq!(body["request_id"], request_id.to_str().expect("ASCII"));
     assert!(body["title"].as_str().is_some_and(|title| !title.is_empty()));
     body["detail"].as_str().expect("a detail").to_owned()
@@ -181,7 +182,9 @@ pub async fn assert_problem(response: Response, status: u16, code: &str) -> Stri
 
 /// The program, ready to be given arguments, with nothing of the tester's own settings.
 pub fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lfm-serve"));
+    // A tester under nohup ignores SIGHUP, and the program would inherit that.
+    let mut command = Command::new("env");
+    command.args(["--default-signal=HUP", env!("CARGO_BIN_EXE_lfm-serve")]);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("LFM_") {
             command.env_remove(name);
@@ -207,20 +210,42 @@ pub struct Server {
 impl Server {
     /// Starts it on a free port and waits for its first line.
     pub fn start(arguments: &[&str]) -> Self {
-        let mut process = program()
+        Self::start_logging_to(Stdio::piped(), arguments)
+    }
+
+    /// The same, its log going elsewhere.
+    pub fn start_logging_to(log: Stdio, arguments: &[&str]) -> Self {
+        Self::spawn(program(), log, arguments)
+    }
+
+    /// The same, started by a shell script whose arguments are the program's.
+    pub fn start_by(script: &str, arguments: &[&str]) -> Self {
+        let program = program();
+        let mut shell = Command::new("sh");
+        shell.args(["-c", script, "sh"]).arg(program.get_program()).current_dir(root());
+        for (name, _) in program.get_envs() {
+            shell.env_remove(name);
+        }
+        Self::spawn(shell, Stdio::null(), arguments)
+    }
+
+    fn spawn(mut program: Command, log: Stdio, arguments: &[&str]) -> Self {
+        let mut process = program
             .args(["serve", "--listen", "127.0.0.1:0"])
             .args(["--drain-delay", "0s"].iter().filter(|_| !arguments.contains(&"--drain-delay")))
             .args(["--log-level", "warn"].iter().filter(|_| !arguments.contains(&"--log-level")))
             .args(arguments)
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stderr(log)
             .spawn()
             .expect("the program starts");
         let mut line = String::new();
         BufReader::new(process.stdout.take().expect("a pipe")).read_line(&mut line).expect("a first line");
         let Some(url) = line.trim().strip_prefix("listening on ") else {
             let mut log = String::new();
-            let _ = process.stderr.take().expect("a pipe").read_to_string(&mut log);
+            if let Some(mut stderr) = process.stderr.take() {
+                let _ = stderr.read_to_string(&mut log);
+            }
             panic!("the first line is {line:?}; the log:\n{log}");
         };
         let url = url.to_owned();

@@ -2,6 +2,7 @@
 
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 
+mod audit;
 mod bench;
 mod cli;
 mod conv;
@@ -10,10 +11,13 @@ mod doctor;
 mod drain;
 mod explain;
 mod fake;
+mod folders;
+mod forms;
 mod golden;
 mod grpc;
 mod harness;
 mod hostile;
+mod hostile_client;
 mod keys;
 mod load_report;
 mod log;
@@ -22,9 +26,10 @@ mod oip;
 mod oip_refusals;
 mod op;
 mod page;
-mod pipeline;
 mod probes;
 mod providers;
 mod readme;
+mod scheduler;
 mod score;
+mod systemd;
 mod trace;

@@ -1,7 +1,7 @@
 //! `/v2` over HTTP: what is refused, and how.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use lfm_serve::{image::Pixels, model::Output, oip};
+use lfm_serve::{image::Pixels, model::Output, oip::protocol};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -48,7 +48,7 @@ async fn what_the_model_does_not_take_is_refused() {
             }),
             "no data",
         ),
-        (input("data", json!([BASE64_STANDARD.encode("no image")])), "not a JPEG"),
+        (input("data", json!([BASE64_STANDARD.encode("no image")])), "This is text"),
         (input("data", json!([BASE64_STANDARD.encode(golden("hostile/truncated.png"))])), "cannot decode"),
         (input("parameters", json!({"binary_data_size": 4})), "both"),
         (input("parameters", json!({"shared_memory_region": "x"})), "shared memory"),
@@ -161,16 +161,16 @@ proptest! {
     /// Any bytes under any length: an answer, never a panic; and a request written down is read back.
     #[test]
     fn any_body_is_read_or_refused(body in prop::collection::vec(any::<u8>(), 0..300), length in prop::option::of(0..400usize)) {
-        let _ = oip::json::read(body.into(), length);
+        let _ = protocol::json::read(body.into(), length);
     }
 
     #[test]
     fn what_is_written_is_read(files in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 1..5)) {
         let (body, length) = binary_request(&files);
-        let request = oip::json::read(body.into(), Some(length)).and_then(|written| oip::Request::check(written, 64));
+        let request = protocol::json::read(body.into(), Some(length)).and_then(|written| protocol::Request::check(written, 64));
         let read: Vec<_> = request.expect("a request").images.into_iter().map(|image| match image {
-            oip::Image::File(bytes) => bytes.to_vec(),
-            oip::Image::Pixels(_) => panic!("files were written"),
+            protocol::Image::File(bytes) => bytes.to_vec(),
+            protocol::Image::Pixels(_) => panic!("files were written"),
         }).collect();
         prop_assert_eq!(read, files);
     }

@@ -1,4 +1,4 @@
-//! The pages at `/` and `/docs`: in the binary, under a strict policy, asking no other host. Browsers try them in
+//! The pages at `/`, `/docs` and `/errors`: in the binary, under a strict policy, asking no other host. Browsers try them in
 //! tests/clients.
 
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
 #[tokio::test]
 async fn the_pages_load_from_the_server_alone() {
     let app = TestApp::start(vec![Fake::instant()], &[]).await;
-    let mut todo = vec!["/".to_owned(), "/docs".to_owned(), "/assets/overlay.js".to_owned()];
+    let mut todo = vec!["/".to_owned(), "/docs".to_owned(), "/errors".to_owned(), "/assets/overlay.js".to_owned()];
     let mut seen = Vec::new();
     while let Some(path) = todo.pop() {
         let answer = app.get(&path).await;

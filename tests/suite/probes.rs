@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use lfm_serve::{
+    app::{routes, series},
     error::Code,
-    http::routes::{ROUTES, series},
 };
 use serde_json::Value;
 
@@ -29,7 +29,7 @@ async fn before_the_model_is_loaded_only_liveness_passes() {
         tokio::task::yield_now().await;
     }
     let ready: Value = app.get("/readyz").await.json().await.expect("JSON");
-    assert_eq!(ready["model"]["digest"], app.app.manifest.digest);
+    assert_eq!(ready["model"]["digest"], app.app.state.manifest.digest);
     assert_eq!(app.score(picture()).await.status(), 200);
 }
 
@@ -130,11 +130,13 @@ async fn metrics_have_every_series_from_the_start() {
         "lfm_queue_images",
         "lfm_images_in_flight",
         "lfm_admitted_bytes",
-        "lfm_decode_pixels_in_flight",
+        "lfm_decode_bytes",
         "lfm_sessions",
         "lfm_execution_provider_available{provider=\"cpu\"}",
         "lfm_score_reference_bucket{class=\"real\",le=\"0.05\"}",
         "lfm_session_busy_seconds_total",
+        "lfm_log_lines_dropped_total",
+        "lfm_connections_closed_total{reason=\"evicted\"}",
         "process_resident_memory_bytes",
     ] {
         assert!(text.lines().any(|line| line.starts_with(name)), "{name} is missing");
@@ -166,7 +168,7 @@ async fn the_openapi_document_lists_every_route_with_every_status() {
     let app = TestApp::start(vec![Fake::instant()], &[]).await;
     let document: Value = app.get("/openapi.json").await.json().await.expect("JSON");
     assert_eq!(document["openapi"], "3.1.0");
-    for route in ROUTES.iter().filter(|route| !is_described_elsewhere(route.path)) {
+    for route in routes().filter(|route| !is_described_elsewhere(route.path)) {
         let responses = &document["paths"][route.path][route.method.to_lowercase()]["responses"];
         let listed: BTreeSet<u16> = responses
             .as_object()
@@ -174,12 +176,12 @@ async fn the_openapi_document_lists_every_route_with_every_status() {
             .keys()
             .filter_map(|key| key.parse().ok())
             .collect();
-        let statuses: BTreeSet<u16> = route.statuses().into_iter().collect();
+        let statuses: BTreeSet<u16> = route.statuses(&lfm_serve::server::ProblemJson).into_iter().collect();
         assert_eq!(listed, statuses, "{}", route.path);
     }
 }
 
 /// The pages for people, and the Open Inference Protocol, which has a specification of its own.
 fn is_described_elsewhere(path: &str) -> bool {
-    ["/", "/docs", "/assets/{file}"].contains(&path) || path.starts_with("/v2")
+    ["/", "/docs", "/errors", "/assets/{file}"].contains(&path) || path.starts_with("/v2")
 }

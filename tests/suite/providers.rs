@@ -148,13 +148,13 @@ type Loaded = Result<(SessionOptions, Vec<OnnxModel>), String>;
 
 /// Loads the model as `serve` does once it has chosen TensorRT; with what the log says of it.
 async fn load_on_tensorrt(test: &TestApp) -> (Loaded, Vec<Value>) {
-    let app = Arc::clone(&test.app);
+    let app = test.app.clone();
     let written = tempfile::NamedTempFile::new().expect("a file");
     let writer = Arc::new(written.reopen().expect("the file"));
     let log = tracing_subscriber::fmt().json().with_max_level(Level::WARN).with_writer(writer).finish();
     let load = move || {
-        app.metrics.runs_on(&TENSORRT);
-        app.load(SessionOptions::on(TENSORRT, &app.config.model, Auto::Fixed(1))?)
+        app.state.metrics.runs_on(TENSORRT.provider.name(), TENSORRT.precision.name());
+        app.load(SessionOptions::on(TENSORRT, &app.state.config.model, Auto::Fixed(1))?)
     };
     let loaded = tokio::task::spawn_blocking(|| with_default(log, load)).await.expect("no panic");
     let lines = std::fs::read_to_string(written.path()).expect("a log");
@@ -183,7 +183,7 @@ async fn auto_steps_down_from_a_provider_that_cannot_run_the_model() {
         assert!(log.len() == 1 && why.contains(reason) && !why.contains('\n'), "{log:?}");
         assert_eq!((&fields["provider"], &fields["next_best"]), (&"tensorrt".into(), &"cpu".into()));
 
-        let shown = options.execution().availability(&test.app.config.model).expect("ONNX Runtime is there");
+        let shown = options.execution().availability(&test.app.state.config.model).expect("ONNX Runtime is there");
         let shown = shown.iter().map(|one| (one.provider, one.refusal.as_deref())).collect::<Vec<_>>();
         assert!(matches!(
             shown[..],
@@ -252,7 +252,7 @@ fn both_graphs_give_the_same_logits() {
         .filter_map(|entry| {
             let bytes = golden(&format!("images/{}", entry.ok()?.file_name().to_str()?));
             let header = inspect(&bytes, &Limits::default()).ok()?;
-            prepare(&bytes, &header, Default::default(), &mut Default::default()).ok()
+            prepare(&bytes, &header, Default::default(), &mut Default::default(), &Default::default()).ok()
         })
         .collect();
     // All but the one that is refused, 16-bit grey.

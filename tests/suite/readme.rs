@@ -14,7 +14,7 @@ fn the_answer_in_the_readme_is_the_servers() {
     let block = readme.split("```json").nth(1).and_then(|rest| rest.split("```").next()).expect("a JSON block");
     let expected: Value = serde_json::from_str(block).expect("the block is JSON");
 
-    let document: Value = serde_json::from_str(&lfm_serve::http::openapi::document()).expect("JSON");
+    let document: Value = serde_json::from_str(&lfm_serve::api::openapi::document()).expect("JSON");
     let content = &document["paths"]["/v1/score"]["post"]["responses"]["200"]["content"];
     assert_eq!(content["application/json"]["example"], expected, "the API document has the same example");
 
@@ -42,7 +42,7 @@ fn the_answer_in_the_readme_is_the_servers() {
 
 #[test]
 fn the_explanation_in_the_api_document_is_the_servers() {
-    let document: Value = serde_json::from_str(&lfm_serve::http::openapi::document()).expect("JSON");
+    let document: Value = serde_json::from_str(&lfm_serve::api::openapi::document()).expect("JSON");
     let content = &document["paths"]["/v1/explain"]["post"]["responses"]["200"]["content"];
     let expected = &content["application/json"]["examples"]["rocket"]["value"]["attribution"];
 

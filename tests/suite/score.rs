@@ -95,7 +95,8 @@ async fn malformed_requests_are_refused_with_their_code() {
         (app.post("/v1/score"), 400, "empty_body"),
         (app.post("/v1/score").header("content-type", "text/plain").body("x"), 415, "unsupported_media_type"),
         (app.post("/v1/score").header("content-type", "multipart/form-data").body("x"), 400, "bad_request"),
-        (app.post("/v1/score").multipart(Form::new().part("file", text())), 400, "bad_request"),
+        (app.post("/v1/score").multipart(Form::new().part("file", text())), 415, "unsupported_format"),
+        (app.post("/v1/score").multipart(Form::new().part("other", text())), 400, "bad_request"),
         (
             app.post("/v1/score").multipart(Form::new().part("image", text()).part("image", text())),
             413,

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use super::report::Finding;
 use crate::{
     hex,
-    image::{self, ImageError, Limits, Pixels, Preprocessing, Scratch},
+    image::{self, Cancel, ImageError, Limits, Pixels, Preprocessing, Scratch},
 };
 
 /// An image and the hash of its pixels. NOTICE names the authors.
@@ -67,7 +67,7 @@ fn check_with(prepare: impl Fn(&[u8]) -> Result<Pixels, ImageError>) -> Result<F
 
 fn prepare(file: &[u8]) -> Result<Pixels, ImageError> {
     let header = image::inspect(file, &Limits::default())?;
-    image::prepare(file, &header, Preprocessing::Resize, &mut Scratch::default())
+    image::prepare(file, &header, Preprocessing::Resize, &mut Scratch::default(), &Cancel::default())
 }
 
 fn of(sample: &Sample, error: &ImageError) -> anyhow::Error {

@@ -5,21 +5,12 @@ use std::fs;
 use bytesize::ByteSize;
 
 use super::{limits::Limits, report::Finding};
-use crate::{app, config::ServeConfig, model::Provider, topk};
-
-const MIB: u64 = 1 << 20;
-
-/// Resident memory of `serve` without sessions: program, ONNX Runtime, threads.
-const PROCESS_BYTES: u64 = 48 * MIB;
-
-/// Resident memory of a warm session, most of it transformed weights, and what each image of its largest batch adds.
-/// Measured on lfm.cpu.onnx at batches of 1 to 32 (42 to 305 MiB), ONNX Runtime 1.31.1; a test holds them against a
-/// running server. A folder without that graph needs more: 72 MiB, or 40 MiB an image.
-const SESSION_BYTES: u64 = 36 * MIB;
-const SESSION_BYTES_PER_IMAGE: u64 = 9 * MIB;
-
-/// The most that decoding holds of a pixel: a progressive CMYK JPEG, four 16-bit coefficients and four bytes.
-const DECODE_BYTES_PER_PIXEL: u64 = 12;
+use crate::{
+    config::ServeConfig,
+    model::{self, Provider},
+    scheduler::memory::Memory,
+    topk,
+};
 
 /// The CPU, its vector extensions, and which kernels they give.
 pub(super) fn cpu() -> Finding {
@@ -28,7 +19,7 @@ pub(super) fn cpu() -> Finding {
     let model = model.map_or("unknown CPU", |(_, name)| name.trim());
     let features = features();
     let features = if features.is_empty() { "no vector extensions".into() } else { features.join(" ") };
-    let detail = format!("{model}; {features}; kernels for {}; {} CPUs", topk::Kernel::fastest().name(), app::cpus());
+    let detail = format!("{model}; {features}; kernels for {}; {} CPUs", topk::Kernel::fastest().name(), model::cpus());
     if topk::Kernel::avx2().is_some() {
         Finding::ok(detail)
     } else {
@@ -57,8 +48,8 @@ pub(super) fn limits(limits: &Limits, config: &ServeConfig) -> Finding {
         .map_or("memory unknown".into(), |(bytes, source)| format!("{} of memory ({source})", ByteSize(*bytes)));
     let detail = format!("{quota}; {memory}");
     let (sessions, threads) = (sessions(config), config.model.runtime.intra_threads.or_else(|| 1));
-    if sessions.saturating_mul(threads) > app::cpus() {
-        let cpus = app::cpus();
+    if sessions.saturating_mul(threads) > model::cpus() {
+        let cpus = model::cpus();
         return Finding::warn(format!("{detail}; {sessions} sessions of {threads} threads share {cpus} CPUs"));
     }
     Finding::ok(detail)
@@ -66,7 +57,8 @@ pub(super) fn limits(limits: &Limits, config: &ServeConfig) -> Finding {
 
 /// Whether `serve` with these settings has the memory it needs.
 pub(super) fn memory(limits: &Limits, config: &ServeConfig) -> Finding {
-    let Need { start, heaviest } = Need::of(config);
+    let memory = memory_of(config);
+    let (start, heaviest) = (memory.at_start(), memory.most());
     let sessions = sessions(config);
     let (start_text, heaviest_text) = (ByteSize(start), ByteSize(heaviest));
     let need = format!(
@@ -87,27 +79,18 @@ pub(super) fn memory(limits: &Limits, config: &ServeConfig) -> Finding {
     }
 }
 
-/// Bytes of memory that `serve` needs.
-struct Need {
-    /// To be ready.
-    start: u64,
-    /// When every decoder holds an image of the largest size and the bodies take all they may.
-    heaviest: u64,
-}
-
-impl Need {
-    fn of(config: &ServeConfig) -> Self {
-        let batch = config.max_batch_size.or_else(|| Provider::Cpu.largest_tried()) as u64;
-        let session = SESSION_BYTES.saturating_add(SESSION_BYTES_PER_IMAGE.saturating_mul(batch));
-        let start = PROCESS_BYTES.saturating_add(session.saturating_mul(sessions(config) as u64));
-        let decoding = config.limits.max_pixels.0.saturating_mul(DECODE_BYTES_PER_PIXEL);
-        let heaviest = start
-            .saturating_add(decoding.saturating_mul(app::cpus() as u64))
-            .saturating_add(config.max_admitted_bytes.as_u64());
-        Self { start, heaviest }
+/// What decides how much memory `serve` takes with these settings.
+fn memory_of(config: &ServeConfig) -> Memory {
+    let sessions = sessions(config);
+    Memory {
+        sessions: sessions as u64,
+        max_batch_size: config.max_batch_size.or_else(|| Provider::Cpu.largest_tried()) as u64,
+        max_admitted_bytes: config.max_admitted_bytes.as_u64(),
+        max_pixels: config.limits.max_pixels.0,
+        max_in_flight: config.max_in_flight(sessions) as u64,
     }
 }
 
 fn sessions(config: &ServeConfig) -> usize {
-    config.model.runtime.sessions.or_else(app::cpus)
+    config.model.runtime.sessions.or_else(model::cpus)
 }

@@ -17,9 +17,8 @@ use self::{
     report::{Finding, Report},
 };
 use crate::{
-    app,
     config::{Auto, ModelConfig, ServeConfig},
-    model::{AssignedNode, OnnxModel, runtime},
+    model::{AssignedNode, OnnxModel, SessionOptions, runtime, start_sessions},
 };
 
 /// Settings of `doctor`.
@@ -83,9 +82,9 @@ fn library(config: &ModelConfig) -> Result<Finding, anyhow::Error> {
 fn providers(config: &ServeConfig, nodes: &mut Vec<AssignedNode>) -> Result<Finding, anyhow::Error> {
     let mut model = config.model.clone();
     model.runtime.sessions = Auto::Fixed(1);
-    let options = app::read_model(&model, config.max_batch_size)?;
+    let options = SessionOptions::read(&model, config.max_batch_size)?;
     let chosen = options.execution().provider;
-    let (options, sessions) = app::start_sessions(options)?;
+    let (options, sessions) = start_sessions(options)?;
     nodes.extend(sessions.iter().flat_map(OnnxModel::nodes).cloned());
     let served = options.execution();
     let mut shown: Vec<_> = served

@@ -20,8 +20,8 @@ use indicatif::ProgressBar;
 use serde::Serialize;
 
 use self::figures::{Scored, Summary};
-use super::{files, score::progress_bar, scorer::Scorer};
-use crate::config::{LimitsConfig, ModelConfig, RuntimeConfig};
+use super::{files::Found, score::progress_bar, scorer::Scorer};
+use crate::config::{JudgeConfig, LimitsConfig, ModelConfig, RuntimeConfig};
 
 const REAL: &str = "0_real";
 const FAKE: &str = "1_fake";
@@ -55,6 +55,9 @@ pub(super) struct EvaluateArgs {
 
     #[command(flatten)]
     runtime: RuntimeConfig,
+
+    #[command(flatten)]
+    judge: JudgeConfig,
 
     #[command(flatten)]
     limits: LimitsConfig,
@@ -103,12 +106,15 @@ struct Report<'a> {
 pub(super) async fn run(args: EvaluateArgs) -> Result<ExitCode, anyhow::Error> {
     let sources = find_sources(&args.folder)?;
     let mut labelled = Vec::new();
+    let mut others = Vec::new();
     for (name, folder) in &sources {
         for (fake, class) in [(false, REAL), (true, FAKE)] {
             let class = folder.join(class);
             if class.is_dir() {
-                let files = files::images_below(&class)?.into_iter();
-                labelled.extend(files.map(|file| Labelled { file, source: name, fake }));
+                let mut found = Found { others, ..Found::default() };
+                found.add_below(&class);
+                labelled.extend(found.images.into_iter().map(|file| Labelled { file, source: name, fake }));
+                others = found.others;
             }
         }
     }
@@ -127,10 +133,13 @@ pub(super) async fn run(args: EvaluateArgs) -> Result<ExitCode, anyhow::Error> {
     let mut judged = Vec::new();
     for model in models {
         let model = ModelConfig { model, runtime: args.runtime.clone() };
-        let scorer = Scorer::start(&model, &args.limits).await?;
+        let scorer = Scorer::start(&model, &args.judge, &args.limits).await?;
         judged.push(judge(&scorer, &model, &labelled, &args.jpeg_quality, &progress).await);
     }
     progress.finish_and_clear();
+    if let Some(line) = (Found { others, ..Found::default() }).no_pictures() {
+        eprintln!("lfm-serve: {line}");
+    }
 
     if let Some(path) = &args.plot {
         fs::write(path, plot::svg(&judged)?).with_context(|| format!("cannot write {}", path.display()))?;
@@ -151,7 +160,7 @@ async fn judge(
     progress: &ProgressBar,
 ) -> Judged {
     let manifest = scorer.manifest();
-    let threshold = manifest.threshold;
+    let threshold = manifest.rules.threshold;
     let folder = config.model.as_deref().map_or_else(|| "default".into(), |folder| folder.display().to_string());
     let mut judged = Judged {
         model: Identity {
@@ -176,7 +185,7 @@ async fn judge(
             match result {
                 Ok(file) => {
                     let scores = scored.entry(sound[index].source.to_owned()).or_default();
-                    if sound[index].fake { &mut scores.fake } else { &mut scores.real }.push(file.judgement.logit);
+                    if sound[index].fake { &mut scores.fake } else { &mut scores.real }.push(file.judgement.ranking);
                 }
                 Err(error) => {
                     broken.push(index);

@@ -14,7 +14,7 @@ use super::{
     Judged,
     figures::{Scored, Summary, roc},
 };
-use crate::verdict::sigmoid;
+use crate::judge::sigmoid;
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Drawn = Result<(), DrawingAreaErrorKind<io::Error>>;

@@ -30,7 +30,7 @@ impl<'a> Iterator for Segments<'a> {
     fn next(&mut self) -> Option<Segment<'a>> {
         // Like libjpeg's next_marker: skip to 0xff, then fill bytes; a stuffed zero is no marker.
         let (marker, rest) = loop {
-            let at = self.rest.iter().position(|&b| b == 0xff)?;
+            let at = memchr::memchr(0xff, self.rest)?;
             let after = self.rest.get(at..)?;
             let fill = after.iter().position(|&b| b != 0xff)?;
             let marker = *after.get(fill)?;
@@ -47,17 +47,4 @@ impl<'a> Iterator for Segments<'a> {
         self.rest = rest.get(length..)?;
         Some(Segment { marker, body })
     }
-}
-
-/// True when an end-of-image marker stands after a scan.
-pub(super) fn ends_properly(bytes: &[u8]) -> bool {
-    let mut in_scan = false;
-    for segment in Segments::new(bytes) {
-        match segment.marker {
-            SOS => in_scan = true,
-            EOI if in_scan => return true,
-            _ => {}
-        }
-    }
-    false
 }

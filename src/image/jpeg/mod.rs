@@ -1,18 +1,19 @@
 //! JPEG through libjpeg-turbo with the reference's settings: accurate integer IDCT, smooth ("fancy")
 //! chroma upsampling, full scale.
 
+mod cost;
 mod markers;
 mod quality;
+mod reader;
 #[cfg(test)]
 mod tests;
-mod turbo;
 
 use super::rows::RowSink;
-use super::{Encoding, Format, Header, ImageError, colour, ifd};
+use super::{Cancel, Encoding, Format, Header, ImageError, colour, cost as image_cost, ifd};
 use markers::{SOS, Segment, Segments};
-use turbo::{Failure, Layout, Outcome};
+use reader::{Expected, Layout, Reader};
 
-pub(super) use turbo::Stored;
+pub(super) use reader::{Failure, Stored};
 
 const SOF: std::ops::RangeInclusive<u8> = 0xc0..=0xcf;
 /// Not frames, though numbered among them: huffman tables, reserved, arithmetic conditioning.
@@ -37,6 +38,9 @@ struct Frame {
     luma_table: u8,
     lossless: bool,
     progressive: bool,
+    arithmetic: bool,
+    /// Of each component its name and its blocks.
+    blocks: [(u8, u64); 4],
     /// Bytes of all coefficients, 2 each, in whole blocks.
     coefficient_bytes: u64,
 }
@@ -57,14 +61,20 @@ impl Frame {
             return Err(unsupported("a rare coding process (hierarchical or lossless)"));
         }
         let (width, height) = (u16::from_be_bytes([w1, w0]), u16::from_be_bytes([h1, h0]));
-        let specifications = body.get(6..).unwrap_or_default().chunks_exact(3);
-        let factors = specifications.filter_map(|c| c.get(1).map(|f| [f >> 4, f & 15].map(u64::from)));
+        let specifications = body.get(6..).unwrap_or_default().as_chunks::<3>().0.iter();
+        let specifications = specifications.take(components.into());
+        let factors = specifications.clone().map(|&[_, f, _]| [f >> 4, f & 15].map(u64::from));
         let most = |axis: usize| factors.clone().map(|f| f[axis]).max().unwrap_or(1).max(1);
         let most = [most(0), most(1)];
         // Sizes are padded to a whole interleaved unit of at most 4 x 4 blocks.
         let padded = |size: u16, factor: u64, most: u64| (u64::from(size) * factor).div_ceil(most) + 32;
         let coefficient_bytes =
             factors.clone().map(|f| 2 * padded(width, f[0], most[0]) * padded(height, f[1], most[1])).sum();
+        let mut blocks = [(0, 0); 4];
+        for (own, (&[id, ..], f)) in blocks.iter_mut().zip(specifications.zip(factors)) {
+            let across = (u64::from(width) * f[0]).div_ceil(8 * most[0]);
+            *own = (id, across * (u64::from(height) * f[1]).div_ceil(8 * most[1]));
+        }
         Ok(Self {
             width: width.into(),
             height: height.into(),
@@ -72,8 +82,15 @@ impl Frame {
             luma_table: *body.get(8).ok_or_else(short)?,
             lossless: marker == 0xc3,
             progressive: matches!(marker, 0xc2 | 0xca),
+            arithmetic: matches!(marker, 0xc9 | 0xca),
+            blocks,
             coefficient_bytes,
         })
+    }
+
+    /// Most bytes that the library takes for rows: fewer than 48 of each component, widened to whole blocks.
+    fn rows_bytes(&self) -> u64 {
+        48 * (u64::from(self.width) + 64) * u64::from(self.components)
     }
 
     fn layout(&self) -> Layout {
@@ -85,6 +102,8 @@ impl Frame {
 struct Preamble {
     frame: Frame,
     exif_orientation: u8,
+    /// Pictures of a file of several (MPO).
+    frames: u32,
     quality: Option<u8>,
     /// libjpeg keeps all coefficients until the last scan.
     many_scans: bool,
@@ -93,6 +112,7 @@ struct Preamble {
 fn preamble<'a>(segments: impl Iterator<Item = Segment<'a>>) -> Result<Preamble, ImageError> {
     let mut frame = None;
     let mut exif_orientation = None;
+    let mut frames = 1;
     let mut tables = quality::Tables::default();
     let mut first_scan_components = None;
     for Segment { marker, body } in segments {
@@ -104,6 +124,11 @@ fn preamble<'a>(segments: impl Iterator<Item = Segment<'a>>) -> Result<Preamble,
             0xdb => tables.define(body),
             0xe1 if exif_orientation.is_none() => {
                 exif_orientation = body.strip_prefix(b"Exif\0\0").map(ifd::exif_orientation);
+            }
+            0xe2 => {
+                if let Some(index) = body.strip_prefix(b"MPF\0") {
+                    frames = ifd::multi_picture_frames(index).max(1);
+                }
             }
             _ if SOF.contains(&marker) && !NOT_SOF.contains(&marker) => {
                 if frame.is_some() {
@@ -118,64 +143,66 @@ fn preamble<'a>(segments: impl Iterator<Item = Segment<'a>>) -> Result<Preamble,
     Ok(Preamble {
         frame,
         exif_orientation: exif_orientation.unwrap_or(1),
+        frames,
         quality: tables.quality(frame.luma_table),
         many_scans: frame.progressive || first_scan_components != Some(frame.components),
     })
 }
 
 pub(super) fn inspect(bytes: &[u8]) -> Result<Header, ImageError> {
-    let Preamble { frame, exif_orientation, quality, many_scans } = preamble(Segments::new(bytes))?;
-    let pixels = u64::from(frame.width) * u64::from(frame.height);
+    let Preamble { frame, exif_orientation, frames, quality, many_scans } = preamble(Segments::new(bytes))?;
+    let row = [(u64::from(frame.width) * u64::from(frame.height), image_cost::ROW_PIXEL)];
     Ok(Header {
         format: Format::Jpeg,
         width: frame.width,
         height: frame.height,
         exif_orientation,
+        frames,
         encoding: if frame.lossless { Encoding::Lossless } else { Encoding::Lossy { quality } },
-        peak_bytes: pixels * frame.layout().bytes_per_pixel() as u64
-            + if many_scans { frame.coefficient_bytes } else { 0 },
+        peak_bytes: frame.rows_bytes() + if many_scans { frame.coefficient_bytes } else { 0 },
+        cost: image_cost::cost(&[&row[..], &cost::terms(bytes, &frame, many_scans)].concat()),
     })
 }
 
-pub(super) fn decode(
-    bytes: &[u8],
-    header: &Header,
-    frame: &mut Vec<u8>,
-    sink: &mut dyn RowSink,
-) -> Result<(), ImageError> {
+pub(super) fn decode(bytes: &[u8], header: &Header, sink: &mut dyn RowSink, cancel: &Cancel) -> Result<(), ImageError> {
     let stated = preamble(Segments::new(bytes))?.frame;
     let layout = stated.layout();
-    let row_bytes = header.width as usize * layout.bytes_per_pixel();
-    frame.resize(row_bytes * header.height as usize, 0);
-    let outcome = turbo::decompress(bytes, header.width, header.height, layout, None, stated.coefficient_bytes, frame)
-        .map_err(|failure| match failure {
-            Failure::Damaged => undecodable("its data is damaged"),
-            Failure::TooManyScans => undecodable("it has too many scans"),
-        })?;
-    // The library names its first warning only, so a later "premature end" has to be found here.
-    let truncated = match outcome {
-        Outcome::Clean => false,
-        Outcome::PrematureEnd => true,
-        Outcome::OtherWarning => !markers::ends_properly(bytes),
+    let expected = Expected {
+        width: header.width,
+        height: header.height,
+        layout,
+        stored: None,
+        coefficient_bytes: stated.coefficient_bytes,
     };
-    if truncated {
+    let mut reader = Reader::start(bytes, &expected, cancel)?;
+    let mut row = vec![0; header.width as usize * layout.bytes_per_pixel()];
+    let mut rgb = vec![0; if layout == Layout::Cmyk { header.width as usize * 3 } else { 0 }];
+    for _ in 0..header.height {
+        reader.row(&mut row)?;
+        if layout == Layout::Cmyk {
+            // Pillow takes every four-component JPEG as Adobe's inverted CMYK ("CMYK;I").
+            row.iter_mut().for_each(|ink| *ink = !*ink);
+            colour::cmyk_row(&row, 4, &mut rgb);
+            sink.row(&rgb);
+        } else {
+            sink.row(&row);
+        }
+    }
+    if reader.finish()?.truncated {
         return Err(undecodable("it is truncated"));
     }
-    match layout {
-        Layout::Rgb | Layout::Grey => {
-            frame.chunks_exact(row_bytes).for_each(|row| sink.row(row));
-        }
-        Layout::Cmyk => {
-            let mut rgb = vec![0; header.width as usize * 3];
-            for row in frame.chunks_exact_mut(row_bytes) {
-                // Pillow takes every four-component JPEG as Adobe's inverted CMYK ("CMYK;I").
-                row.iter_mut().for_each(|ink| *ink = !*ink);
-                colour::cmyk_row(row, 4, &mut rgb);
-                sink.row(&rgb);
-            }
+    Ok(())
+}
+
+impl From<Failure> for ImageError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Damaged => undecodable("its data is damaged"),
+            Failure::TooManyScans => undecodable("it has too many scans"),
+            Failure::Cancelled => Self::Cancelled,
+            Failure::OutOfMemory => Self::OutOfMemory,
         }
     }
-    Ok(())
 }
 
 /// A strip or tile of a TIFF: a JPEG stream whose tables may stand elsewhere, for all strips at once.
@@ -194,8 +221,23 @@ impl Embedded<'_> {
         preamble(segments).ok()?.quality
     }
 
-    /// Decodes to RGB, CMYK or grey samples as `stored` asks; nothing if anything is unusual.
-    pub(super) fn decode(&self, width: u32, height: u32, stored: Stored, out: &mut [u8]) -> Option<()> {
+    /// Counts and the time of each, and the bytes that decoding takes besides the samples.
+    pub(super) fn work(&self) -> Option<([(u64, f64); 5], u64)> {
+        // The tables say nothing of it.
+        let Preamble { frame, many_scans, .. } = preamble(Segments::new(self.stream)).ok()?;
+        let peak = frame.rows_bytes() + if many_scans { frame.coefficient_bytes } else { 0 };
+        Some((cost::terms(self.stream, &frame, many_scans), peak + self.stream.len() as u64))
+    }
+
+    /// Decodes to RGB, CMYK or grey samples as `stored` asks; fails if anything is unusual.
+    pub(super) fn decode(
+        &self,
+        width: u32,
+        height: u32,
+        stored: Stored,
+        out: &mut [u8],
+        cancel: &Cancel,
+    ) -> Result<(), Failure> {
         const START: &[u8] = &[0xff, 0xd8];
         const END: &[u8] = &[0xff, 0xd9];
         // TIFF says what the components mean; libjpeg takes it from an Adobe marker.
@@ -203,12 +245,17 @@ impl Embedded<'_> {
         let adobe = [b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0".as_slice(), &[transform]].concat();
         let tables = self.tables.strip_prefix(START).unwrap_or_default();
         let tables = tables.strip_suffix(END).unwrap_or(tables);
-        let stream = self.stream.strip_prefix(START)?;
+        let stream = self.stream.strip_prefix(START).ok_or(Failure::Damaged)?;
         let jpeg = [START, &adobe, tables, stream].concat();
-        let coefficient_bytes = preamble(Segments::new(&jpeg)).ok()?.frame.coefficient_bytes;
-        match turbo::decompress(&jpeg, width, height, stored.layout(), Some(stored), coefficient_bytes, out) {
-            Ok(Outcome::Clean) => Some(()),
-            _ => None,
+        let coefficient_bytes = preamble(Segments::new(&jpeg)).map_err(|_| Failure::Damaged)?.frame.coefficient_bytes;
+        let layout = stored.layout();
+        let expected = Expected { width, height, layout, stored: Some(stored), coefficient_bytes };
+        let mut reader = Reader::start(&jpeg, &expected, cancel)?;
+        let row_bytes = width as usize * layout.bytes_per_pixel();
+        let mut rows = out.chunks_exact_mut(row_bytes);
+        for _ in 0..height {
+            reader.row(rows.next().ok_or(Failure::Damaged)?)?;
         }
+        if reader.finish()?.warned { Err(Failure::Damaged) } else { Ok(()) }
     }
 }

@@ -15,7 +15,7 @@ mod windows;
 
 use std::collections::VecDeque;
 
-use super::{Pixels, SIDE};
+use super::{Pixels, SIDE, rows::RowSink};
 pub(super) use windows::source_span;
 use windows::{Axis, Window};
 
@@ -146,6 +146,28 @@ impl Plan {
                 None => Self::Scalar(windows),
             },
         }
+    }
+}
+
+/// Resizes while the rows come in.
+pub(super) struct ResizeSink<'a> {
+    resizer: &'a mut Resizer,
+}
+
+impl<'a> ResizeSink<'a> {
+    pub(super) fn new(resizer: &'a mut Resizer, width: u32, height: u32) -> Self {
+        resizer.start(width, height);
+        Self { resizer }
+    }
+
+    pub(super) fn finish(self) -> Option<Pixels> {
+        self.resizer.finish()
+    }
+}
+
+impl RowSink for ResizeSink<'_> {
+    fn row(&mut self, rgb: &[u8]) {
+        self.resizer.row(rgb);
     }
 }
 

@@ -3,36 +3,41 @@
 use super::codecs::Decompressor;
 use super::layout::{Compression, Layout, Place};
 use super::{undecodable, unsupported};
-use crate::image::ImageError;
+use crate::image::{Cancel, ImageError, jpeg::Failure};
 
 /// A tile may exceed the image by its padding, but not without bound.
 const MAX_TILE_BYTES: usize = 16 << 20;
+
+/// Tiles larger than this are refused.
+pub(super) fn most_chunk_bytes(layout: &Layout) -> usize {
+    (layout.row_bytes() * layout.height as usize).max(MAX_TILE_BYTES)
+}
 
 fn truncated() -> ImageError {
     undecodable("its data is damaged or truncated")
 }
 
 /// Fills `frame` with `height` rows of `row_bytes` bytes.
-pub(super) fn read(bytes: &[u8], layout: &Layout, frame: &mut Vec<u8>) -> Result<(), ImageError> {
+pub(super) fn read(bytes: &[u8], layout: &Layout, frame: &mut Vec<u8>, cancel: &Cancel) -> Result<(), ImageError> {
     let row_bytes = layout.row_bytes();
     let frame_bytes = row_bytes * layout.height as usize;
-    let chunk_bytes = layout.chunk_bytes().filter(|&n| n <= frame_bytes.max(MAX_TILE_BYTES));
+    let chunk_bytes = layout.chunk_bytes().filter(|&n| n <= most_chunk_bytes(layout));
     let chunk_bytes = chunk_bytes.ok_or_else(|| unsupported("tiles far larger than the image"))?;
     // Tiles that do not start on a whole byte of the frame.
     if layout.tiled && !(layout.chunk_width as usize * usize::from(layout.bits)).is_multiple_of(8) {
         return Err(unsupported("tiles that are not aligned to bytes"));
     }
-    frame.clear();
-    frame.resize(frame_bytes, 0);
+    cancel.zeros(frame, frame_bytes)?;
     let mut decompressor = Decompressor::new(layout.compression);
     let mut chunk = Vec::new();
     for (index, &(start, length)) in layout.chunks.iter().enumerate() {
+        cancel.check()?;
         let place = layout.place(index);
         let data = bytes.get(start..).unwrap_or_default();
         if layout.compression == Compression::None {
             // Pillow reads what it needs from the start on and asks for no padding.
             let needed = (place.rows - 1) * layout.chunk_row_bytes() + layout.used_bytes(&place);
-            put(data.get(..needed).ok_or_else(truncated)?, &place, layout, frame)?;
+            put(data.get(..needed).ok_or_else(truncated)?, &place, layout, frame, cancel)?;
             continue;
         }
         let data = data.get(..length).ok_or_else(truncated)?;
@@ -42,35 +47,42 @@ pub(super) fn read(bytes: &[u8], layout: &Layout, frame: &mut Vec<u8>) -> Result
         let target = if in_place {
             frame.get_mut(place.top * row_bytes..).and_then(|f| f.get_mut(..stored_bytes))
         } else {
-            chunk.resize(chunk_bytes, 0);
+            if chunk.is_empty() {
+                cancel.zeros(&mut chunk, chunk_bytes)?;
+            }
             chunk.get_mut(..stored_bytes)
         };
         let target = target.ok_or_else(truncated)?;
         match layout.jpeg_chunk(bytes, index) {
             Some(jpeg) => {
                 let (width, height) = (layout.chunk_width, place.stored_rows as u32);
-                jpeg.decode(width, height, layout.jpeg_stored, target)
-                    .ok_or_else(|| undecodable("its JPEG data is damaged or contradicts its tags"))?;
+                jpeg.decode(width, height, layout.jpeg_stored, target, cancel).map_err(|failure| match failure {
+                    Failure::Cancelled | Failure::OutOfMemory => failure.into(),
+                    _ => undecodable("its JPEG data is damaged or contradicts its tags"),
+                })?;
             }
-            None => decompressor.fill(data, target).ok_or_else(truncated)?,
+            None if decompressor.fill(data, target, cancel)? => {}
+            None => return Err(truncated()),
         }
         if layout.differenced {
             for row in target.chunks_exact_mut(layout.chunk_row_bytes()) {
+                cancel.check()?;
                 accumulate(row, layout);
             }
         }
         if !in_place {
-            put(&chunk, &place, layout, frame)?;
+            put(&chunk, &place, layout, frame, cancel)?;
         }
     }
     Ok(())
 }
 
 /// Copies the rows of a strip or tile to their place, without their padding.
-fn put(data: &[u8], place: &Place, layout: &Layout, frame: &mut [u8]) -> Result<(), ImageError> {
+fn put(data: &[u8], place: &Place, layout: &Layout, frame: &mut [u8], cancel: &Cancel) -> Result<(), ImageError> {
     let used = layout.used_bytes(place);
     let targets = frame.chunks_exact_mut(layout.row_bytes()).skip(place.top).take(place.rows);
     for (row, target) in data.chunks(layout.chunk_row_bytes()).zip(targets) {
+        cancel.check()?;
         let row = row.get(..used).ok_or_else(truncated)?;
         if layout.planar {
             interleave(row, place, layout, target);

@@ -1,10 +1,10 @@
 //! Decompression of strips and tiles, byte for byte as libtiff does.
 
-use flate2::{Decompress, FlushDecompress};
+use flate2::{Decompress, FlushDecompress, Status};
 use weezl::BitOrder;
 
 use super::layout::Compression;
-use crate::image::lzw;
+use crate::image::{Cancel, ImageError, lzw};
 
 /// Decompresses one chunk after another.
 pub(super) enum Decompressor {
@@ -25,47 +25,81 @@ impl Decompressor {
         }
     }
 
-    /// Fills all of `out` or gives nothing; what the data holds beyond that is ignored, as libtiff does.
-    pub(super) fn fill(&mut self, data: &[u8], out: &mut [u8]) -> Option<()> {
+    /// Fills all of `out`, or says that the data does not suffice; what it holds beyond that is ignored, as
+    /// libtiff does.
+    pub(super) fn fill(&mut self, data: &[u8], out: &mut [u8], cancel: &Cancel) -> Result<bool, ImageError> {
         match self {
             Self::Lzw(decoder) => {
                 decoder.reset();
-                lzw::fill(decoder, data, out)
+                lzw::fill(decoder, data, out, cancel)
             }
             Self::Deflate(decoder) => {
                 decoder.reset(true);
-                let status = decoder.decompress(data, out, FlushDecompress::Finish);
-                let complete = decoder.total_out() == out.len() as u64;
-                // An error after the last byte needed (a wrong checksum) does not count.
-                (complete && status.is_ok()).then_some(())
+                inflate(decoder, data, out, cancel)
             }
-            Self::PackBits => pack_bits(data, out),
-            Self::Idle => None,
+            Self::PackBits => pack_bits(data, out, cancel),
+            Self::Idle => Ok(false),
+        }
+    }
+}
+
+/// Bytes taken and bytes made between two looks at the flag.
+const STEP_BYTES: usize = 1 << 18;
+
+fn inflate(decoder: &mut Decompress, data: &[u8], out: &mut [u8], cancel: &Cancel) -> Result<bool, ImageError> {
+    loop {
+        cancel.check()?;
+        let (taken, made) = (decoder.total_in() as usize, decoder.total_out() as usize);
+        let input = data.get(taken..).unwrap_or_default();
+        let input = &input[..input.len().min(STEP_BYTES)];
+        let room = out.len().min(made.saturating_add(STEP_BYTES));
+        // An error after the last byte needed (a wrong checksum) does not count.
+        let Ok(status) = decoder.decompress(input, out.get_mut(made..room).unwrap_or_default(), FlushDecompress::None)
+        else {
+            return Ok(false);
+        };
+        let complete = decoder.total_out() == out.len() as u64;
+        let stuck = (decoder.total_in() as usize, decoder.total_out() as usize) == (taken, made);
+        if complete || stuck || status == Status::StreamEnd {
+            return Ok(complete);
         }
     }
 }
 
 /// PackBits, TIFF 6.0 section 9. What exceeds `out` is cut, as libtiff does.
-fn pack_bits(mut data: &[u8], mut out: &mut [u8]) -> Option<()> {
-    while !out.is_empty() {
-        let (&count, rest) = data.split_first()?;
-        data = rest;
-        let count = count as i8;
-        if count == -128 {
-            continue;
+fn pack_bits(mut data: &[u8], mut out: &mut [u8], cancel: &Cancel) -> Result<bool, ImageError> {
+    const STEP: usize = 1 << 12;
+    for packet in 0.. {
+        if out.is_empty() {
+            break;
         }
-        let length = usize::from(count.unsigned_abs()) + 1;
-        let (filled, open) = out.split_at_mut(length.min(out.len()));
-        out = open;
-        if count < 0 {
-            let (&value, rest) = data.split_first()?;
-            data = rest;
-            filled.fill(value);
-        } else {
-            let (literal, rest) = data.split_at_checked(length)?;
-            data = rest;
-            filled.copy_from_slice(literal.get(..filled.len())?);
+        if packet % STEP == 0 {
+            cancel.check()?;
+        }
+        match unpack(data, out) {
+            Some(left) => (data, out) = left,
+            None => return Ok(false),
         }
     }
-    Some(())
+    Ok(true)
+}
+
+/// One packet: what is left of the data and of the output.
+fn unpack<'a, 'b>(data: &'a [u8], out: &'b mut [u8]) -> Option<(&'a [u8], &'b mut [u8])> {
+    let (&count, data) = data.split_first()?;
+    let count = count as i8;
+    if count == -128 {
+        return Some((data, out));
+    }
+    let length = usize::from(count.unsigned_abs()) + 1;
+    let (filled, out) = out.split_at_mut(length.min(out.len()));
+    if count < 0 {
+        let (&value, data) = data.split_first()?;
+        filled.fill(value);
+        Some((data, out))
+    } else {
+        let (literal, data) = data.split_at_checked(length)?;
+        filled.copy_from_slice(literal.get(..filled.len())?);
+        Some((data, out))
+    }
 }

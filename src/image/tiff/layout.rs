@@ -1,7 +1,8 @@
-use super::{Orientation, undecodable, unsupported};
+use super::{undecodable, unsupported};
 use crate::image::ImageError;
 use crate::image::ifd::{self, ByteOrder, Entry, Tiff};
 use crate::image::jpeg::{Embedded, Stored};
+use crate::image::orientation::Orientation;
 
 const IMAGE_WIDTH: u16 = 256;
 const IMAGE_LENGTH: u16 = 257;

@@ -7,9 +7,13 @@ mod codecs;
 mod layout;
 
 use super::colour::{self, Palette};
+use super::ifd::Tiff;
 use super::rows::RowSink;
-use super::{Encoding, Format, Header, ImageError};
-use layout::{Colour, Layout};
+use super::{Cancel, Encoding, Format, Header, ImageError, cost};
+use layout::{Colour, Compression, Layout};
+
+/// Pages that are counted.
+const MAX_PAGES: u32 = 10_000;
 
 fn undecodable(reason: &'static str) -> ImageError {
     Format::Tiff.undecodable(reason)
@@ -25,47 +29,76 @@ pub(super) fn inspect(bytes: &[u8]) -> Result<Header, ImageError> {
     let (width, height) = (layout.width, layout.height);
     // The size that is seen: Pillow applies a TIFF's own orientation, unlike an EXIF block's.
     let (width, height) = if layout.orientation.is_transposed() { (height, width) } else { (width, height) };
+    let pixels = u64::from(width) * u64::from(height);
     let frame_bytes = (layout.row_bytes() as u64).saturating_mul(layout.height.into());
     // A tile or a plane's strip besides, and the whole image before it is turned.
-    let chunk_bytes = if layout.tiled || layout.planar { layout.chunk_bytes().unwrap_or(0) } else { 0 };
-    let turned_bytes = if layout.orientation.is_transposed() { u64::from(width) * u64::from(height) } else { 0 };
+    let apart = layout.tiled || layout.planar;
+    let chunk_bytes = if apart { layout.chunk_bytes().unwrap_or(0).min(chunks::most_chunk_bytes(&layout)) } else { 0 };
+    let turned_pixels = if layout.orientation.is_transposed() { pixels } else { 0 };
+    // The largest of the strips that are JPEGs; each is gone before the next.
+    let (mut terms, mut jpeg_bytes) = (Vec::new(), 0);
+    for index in 0..layout.chunks.len() {
+        let Some((work, bytes)) = layout.jpeg_chunk(bytes, index).and_then(|jpeg| jpeg.work()) else { continue };
+        terms.extend(work);
+        terms.push((1, JPEG_CHUNK));
+        jpeg_bytes = jpeg_bytes.max(bytes);
+    }
+    let (byte, raw_byte) = match layout.compression {
+        Compression::None | Compression::Jpeg => (0.0, 0.0),
+        Compression::Lzw => LZW,
+        Compression::Deflate => DEFLATE,
+        Compression::PackBits => PACK_BITS,
+    };
+    let spread = if apart { APART_BYTE } else { 0.0 } + if layout.differenced { DIFFERENCED_BYTE } else { 0.0 };
+    terms.extend([
+        (pixels, cost::ROW_PIXEL + PIXEL),
+        (frame_bytes, FRAME_BYTE + raw_byte + spread),
+        (bytes.len() as u64, byte),
+        (turned_pixels, TURNED_PIXEL),
+        (layout.chunks.len() as u64, CHUNK),
+    ]);
     Ok(Header {
         format: Format::Tiff,
         width,
         height,
         exif_orientation: layout.orientation.0,
+        frames: Tiff::new(bytes).map_or(1, |tiff| tiff.count_directories(MAX_PAGES).max(1)),
         encoding: match layout.jpeg_chunk(bytes, 0) {
             Some(jpeg) => Encoding::Lossy { quality: jpeg.quality() },
             None => Encoding::Lossless,
         },
-        peak_bytes: frame_bytes.saturating_add(chunk_bytes as u64).saturating_add(turned_bytes.saturating_mul(3)),
+        peak_bytes: frame_bytes
+            .saturating_add(chunk_bytes as u64)
+            .saturating_add(jpeg_bytes)
+            .saturating_add(turned_pixels * 3),
+        cost: cost::cost(&terms),
     })
 }
 
-/// Values 1 to 8 of the orientation tag.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Orientation(u8);
+/// Nanoseconds a pixel to convert it and to turn it, a byte of samples to hold it, and a strip to set up its codec.
+const PIXEL: f64 = 0.5;
+const TURNED_PIXEL: f64 = 15.0;
+const FRAME_BYTE: f64 = 0.15;
+const CHUNK: f64 = 2_000.0;
+const JPEG_CHUNK: f64 = 20_000.0;
 
-impl Orientation {
-    /// Rows and columns are swapped.
-    fn is_transposed(self) -> bool {
-        self.0 >= 5
-    }
+/// Nanoseconds a byte of samples to take it from a tile or plane, and to add it to its neighbour.
+const APART_BYTE: f64 = 1.0;
+const DIFFERENCED_BYTE: f64 = 1.0;
 
-    /// The stored first row is seen on the other side: at the bottom, or on the right.
-    fn reverses_rows(self) -> bool {
-        matches!(self.0, 3 | 4 | 6 | 7)
-    }
+/// Nanoseconds a byte of the file, and one of samples.
+const LZW: (f64, f64) = (4.0, 1.2);
+const DEFLATE: (f64, f64) = (3.0, 0.5);
+const PACK_BITS: (f64, f64) = (0.2, 0.2);
 
-    /// The stored first column is seen on the other side.
-    fn reverses_columns(self) -> bool {
-        matches!(self.0, 2 | 3 | 7 | 8)
-    }
-}
-
-pub(super) fn decode(bytes: &[u8], frame: &mut Vec<u8>, sink: &mut dyn RowSink) -> Result<(), ImageError> {
+pub(super) fn decode(
+    bytes: &[u8],
+    frame: &mut Vec<u8>,
+    sink: &mut dyn RowSink,
+    cancel: &Cancel,
+) -> Result<(), ImageError> {
     let layout = Layout::parse(bytes)?;
-    chunks::read(bytes, &layout, frame)?;
+    chunks::read(bytes, &layout, frame, cancel)?;
     let width = layout.width as usize;
     let height = layout.height as usize;
     let mut converter = Converter::new(&layout);
@@ -73,23 +106,29 @@ pub(super) fn decode(bytes: &[u8], frame: &mut Vec<u8>, sink: &mut dyn RowSink) 
     let orientation = layout.orientation;
     if !orientation.is_transposed() {
         let mut emit = |row: &[u8]| {
+            cancel.check()?;
             let rgb = converter.rgb(row);
             if orientation.reverses_columns() {
                 reverse_pixels(rgb);
             }
             sink.row(rgb);
+            Ok(())
         };
-        if orientation.reverses_rows() {
-            rows.rev().for_each(&mut emit);
+        return if orientation.reverses_rows() {
+            rows.rev().try_for_each(&mut emit)
         } else {
-            rows.for_each(&mut emit);
-        }
-        return Ok(());
+            rows.into_iter().try_for_each(&mut emit)
+        };
     }
-    let mut rgb = Vec::with_capacity(width * height * 3);
-    rows.for_each(|row| rgb.extend_from_slice(converter.rgb(row)));
+    let mut rgb = Vec::new();
+    rgb.try_reserve_exact(width * height * 3).map_err(|_| ImageError::OutOfMemory)?;
+    for row in rows {
+        cancel.check()?;
+        rgb.extend_from_slice(converter.rgb(row));
+    }
     let mut column = Vec::with_capacity(height * 3);
     for seen in 0..width {
+        cancel.check()?;
         let x = if orientation.reverses_columns() { width - 1 - seen } else { seen };
         column.clear();
         let pixels = rgb.chunks_exact(width * 3);

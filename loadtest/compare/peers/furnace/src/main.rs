@@ -19,7 +19,7 @@ use axum::http::{Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use furnace::{HostTensor, IoSpec, Model, ModelError, Server, TensorModel, Values};
-use lfm_serve::image::{ImageError, Limits, Preprocessing, SIDE, Scratch, inspect, prepare};
+use lfm_serve::image::{Cancel, ImageError, Limits, Preprocessing, SIDE, Scratch, inspect, prepare};
 use lfm_serve::model::{Manifest, STANDARD_GRAPH};
 use ort::session::Session;
 use ort::value::TensorRef;
@@ -84,7 +84,7 @@ impl TensorModel for Detector {
 /// A file to what `/predict` takes: the pixels as `f32`.
 fn decode(file: &[u8], preprocessing: Preprocessing) -> Result<Vec<u8>, ImageError> {
     let header = inspect(file, &Limits::default())?;
-    let pixels = prepare(file, &header, preprocessing, &mut Scratch::default())?;
+    let pixels = prepare(file, &header, preprocessing, &mut Scratch::default(), &Cancel::default())?;
     Ok(pixels.as_bytes().iter().flat_map(|&byte| f32::from(byte).to_le_bytes()).collect())
 }
 

@@ -1,0 +1,76 @@
+"""The bench of passed-on pictures: its operations, its counts, and a run with the program itself."""
+
+import json
+import shutil
+import subprocess
+import sys
+import xml.etree.ElementTree
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from lfm import reship
+
+ROOT = Path(__file__).resolve().parents[2]
+GOLDEN = ROOT / "tests/golden/images"
+
+
+@pytest.mark.parametrize("name", reship.OPERATIONS)
+@pytest.mark.parametrize("size", [(300, 200), (64, 64), (7, 90), (1, 1)])
+def test_every_operation_takes_every_size(name, size):
+    made = reship.reopened(reship.OPERATIONS[name](Image.new("RGB", size, (90, 120, 30))))
+    assert min(made.size) >= 1
+
+
+def test_what_an_operation_does_to_the_size():
+    image = Image.new("RGB", (600, 400))
+    sizes = {
+        name: reship.reopened(operation(image)).size
+        for name, operation in reship.OPERATIONS.items()
+    }
+    assert sizes["enlarged twice"] == (1200, 800) and sizes["shrunk to 0.5"] == (300, 200)
+    assert sizes["enlarged from 64 pixels"] == (600, 400) and sizes["corner of 200 pixels"] == (
+        200,
+        200,
+    )
+    assert sizes["rotated by 90 degrees"] == (400, 600) and sizes["to 512 pixels, JPEG 90"] == (
+        512,
+        341,
+    )
+
+
+def test_flips_are_counted_against_what_was_right():
+    images = [(None, "a", "real")] * 3 + [(None, "a", "fake")] * 3
+    verdicts = {
+        "as stored": ["real", "real", "fake", "fake", "uncertain", "real"],
+        "blurred": ["fake", "uncertain", "fake", "real", "real", None],
+    }
+    stored, blurred = reship.summary(images, verdicts)
+    assert (
+        stored["real"] == {"n": 3, "flipped": 0, "wrong": 1, "undecided": 0}
+        and stored["coverage"] == 5 / 6
+    )
+    assert blurred["real"] == {"n": 3, "flipped": 1, "wrong": 2, "undecided": 1}
+    assert (
+        blurred["fake"] == {"n": 2, "flipped": 1, "wrong": 2, "undecided": 0}
+        and blurred["coverage"] == 4 / 5
+    )
+
+
+def test_a_run_with_the_program(tmp_path):
+    for place, name in [("0_real/a.jpg", "orig_rocket.jpg"), ("1_fake/b.png", "coffee_rgb.png")]:
+        file = tmp_path / "data/one" / place
+        file.parent.mkdir(parents=True)
+        shutil.copy(GOLDEN / name, file)
+    (tmp_path / "data/one/1_fake/notes.txt").write_text("no picture")
+    command = [sys.executable, "-m", "lfm.reship", tmp_path / "data", "--binary", ROOT / "target/release/lfm-serve",
+               "--svg", tmp_path / "out/map.svg", "--json", tmp_path / "out/rows.json"]  # fmt: skip
+    done = subprocess.run(command, cwd=ROOT / "models", capture_output=True, text=True, check=True)
+    rows = json.loads((tmp_path / "out/rows.json").read_text())
+    assert [row["operation"] for row in rows] == ["as stored", *reship.OPERATIONS]
+    assert all(row["n"] == 2 for row in rows)
+    # A PNG holds the same pixels.
+    assert rows[1]["real"]["flipped"] == rows[1]["fake"]["flipped"] == 0
+    assert done.stdout.count("\n") == len(rows) + 2 and "notes.txt" in done.stderr
+    assert xml.etree.ElementTree.parse(tmp_path / "out/map.svg").getroot().tag.endswith("svg")

@@ -1,0 +1,91 @@
+//! `/v1/model`: what judges, by which rules, and within which limits.
+
+use std::sync::Arc;
+
+use axum::{Json, extract::State};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::{
+    image::Format,
+    judge::{Evidence, OperatingPoint, RegionChoice, RegionRules, Warning},
+    server::AppState,
+};
+
+/// The model that is served.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ModelResponse {
+    name: String,
+    version: String,
+    /// Digest of the weights.
+    digest: String,
+    /// Digest of all else that can change an answer: the manifest's rules and evidence, and the server's settings.
+    rules: String,
+    /// What the licences of the training data allow.
+    licence_class: String,
+    /// `crop`: regions of 256x256 pixels are judged; `resize`: the whole picture, brought to that size.
+    preprocessing: &'static str,
+    /// How many regions are judged, unless a caller asks for another number.
+    regions: RegionChoice,
+    /// The rules of `auto`, and of when regions disagree. Null for a model that judges one region.
+    region_rules: Option<RegionRules>,
+    /// The operating point in force. Null for a model without evidence.
+    operating_point: Option<OperatingPoint>,
+    /// By class of file: calibration, and how validation pictures score. Null for a model without evidence.
+    evidence: Option<Evidence>,
+    /// Score above which an image counts as fake where a threshold decides.
+    threshold: f64,
+    /// Scores between which it is uncertain then.
+    band: Option<[f64; 2]>,
+    /// Warnings that make the verdict uncertain, and score and logit null.
+    voiding: Vec<Warning>,
+    /// How good the model is, as its export measured it.
+    figures: serde_json::Value,
+    limits: LimitsInfo,
+}
+
+/// What this server takes.
+#[derive(Debug, Serialize, ToSchema)]
+struct LimitsInfo {
+    /// Formats, told by the content.
+    formats: Vec<&'static str>,
+    /// Largest request body.
+    max_body_bytes: u64,
+    /// Most pixels of an image.
+    max_pixels: u64,
+    /// Smallest width and height.
+    min_side: u32,
+    /// Images in one request.
+    max_batch_images: usize,
+}
+
+/// What judges, by which rules, and within which limits.
+#[utoipa::path(get, path = "/v1/model", tag = "model", security(("bearer" = []), ("api_key" = []), ()),
+    responses((status = 200, description = "The model", body = ModelResponse)))]
+pub(super) async fn model(State(state): State<Arc<AppState>>) -> Json<ModelResponse> {
+    let (manifest, judge, limits) = (&state.manifest, &state.judge, &state.config.limits);
+    let rules = judge.rules();
+    Json(ModelResponse {
+        name: manifest.name.clone(),
+        version: manifest.version.clone(),
+        digest: manifest.digest.clone(),
+        rules: judge.digest().to_owned(),
+        licence_class: manifest.licence_class.clone(),
+        preprocessing: manifest.preprocessing.as_str(),
+        regions: judge.settings().regions,
+        region_rules: rules.regions,
+        operating_point: judge.operating_point(),
+        evidence: rules.evidence.clone(),
+        threshold: rules.threshold,
+        band: rules.band,
+        voiding: rules.voiding.clone(),
+        figures: manifest.metrics.clone(),
+        limits: LimitsInfo {
+            formats: Format::ALL.map(Format::as_str).to_vec(),
+            max_body_bytes: limits.max_body_bytes.as_u64(),
+            max_pixels: limits.max_pixels.0,
+            min_side: limits.min_side,
+            max_batch_images: state.config.max_batch_images,
+        },
+    })
+}

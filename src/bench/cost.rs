@@ -1,0 +1,177 @@
+//! What decoding costs, against what the header says of it.
+
+use std::{
+    fs, thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+use comfy_table::Table;
+use serde::Serialize;
+
+use super::{
+    measure::{Rounds, Samples, Spread, thread_seconds},
+    table,
+};
+use crate::image::{
+    self, Cancel, Header, ImageError, Limits, Preprocessing, Scratch,
+    corpus::{self, Sample},
+};
+
+/// Of the files with the pixels of a photo.
+const PHOTO: (usize, usize) = (1536, 1024);
+
+/// The variant that the others' times are compared with.
+const REFERENCE: &str = "jpeg_420_q90";
+
+/// Moments at which a decode is told to stop, as parts of its time.
+const STOPS: [f64; 5] = [0.05, 0.25, 0.5, 0.75, 0.95];
+
+const LIMITS: Limits = Limits { max_pixels: u64::MAX, min_side: 0, max_cost: Duration::MAX };
+
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    rows: Vec<Row>,
+}
+
+#[derive(Debug, Serialize)]
+struct Row {
+    name: String,
+    width: u32,
+    height: u32,
+    bytes: usize,
+    /// Milliseconds of CPU, as the header has it.
+    estimate_ms: f64,
+    /// Milliseconds of CPU.
+    ms: Spread,
+    /// Time to estimate, in times of what it is for the reference.
+    over_estimate: f64,
+    /// The longest, in milliseconds by the clock, from the call to stop to the return of the decode.
+    stop_ms: f64,
+    /// Most memory as the header has it, and as it was, in MB.
+    peak_mb: f64,
+    resident_mb: f64,
+}
+
+/// `claimed` pixels are what files of few bytes say that they have.
+pub(super) fn measure(claimed: u64, rounds: &Rounds) -> Result<Report, anyhow::Error> {
+    rounds.progress.set_message("cost: making the files");
+    let samples = [corpus::photos(PHOTO.0, PHOTO.1)?, corpus::bombs(claimed as usize)?].concat();
+    let rows: Result<_, anyhow::Error> =
+        samples.iter().map(|sample| row(sample, rounds).with_context(|| sample.name.clone())).collect();
+    let mut rows: Vec<Row> = rows?;
+    let reference = rows.iter().find(|row| row.name == REFERENCE).map_or(1.0, |row| row.over_estimate);
+    rows.iter_mut().for_each(|row| row.over_estimate /= reference);
+    Ok(Report { rows })
+}
+
+fn row(sample: &Sample, rounds: &Rounds) -> Result<Row, anyhow::Error> {
+    let header = image::inspect(&sample.bytes, &LIMITS)?;
+    let once = || decode(sample, &header, &Cancel::default());
+    let resident_mb = resident(|| drop(once()))?;
+    let large = header.cost > Duration::from_millis(500);
+    let rounds = Rounds { count: if large { 1 } else { rounds.count }, progress: rounds.progress.clone() };
+    let samples = rounds.interleave(&sample.name, &[()], |()| Ok(thread_seconds(once).0))?;
+    let ms = samples.first().map(|samples: &Samples| samples.spread(1e3)).context("no rounds")?;
+    let estimate_ms = header.cost.as_secs_f64() * 1e3;
+    let mut stop_ms = 0.0_f64;
+    for part in STOPS {
+        stop_ms = stop_ms.max(stop(sample, &header, Duration::from_secs_f64(ms.median * part / 1e3)) * 1e3);
+    }
+    Ok(Row {
+        name: sample.name.clone(),
+        width: header.width,
+        height: header.height,
+        bytes: sample.bytes.len(),
+        estimate_ms,
+        ms,
+        over_estimate: ms.median / estimate_ms,
+        stop_ms,
+        peak_mb: header.peak_bytes as f64 / 1e6,
+        resident_mb,
+    })
+}
+
+/// Files that claim more than they hold end in an error, after all the work.
+fn decode(sample: &Sample, header: &Header, cancel: &Cancel) -> Result<image::Pixels, ImageError> {
+    image::prepare(&sample.bytes, header, Preprocessing::Resize, &mut Scratch::default(), cancel)
+}
+
+/// Seconds from the call to stop to the return of the decode, all its memory given back; 0 if it was done before.
+fn stop(sample: &Sample, header: &Header, after: Duration) -> f64 {
+    let cancel = Cancel::default();
+    thread::scope(|scope| {
+        let decoder = scope.spawn(|| (decode(sample, header, &cancel), Instant::now()));
+        thread::park_timeout(after);
+        let told = Instant::now();
+        cancel.cancel();
+        match decoder.join() {
+            Ok((Err(ImageError::Cancelled), done)) => done.saturating_duration_since(told).as_secs_f64(),
+            _ => 0.0,
+        }
+    })
+}
+
+/// Megabytes by which the process grows, at most, while it does `work`.
+fn resident(work: impl FnOnce()) -> Result<f64, anyhow::Error> {
+    // 5 resets the highest mark (proc(5)).
+    fs::write("/proc/self/clear_refs", "5").context("cannot reset the peak of the memory")?;
+    let kilobytes = |name: &str| -> Result<f64, anyhow::Error> {
+        let status = fs::read_to_string("/proc/self/status")?;
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).context("no such line")?;
+        Ok(line.trim_matches([':', ' ', '\t', 'k', 'B']).parse()?)
+    };
+    let before = kilobytes("VmRSS")?;
+    work();
+    Ok((kilobytes("VmHWM")? - before).max(0.0) / 1e3)
+}
+
+/// For the terminal.
+pub(super) fn tabulate(report: &Report) -> Table {
+    let header = ["file", "kB", "estimate, ms", "ms", "over estimate", "stop, ms", "peak, MB", "resident, MB"];
+    let mut table = table(header.map(String::from));
+    for row in &report.rows {
+        table.add_row([
+            row.name.clone(),
+            (row.bytes / 1000).to_string(),
+            format!("{:.1}", row.estimate_ms),
+            row.ms.to_string(),
+            format!("{:.2}", row.over_estimate),
+            format!("{:.1}", row.stop_ms),
+            format!("{:.1}", row.peak_mb),
+            format!("{:.1}", row.resident_mb),
+        ]);
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use indicatif::ProgressBar;
+
+    use super::*;
+
+    /// Each variant against the reference, round by round, so that the machine's own speed cancels out.
+    #[test]
+    fn estimates_hold_within_a_factor_of_three() {
+        let samples = [corpus::photos(768, 512), corpus::bombs(500_000)].map(|made| made.expect("files")).concat();
+        let headers: Vec<_> =
+            samples.iter().map(|s| image::inspect(&s.bytes, &LIMITS).expect("a readable header")).collect();
+        let at = samples.iter().position(|sample| sample.name == REFERENCE).expect("it is one of them");
+        let rounds = Rounds { count: 5, progress: ProgressBar::hidden() };
+        let mut wrong = Vec::new();
+        for (sample, header) in samples.iter().zip(&headers) {
+            let pair = [(&samples[at], &headers[at]), (sample, header)];
+            let taken = rounds.interleave("", &pair, |(sample, header)| {
+                Ok(thread_seconds(|| decode(sample, header, &Cancel::default())).0)
+            });
+            let taken = taken.expect("no errors");
+            let estimated = header.cost.as_secs_f64() / headers[at].cost.as_secs_f64();
+            let ratio = taken[1].over(&taken[0]).median / estimated;
+            if !(1.0 / 3.0..=3.0).contains(&ratio) {
+                wrong.push(format!("{}: {ratio:.2} times its estimate", sample.name));
+            }
+        }
+        assert!(wrong.is_empty(), "{wrong:#?}");
+    }
+}

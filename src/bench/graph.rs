@@ -1,0 +1,72 @@
+//! The model's graphs for CPUs side by side: what our operators gain over ONNX Runtime's own.
+
+use comfy_table::Table;
+use serde::Serialize;
+
+use super::{
+    measure::{Rounds, Spread},
+    session::{Layout, images_per_second, noise},
+    table,
+};
+use crate::{
+    config::{Auto, ModelConfig},
+    model::{self, CPU_GRAPH, Execution, STANDARD_GRAPH, SessionOptions},
+};
+
+/// Runs of each session in a round.
+const RUNS: usize = 10;
+
+/// One layout, one image a run.
+#[derive(Debug, Serialize)]
+pub(super) struct Row {
+    sessions: usize,
+    intra_threads: usize,
+    /// Images a second of the graph with standard operators.
+    standard: Spread,
+    /// Images a second of the graph with ours.
+    ours: Spread,
+    /// The latter in times of the former.
+    ours_over_standard: Spread,
+}
+
+/// Measures both graphs on one thread, on a thread a CPU in one session, and in a session a CPU.
+pub(super) fn measure(config: &ModelConfig, rounds: &Rounds) -> Result<Vec<Row>, anyhow::Error> {
+    let cpus = model::cpus();
+    let mut layouts = vec![Layout { sessions: 1, intra_threads: 1 }];
+    if cpus > 1 {
+        layouts.extend([Layout { sessions: 1, intra_threads: cpus }, Layout { sessions: cpus, intra_threads: 1 }]);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    let picture = noise()?;
+    let mut rows = Vec::new();
+    for layout in layouts {
+        let start = |graph| {
+            layout.start(config, |config| SessionOptions::read_graph(config, Auto::Fixed(1), graph, Execution::CPU))
+        };
+        let mut graphs = [start(STANDARD_GRAPH)?, start(CPU_GRAPH)?];
+        let Layout { sessions, intra_threads } = layout;
+        let what = format!("graphs: {sessions} x {intra_threads}");
+        let samples = rounds.interleave(&what, &[0, 1], |graph: usize| {
+            images_per_second(&runtime, &mut graphs[graph], &picture, 1, RUNS)
+        })?;
+        let [standard, ours] = &samples[..] else { anyhow::bail!("two contenders, {} results", samples.len()) };
+        rows.push(Row {
+            sessions,
+            intra_threads,
+            standard: standard.spread(1.0),
+            ours: ours.spread(1.0),
+            ours_over_standard: ours.over(standard),
+        });
+    }
+    Ok(rows)
+}
+
+/// For the terminal.
+pub(super) fn tabulate(rows: &[Row]) -> Table {
+    let mut table = table(["sessions x threads", STANDARD_GRAPH, CPU_GRAPH, "times as fast"].map(String::from));
+    for Row { sessions, intra_threads, standard, ours, ours_over_standard } in rows {
+        let layout = format!("{sessions} x {intra_threads}");
+        table.add_row([layout, standard.to_string(), ours.to_string(), ours_over_standard.to_string()]);
+    }
+    table
+}

@@ -1,0 +1,203 @@
+//! Decoding and resizing of JPEG (4:2:0, quality 90), each against Pillow, one thread.
+
+use std::{fmt, path::Path, str::FromStr, time::Duration};
+
+use comfy_table::Table;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::{
+    measure::{Rounds, Spread, thread_seconds},
+    pillow::{Found, Pillow},
+    table,
+};
+use crate::image::{self, Cancel, ImageError, Limits, Preprocessing, Scratch, corpus};
+
+/// Width and height in pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(super) struct Size {
+    width: u16,
+    height: u16,
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}x{}", self.width, self.height)
+    }
+}
+
+impl FromStr for Size {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let sides = text.split_once('x').and_then(|(width, height)| {
+            let side = |text: &str| text.parse().ok().filter(|&side| side > 0);
+            Some(Self { width: side(width)?, height: side(height)? })
+        });
+        sides.ok_or("expected WIDTHxHEIGHT in pixels, such as 4000x3000")
+    }
+}
+
+/// What is timed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Task {
+    /// Bytes to full-size RGB.
+    Decode,
+    /// Full-size RGB to the network's input.
+    Resize,
+    /// Bytes to the network's input, as the server does it: decode and resize in one go.
+    Prepare,
+}
+
+impl Task {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Decode => "decode",
+            Self::Resize => "resize",
+            Self::Prepare => "prepare",
+        }
+    }
+}
+
+/// All that was measured on images.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    pillow: Found,
+    rows: Vec<Row>,
+}
+
+/// One task on one image.
+#[derive(Debug, Serialize)]
+struct Row {
+    task: Task,
+    #[serde(flatten)]
+    size: Size,
+    /// Size of the JPEG.
+    bytes: usize,
+    /// Milliseconds of CPU.
+    ms: Spread,
+    #[serde(flatten)]
+    pillow: Option<Versus>,
+}
+
+#[derive(Debug, Serialize)]
+struct Versus {
+    pillow_ms: Spread,
+    /// Pillow's time in times of ours: above 1, ours is faster.
+    pillow_over: Spread,
+    /// Whether both make the same 256x256 pixels of the image.
+    same_pixels: bool,
+}
+
+/// Measures the tasks at every size.
+pub(super) fn measure(
+    tasks: &[Task],
+    sizes: &[Size],
+    python: Option<&Path>,
+    rounds: &Rounds,
+) -> Result<Report, anyhow::Error> {
+    let (mut pillow, found) = Pillow::start(python);
+    let mut rows = Vec::new();
+    for &size in sizes {
+        measure_size(tasks, size, pillow.as_mut(), rounds, &mut rows)?;
+    }
+    Ok(Report { pillow: found, rows })
+}
+
+fn measure_size(
+    tasks: &[Task],
+    size: Size,
+    mut pillow: Option<&mut Pillow>,
+    rounds: &Rounds,
+    rows: &mut Vec<Row>,
+) -> Result<(), anyhow::Error> {
+    let jpeg = encode(size)?;
+    let mut scratch = Scratch::default();
+    let decoded = image::decode(&jpeg, &image::inspect(&jpeg, &LIMITS)?, &Cancel::default())?;
+    let ours: String = crate::hex(&Sha256::digest(prepare(&jpeg, &mut scratch)?.as_bytes()));
+    let same_pixels = pillow.as_mut().map(|pillow| pillow.load(&jpeg)).transpose()?.map(|theirs| theirs == ours);
+
+    let sides: &[bool] = if pillow.is_some() { &[false, true] } else { &[false] };
+    let contenders: Vec<_> = tasks.iter().flat_map(|&task| sides.iter().map(move |&theirs| (task, theirs))).collect();
+    let samples =
+        rounds.interleave(&format!("images: {size}"), &contenders, |(task, theirs)| match (theirs, &mut pillow) {
+            (true, Some(pillow)) => pillow.time(task.name()),
+            _ => ours_once(task, &jpeg, &decoded, &mut scratch).map_err(anyhow::Error::from),
+        })?;
+    for (&task, samples) in tasks.iter().zip(samples.chunks(sides.len())) {
+        let (Some(ours), theirs) = (samples.first(), samples.get(1)) else { continue };
+        let pillow = theirs.zip(same_pixels).map(|(theirs, same_pixels)| Versus {
+            pillow_ms: theirs.spread(1e3),
+            pillow_over: theirs.over(ours),
+            same_pixels,
+        });
+        rows.push(Row { task, size, bytes: jpeg.len(), ms: ours.spread(1e3), pillow });
+    }
+    Ok(())
+}
+
+/// Does a task once: its seconds.
+fn ours_once(task: Task, jpeg: &[u8], decoded: &image::Rgb, scratch: &mut Scratch) -> Result<f64, ImageError> {
+    match task {
+        Task::Decode => {
+            let (seconds, done) =
+                thread_seconds(|| image::decode(jpeg, &image::inspect(jpeg, &LIMITS)?, &Cancel::default()));
+            done.map(|_| seconds)
+        }
+        Task::Resize => Ok(thread_seconds(|| image::resize(decoded, scratch)).0),
+        Task::Prepare => {
+            let (seconds, done) = thread_seconds(|| prepare(jpeg, scratch));
+            done.map(|_| seconds)
+        }
+    }
+}
+
+fn prepare(jpeg: &[u8], scratch: &mut Scratch) -> Result<image::Pixels, ImageError> {
+    image::prepare(jpeg, &image::inspect(jpeg, &LIMITS)?, Preprocessing::Resize, scratch, &Cancel::default())
+}
+
+/// Whatever size was asked for.
+const LIMITS: Limits = Limits { max_pixels: u64::MAX, min_side: 0, max_cost: Duration::MAX };
+
+/// A JPEG of [`corpus::shapes`].
+fn encode(size: Size) -> Result<Vec<u8>, anyhow::Error> {
+    let (width, height) = (usize::from(size.width), usize::from(size.height));
+    let pixels = corpus::shapes(width, height);
+    let image = turbojpeg::Image {
+        pixels: pixels.as_slice(),
+        width,
+        pitch: width * 3,
+        height,
+        format: turbojpeg::PixelFormat::RGB,
+    };
+    Ok(turbojpeg::compress(image, 90, turbojpeg::Subsamp::Sub2x2)?.to_vec())
+}
+
+/// For the terminal.
+pub(super) fn tabulate(report: &Report) -> Table {
+    let mut table = table(["task", "pixels", "JPEG, kB", "ours, ms", "Pillow, ms", "faster by"].map(String::from));
+    for row in &report.rows {
+        let [theirs, faster] = match &row.pillow {
+            Some(versus) => [versus.pillow_ms.to_string(), versus.pillow_over.to_string()],
+            None => ["absent", ""].map(String::from),
+        };
+        let kilobytes = (row.bytes / 1000).to_string();
+        table.add_row([
+            row.task.name().to_owned(),
+            row.size.to_string(),
+            kilobytes,
+            row.ms.to_string(),
+            theirs,
+            faster,
+        ]);
+    }
+    table
+}
+
+/// What has to be said below the table.
+pub(super) fn remarks(report: &Report) -> Vec<String> {
+    let other = report.rows.iter().any(|row| row.pillow.as_ref().is_some_and(|versus| !versus.same_pixels));
+    let other = other.then(|| "Pillow made other pixels of some image: its times are those of other work.".to_owned());
+    report.pillow.remark().into_iter().chain(other).collect()
+}

@@ -1,0 +1,262 @@
+//! What `lfm-serve bench` measures: what is fast on this machine, as ratios of things measured in turn.
+
+mod cost;
+mod graph;
+mod images;
+mod measure;
+mod metrics;
+mod op;
+mod pillow;
+mod session;
+
+use std::{
+    fs,
+    io::{self, IsTerminal},
+    path::PathBuf,
+};
+
+use clap::{Args, ValueEnum};
+use comfy_table::{CellAlignment, Table, presets};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use self::{
+    images::{Size, Task},
+    measure::Rounds,
+};
+use crate::{
+    config::{ModelConfig, Pixels},
+    model::{self, runtime},
+};
+
+const EXPLANATION: &str = "\
+Contenders take turns, round by round (A B A B), on one thread unless it says otherwise. Shown are the median
+of the rounds and, in brackets, the quartiles. A ratio is taken within each round, so that a machine that is
+busy or throttled spoils both sides alike; times by themselves are worth little on such a machine. Times are
+those of the thread's CPU; images a second are by the clock on the wall, and want an idle machine.
+
+Sections:
+  op       the operator lfm:TopKPooling against ONNX Runtime's TopK, k = 16, rows of 900, 64 rows an image, N
+           images: both in a session of ONNX Runtime; the operator's kernels alone; one pass that only reads
+  decode   JPEG to a new buffer of full-size RGB, against Pillow
+  prepare  JPEG to the 256x256 RGB that the network takes: decode and resize, with buffers that are kept from
+           image to image, as the server does it; against Pillow
+  cost     decoding of every format and variant: CPU time against the estimate that the header gives, the longest
+           that it goes on once it is told to stop, and memory against what the header says
+  graph    images a second of the network's two graphs for CPUs, with standard operators and with ours, one image
+           a run, on one thread, on a thread a CPU and in a session a CPU
+  session  images a second of the network by layout: one session with all CPUs, one session a CPU, and the
+           layout of --sessions and --intra-threads if that is another; and by batch size
+  metrics  what counting an image costs: every update of a metric that it makes
+
+The sessions of all layouts are in memory together, each with 12 MB for every image of the largest batch:
+batch sizes that this machine has no memory for are left out.
+
+Examples:
+  lfm-serve bench                                      all of it, some minutes
+  lfm-serve bench --only op --rounds 500               the operator, thoroughly
+  lfm-serve bench --only prepare --sizes 6000x4000     one image size
+  lfm-serve bench --only session --batch-sizes 1,4 --sessions 2 --intra-threads 4
+  lfm-serve bench --json > today.json                  to compare with tomorrow's";
+
+/// Settings of `bench`.
+#[derive(Debug, Args)]
+#[command(after_help = EXPLANATION)]
+pub struct BenchArgs {
+    /// Sections to run, by commas. Default: all.
+    #[arg(long, env = "LFM_ONLY", value_name = "SECTIONS", value_delimiter = ',')]
+    only: Vec<Section>,
+
+    /// Rounds that count, after one that does not. Default: op 100, decode and prepare 20, graph 15, session 5.
+    #[arg(long, env = "LFM_ROUNDS", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: Option<u32>,
+
+    /// Sizes of the images that are decoded, in pixels, by commas.
+    #[arg(
+        long,
+        env = "LFM_SIZES",
+        value_name = "WIDTHxHEIGHT",
+        value_delimiter = ',',
+        default_value = "256x256,1024x1024,4000x3000"
+    )]
+    sizes: Vec<Size>,
+
+    /// Pixels that the files of the section `cost` claim which are made to be expensive.
+    #[arg(long, env = "LFM_CLAIMED_PIXELS", value_name = "PIXELS", default_value = "64MP")]
+    claimed_pixels: Pixels,
+
+    /// Images in a run of a session, by commas.
+    #[arg(
+        long,
+        env = "LFM_BATCH_SIZES",
+        value_name = "N",
+        value_delimiter = ',',
+        default_value = "1,2,4,8,16,32",
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
+    batch_sizes: Vec<u32>,
+
+    /// A Python with Pillow, to measure against. Default: the checkout's .venv-pillow (made by `make bench`),
+    /// then python3.
+    #[arg(long, env = "LFM_PYTHON", value_name = "FILE")]
+    python: Option<PathBuf>,
+
+    /// Print JSON, also on a terminal (a pipe gets JSON anyway).
+    #[arg(long, env = "LFM_JSON")]
+    json: bool,
+
+    #[command(flatten)]
+    model: ModelConfig,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Section {
+    Op,
+    Decode,
+    /// Pixels to the network's input, against Pillow.
+    Resize,
+    Prepare,
+    /// What decoding each format and variant costs, against its estimate.
+    Cost,
+    /// Our operators against ONNX Runtime's, the whole network.
+    Graph,
+    Session,
+    Metrics,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    machine: Machine,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    op: Option<Vec<op::Row>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    images: Option<images::Report>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cost: Option<cost::Report>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    graphs: Option<Vec<graph::Row>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sessions: Option<session::Report>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metrics: Option<metrics::Report>,
+}
+
+/// Where the figures come from.
+#[derive(Debug, Serialize)]
+struct Machine {
+    revision: &'static str,
+    ort_version: &'static str,
+    processor: Option<String>,
+    /// CPUs that this process may use.
+    cpus: usize,
+    /// Processes that ran or wanted to in the minute before.
+    load_average: Option<f64>,
+}
+
+impl Machine {
+    fn look() -> Self {
+        let processors = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let name = processors.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+        let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+        Self {
+            revision: crate::REVISION,
+            ort_version: runtime::VERSION,
+            processor: name.map(|(_, name)| name.to_owned()),
+            cpus: model::cpus(),
+            load_average: load.split(' ').next().and_then(|minute| minute.parse().ok()),
+        }
+    }
+}
+
+/// Measures, and gives the report: a table for a terminal, JSON in a pipe.
+///
+/// # Errors
+/// One line for the operator: no model, no ONNX Runtime, no Python with Pillow where one was named.
+pub fn report(args: &BenchArgs) -> Result<String, anyhow::Error> {
+    let report = measure(args)?;
+    Ok(if args.json || !io::stdout().is_terminal() { serde_json::to_string(&report)? } else { show(&report) })
+}
+
+fn measure(args: &BenchArgs) -> Result<Report, anyhow::Error> {
+    let wanted = |section| args.only.is_empty() || args.only.contains(&section);
+    let progress = ProgressBar::new_spinner().with_style(ProgressStyle::with_template("{spinner} {elapsed} {msg}")?);
+    let rounds = |count: u32| Rounds { count: args.rounds.unwrap_or(count) as usize, progress: progress.clone() };
+    let mut report = Report {
+        machine: Machine::look(),
+        op: None,
+        images: None,
+        cost: None,
+        graphs: None,
+        sessions: None,
+        metrics: None,
+    };
+    if wanted(Section::Op) {
+        report.op = Some(op::measure(args.model.runtime.ort_library.as_deref(), &rounds(100))?);
+    }
+    let tasks = [(Section::Decode, Task::Decode), (Section::Resize, Task::Resize), (Section::Prepare, Task::Prepare)];
+    let tasks: Vec<_> = tasks.into_iter().filter_map(|(section, task)| wanted(section).then_some(task)).collect();
+    if !tasks.is_empty() {
+        report.images = Some(images::measure(&tasks, &args.sizes, args.python.as_deref(), &rounds(20))?);
+    }
+    if wanted(Section::Cost) {
+        report.cost = Some(cost::measure(args.claimed_pixels.0, &rounds(3))?);
+    }
+    if wanted(Section::Graph) {
+        report.graphs = Some(graph::measure(&args.model, &rounds(15))?);
+    }
+    if wanted(Section::Session) {
+        let batch_sizes: Vec<_> = args.batch_sizes.iter().map(|&size| size as usize).collect();
+        report.sessions = Some(session::measure(&args.model, &batch_sizes, &rounds(5))?);
+    }
+    if wanted(Section::Metrics) {
+        report.metrics = Some(metrics::measure(args.model.model.as_deref(), &rounds(100))?);
+    }
+    progress.finish_and_clear();
+    Ok(report)
+}
+
+/// For the terminal.
+fn show(report: &Report) -> String {
+    let Machine { processor, cpus, load_average, .. } = &report.machine;
+    let mut text = format!("{}, {cpus} CPUs for this process", processor.as_deref().unwrap_or("unknown processor"));
+    if let Some(load) = load_average {
+        let remark = if *load > 0.5 { "not idle, so trust the ratios only" } else { "idle" };
+        text += &format!(", load {load} before the start ({remark})");
+    }
+    let mut section = |title: &str, table: Table, remarks: &[String]| {
+        text += &format!("\n\n{title}\n{table}");
+        remarks.iter().for_each(|remark| text += &format!("\n{remark}"));
+    };
+    if let Some(rows) = &report.op {
+        let title = "Top-K of (N, 64, 30, 30), k = 16, one thread; times as fast as ONNX Runtime's TopK";
+        section(title, op::tabulate(rows), &[]);
+    }
+    if let Some(images) = &report.images {
+        let title = "JPEG 4:2:0, quality 90, one thread; decode: full-size RGB, prepare: decode and resize to 256x256";
+        section(title, images::tabulate(images), &images::remarks(images));
+    }
+    if let Some(cost) = &report.cost {
+        let title = "Decoding: its estimate, its time, the time to stop it, its memory";
+        section(title, cost::tabulate(cost), &[]);
+    }
+    if let Some(rows) = &report.graphs {
+        section("The network, images a second, one image a run", graph::tabulate(rows), &[]);
+    }
+    if let Some(sessions) = &report.sessions {
+        section("The network, on decoded pixels", session::tabulate(sessions), &session::remarks(sessions));
+    }
+    if let Some(metrics) = &report.metrics {
+        text += &format!("\n\nCounting: {} ns of CPU an image, all metrics of its request included", metrics.ns);
+    }
+    text
+}
+
+/// An empty table; all columns but the first are numbers.
+fn table(header: impl IntoIterator<Item = String>) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header(header);
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}

@@ -1,0 +1,227 @@
+//! What can be set: one struct a stage, each flag's doc comment is its help, its environment name and
+//! its reference. Invalid settings end the program at start-up with one line.
+
+use std::{path::PathBuf, str::FromStr};
+
+use bytesize::ByteSize;
+use clap::{Args, Parser, ValueEnum};
+
+use crate::judge::{PointChoice, RegionChoice};
+
+#[cfg(feature = "server")]
+mod serve;
+
+#[cfg(feature = "server")]
+pub use serve::{LogConfig, LogFormat, ServeConfig};
+
+/// Which model runs, and how.
+#[derive(Debug, Clone, Args)]
+pub struct ModelConfig {
+    /// Model folder (manifest.json and its graphs). Default: beside the executable
+    /// (../share/lfm-serve/model), then the checkout's models/.
+    #[arg(long, env = "LFM_MODEL", value_name = "DIR")]
+    pub model: Option<PathBuf>,
+
+    /// What runs it, and how.
+    #[command(flatten)]
+    pub runtime: RuntimeConfig,
+}
+
+impl Default for ModelConfig {
+    /// As the command line's defaults and the environment have it.
+    fn default() -> Self {
+        #[derive(Parser)]
+        struct Flags {
+            #[command(flatten)]
+            model: ModelConfig,
+        }
+        Flags::parse_from([""; 1]).model
+    }
+}
+
+/// Where ONNX Runtime is found, and how it runs a model.
+#[derive(Debug, Clone, Args)]
+pub struct RuntimeConfig {
+    /// ONNX Runtime's shared library (1.31). Default: ORT_DYLIB_PATH, then beside the executable
+    /// (../lib), then the checkout's vendor/onnxruntime-gpu, then its vendor/onnxruntime.
+    #[arg(long, env = "LFM_ORT_LIBRARY", value_name = "FILE")]
+    pub ort_library: Option<PathBuf>,
+
+    /// Execution provider. One that is named and cannot run ends the program; `auto` takes the best that works,
+    /// and the log and `lfm-serve doctor` say why not the others.
+    #[arg(long, env = "LFM_PROVIDER", value_name = "NAME", default_value = "auto")]
+    pub provider: ProviderChoice,
+
+    /// Precision of the arithmetic. fp16 is TensorRT's alone, and moves logits.
+    #[arg(long, env = "LFM_PRECISION", value_name = "NAME", default_value = "fp32")]
+    pub precision: Precision,
+
+    /// Folder where TensorRT's engines are kept, which take minutes to build, by model, GPU and versions. Off by
+    /// default: they are built at every start.
+    #[arg(long, env = "LFM_ENGINE_CACHE_DIR", value_name = "DIR")]
+    pub engine_cache_dir: Option<PathBuf>,
+
+    /// Most GPU memory that each session's arena may take. Off by default.
+    #[arg(long, env = "LFM_GPU_MEMORY_LIMIT", value_name = "SIZE")]
+    pub gpu_memory_limit: Option<ByteSize>,
+
+    /// Sessions that run side by side. `auto`: one a CPU that the cgroup allows; 2 on a GPU.
+    #[arg(long, env = "LFM_SESSIONS", value_name = "N", default_value = "auto")]
+    pub sessions: Auto<usize>,
+
+    /// Threads inside one session. `auto`: 1 (one single-thread session a core gives the most images a second).
+    #[arg(long, env = "LFM_INTRA_THREADS", value_name = "N", default_value = "auto")]
+    pub intra_threads: Auto<usize>,
+}
+
+/// How a model's logits become a verdict.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct JudgeConfig {
+    /// Regions of 256x256 pixels that a picture is judged by, under preprocessing `crop`; a small picture has fewer.
+    /// `auto`: the manifest's rule, more only while the first leave the answer open.
+    #[arg(long, env = "LFM_REGIONS", value_name = "N", default_value = "auto")]
+    pub regions: RegionChoice,
+
+    /// Shares of wrong verdicts that are accepted, e.g. 0.05 (false alarms) or false_alarms=0.05,misses=0.1. `fake`
+    /// is said where at most the share `false_alarms` of the real validation pictures of that class of file scores so
+    /// high, `real` where at most the share `misses` of the generated ones scores so low. Default: the manifest's.
+    #[arg(long, env = "LFM_OPERATING_POINT", value_name = "SHARES", default_value = "", hide_default_value = true, value_parser = operating_point)]
+    pub operating_point: PointChoice,
+}
+
+/// Nothing, as by default, is the manifest's.
+fn operating_point(text: &str) -> Result<PointChoice, String> {
+    if text.is_empty() { Ok(PointChoice::default()) } else { text.parse() }
+}
+
+/// Limits on what a client may send; each answers with a code of its own.
+#[derive(Debug, Clone, Args)]
+pub struct LimitsConfig {
+    /// Largest request body (`body_too_large`).
+    #[arg(long, env = "LFM_MAX_BODY_BYTES", value_name = "SIZE", default_value = "32MiB")]
+    pub max_body_bytes: ByteSize,
+
+    /// Most pixels an image may claim in its header (`image_too_large`); 1MP is 1,000,000 pixels.
+    #[arg(long, env = "LFM_MAX_PIXELS", value_name = "PIXELS", default_value = "64MP")]
+    pub max_pixels: Pixels,
+
+    /// Smallest width and height that is judged, in pixels (`image_too_small`); 0 judges everything.
+    #[arg(long, env = "LFM_MIN_SIDE", value_name = "PIXELS", default_value_t = 0)]
+    pub min_side: u32,
+}
+
+impl LimitsConfig {
+    /// The part that the image stage checks.
+    pub fn image(&self) -> crate::image::Limits {
+        crate::image::Limits { max_pixels: self.max_pixels.0, min_side: self.min_side, ..Default::default() }
+    }
+}
+
+/// Execution providers of ONNX Runtime that can be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ProviderChoice {
+    /// The best that works.
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// CUDA.
+    Cuda,
+    /// TensorRT, and CUDA for what it does not take.
+    Tensorrt,
+}
+
+/// Precisions of the arithmetic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Precision {
+    /// 32-bit floats, as in training.
+    Fp32,
+    /// 16-bit floats where TensorRT finds them faster.
+    Fp16,
+}
+
+impl Precision {
+    /// As in `--precision` and the metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Fp32 => "fp32",
+            Self::Fp16 => "fp16",
+        }
+    }
+}
+
+/// A setting that the program works out itself unless it is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Auto<T> {
+    /// Worked out from the machine.
+    Auto,
+    /// As given.
+    Fixed(T),
+}
+
+impl<T> Auto<T> {
+    /// The given value, or what the machine suggests.
+    pub fn or_else(self, suggest: impl FnOnce() -> T) -> T {
+        match self {
+            Self::Auto => suggest(),
+            Self::Fixed(value) => value,
+        }
+    }
+}
+
+impl FromStr for Auto<usize> {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "auto" {
+            return Ok(Self::Auto);
+        }
+        match text.parse() {
+            Ok(value) if value > 0 => Ok(Self::Fixed(value)),
+            _ => Err("expected `auto` or a number above 0".into()),
+        }
+    }
+}
+
+/// A number of pixels, written `64MP`, `1.5MP` or in full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pixels(pub u64);
+
+impl FromStr for Pixels {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (number, unit) = match text.strip_suffix("MP") {
+            Some(number) => (number.trim(), 1e6),
+            None => (text.trim(), 1.0),
+        };
+        match number.parse::<f64>() {
+            // 2^53: beyond it a float no longer counts single pixels.
+            Ok(value) if value * unit >= 1.0 && value * unit <= 9e15 => Ok(Self((value * unit) as u64)),
+            _ => Err("expected a number of pixels above 0, such as 64MP or 640000".into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pixels_read_megapixels_and_plain_numbers() {
+        assert_eq!("64MP".parse(), Ok(Pixels(64_000_000)));
+        assert_eq!("1.5MP".parse(), Ok(Pixels(1_500_000)));
+        assert_eq!("4096".parse(), Ok(Pixels(4096)));
+        for bad in ["", "MP", "-1", "0", "NaN", "inf", "1GP", "1e300MP"] {
+            assert!(bad.parse::<Pixels>().is_err(), "{bad:?} was taken");
+        }
+    }
+
+    #[test]
+    fn auto_takes_the_word_or_a_positive_number() {
+        assert_eq!("auto".parse(), Ok(Auto::Auto));
+        assert_eq!("3".parse(), Ok(Auto::Fixed(3)));
+        for bad in ["", "0", "-1", "AUTO", "1.5"] {
+            assert!(bad.parse::<Auto<usize>>().is_err(), "{bad:?} was taken");
+        }
+    }
+}

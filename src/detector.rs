@@ -1,0 +1,122 @@
+//! The library in one call: bytes of an image in, a judgement out.
+
+use sha2::{Digest, Sha256};
+
+use crate::{
+    config::ModelConfig,
+    error::Error,
+    explain::{Attribution, Terms},
+    image::{self, Cancel, ImageFacts, Limits, Pixels, Scratch},
+    judge::{Asked, Judge, Judgement, RegionLogit, Settings},
+    model::{Manifest, Output, Runner, SessionOptions},
+};
+
+/// A model in one session of ONNX Runtime, with the buffers that it needs. One image at a time; for several threads,
+/// open one detector a thread.
+pub struct Detector {
+    session: Runner,
+    manifest: std::sync::Arc<Manifest>,
+    judge: Judge,
+    limits: Limits,
+    scratch: Scratch,
+}
+
+/// What the detector says of one image.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// Score, verdict and warnings.
+    pub judgement: Judgement,
+    /// Format, size and hash of the image.
+    pub image: ImageFacts,
+    outputs: Vec<([u32; 4], Output)>,
+}
+
+impl Detector {
+    /// Opens a model folder; [`ModelConfig::default`] finds the bundled one and its ONNX Runtime.
+    ///
+    /// # Errors
+    /// One line for the operator: no model, no ONNX Runtime, a graph that does not load.
+    pub fn open(config: &ModelConfig) -> Result<Self, anyhow::Error> {
+        let options = SessionOptions::read(config, crate::config::Auto::Fixed(1))?;
+        let manifest = std::sync::Arc::clone(options.manifest());
+        let session = Runner::new(&options)?;
+        let judge = Judge::new(manifest.rules.clone(), manifest.preprocessing, Settings::default());
+        let judge = judge.map_err(anyhow::Error::msg)?;
+        Ok(Self { session, manifest, judge, limits: Limits::default(), scratch: Scratch::default() })
+    }
+
+    /// The same with other settings: how many regions are judged, and at which operating point.
+    ///
+    /// # Errors
+    /// If the model cannot follow them.
+    pub fn with_settings(self, settings: Settings) -> Result<Self, anyhow::Error> {
+        let judge = Judge::new(self.manifest.rules.clone(), self.manifest.preprocessing, settings);
+        Ok(Self { judge: judge.map_err(anyhow::Error::msg)?, ..self })
+    }
+
+    /// The same with other limits on what an image may be.
+    #[must_use]
+    pub fn with_limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
+    }
+
+    /// The model's manifest.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Judges one image file: JPEG, PNG, WebP, GIF, BMP or TIFF, told by its content.
+    ///
+    /// # Errors
+    /// What is wrong with the image; `inference_failed`.
+    pub fn score(&mut self, bytes: &[u8]) -> Result<Answer, Error> {
+        let header = image::inspect(bytes, &self.limits)?;
+        let asked = Asked::default();
+        let (preprocessing, scratch) = (self.manifest.preprocessing, &mut self.scratch);
+        let most = self.judge.most(&asked);
+        let regions = image::prepare_regions(bytes, &header, preprocessing, most, scratch, &Cancel::default())?;
+        let image =
+            ImageFacts { header, bytes: bytes.len(), sha256: Sha256::digest(bytes).into(), rgb256_sha256: None };
+        let (mut logits, mut outputs) = (Vec::new(), Vec::new());
+        let mut wanted = 0;
+        for region in regions {
+            if logits.len() >= wanted {
+                wanted = self.judge.wanted(&asked, &header, &logits);
+            }
+            if logits.len() >= wanted {
+                break;
+            }
+            let output = self.run(&region.pixels)?;
+            let no_signal = image::no_signal(&region.pixels);
+            logits.push(RegionLogit { bounds: region.bounds, logit: output.logit, no_signal });
+            outputs.push((region.bounds, output));
+        }
+        Ok(Answer { judgement: self.judge.judge(&asked, Some(&header), &logits), image, outputs })
+    }
+
+    fn run(&mut self, pixels: &Pixels) -> Result<Output, Error> {
+        let mut outputs = self.session.run(std::slice::from_ref(pixels)).map_err(|error| {
+            tracing::error!(%error, "a run failed");
+            Error::inference_failed()
+        })?;
+        outputs.pop().ok_or_else(Error::inference_failed)
+    }
+}
+
+impl Answer {
+    /// The logit split into contributions of image places.
+    ///
+    /// # Errors
+    /// `inference_failed` when the graph's outputs do not fit its last layer.
+    pub fn attribution(&self) -> Result<Attribution, Error> {
+        let terms = self.outputs.iter().map(|(bounds, output)| {
+            let (weight, values, indices) = (&output.linear.weight, &output.topk_values, &output.topk_indices);
+            Terms { bounds: *bounds, bias: output.linear.bias, weight, values, indices }
+        });
+        let calibration = self.judgement.calibration;
+        Attribution::new(terms, calibration.a, calibration.b).map_err(|error| {
+            tracing::error!(%error, "the model's outputs cannot be explained");
+            Error::inference_failed()
+        })
+    }
+}

@@ -1,0 +1,212 @@
+//! Which parts of a picture become inputs of the network.
+
+use super::{
+    Cancel, Header, ImageError, Pixels, Preprocessing, SIDE, Scratch, decode_rows, resize::ResizeSink, rows::RowSink,
+};
+
+/// How many parts of a picture are judged under [`Preprocessing::Crop`]; of a small picture it is fewer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Regions {
+    /// The centre.
+    #[default]
+    One,
+    /// The centre, and the centres of the four quadrants.
+    Five,
+    /// The centre, and the other eight places of a grid of 3 x 3 from edge to edge.
+    Nine,
+    /// The centre, and the places of a grid of 4 x 4 from edge to edge but the one nearest to the centre.
+    Sixteen,
+}
+
+impl Regions {
+    /// The number.
+    pub fn count(self) -> usize {
+        match self {
+            Self::One => 1,
+            Self::Five => 5,
+            Self::Nine => 9,
+            Self::Sixteen => 16,
+        }
+    }
+}
+
+/// One input of the network and where it comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Region {
+    /// The input.
+    pub pixels: Pixels,
+    /// The part of the decoded picture that it was made from, `[x0, y0, x1, y1]` in pixels, the ends outside.
+    pub bounds: [u32; 4],
+}
+
+/// Places closer than this to one before them, on both axes, are left out.
+const APART: u32 = SIDE / 2;
+
+/// The parts of a picture of `width` x `height` that become inputs, the centre first: [`SIDE`] x [`SIDE`] at even
+/// offsets, so that a part keeps the 2 x 2 grid of the NPR residue; or the whole picture, resized.
+pub fn places(preprocessing: Preprocessing, regions: Regions, width: u32, height: u32) -> Vec<[u32; 4]> {
+    if !preprocessing.takes_tile(width, height) {
+        return vec![[0, 0, width, height]];
+    }
+    // An offset that is a part of the way from edge to edge, rounded down to even.
+    let part = |size: u32, of: u32, parts: u32| (size - SIDE) * of / (2 * parts) * 2;
+    let centred_at_quarter = |size: u32, quarters: u32| {
+        let half_offset = (i64::from(size) * i64::from(quarters) - 2 * i64::from(SIDE)).div_euclid(8);
+        (half_offset.max(0) as u32 * 2).min((size - SIDE) & !1)
+    };
+    let grid = |steps: u32, offset: &dyn Fn(u32, u32) -> u32| -> Vec<[u32; 2]> {
+        let row = |y| (0..steps).map(move |x| [x, y]);
+        (0..steps).flat_map(row).map(|[x, y]| [offset(width, x), offset(height, y)]).collect()
+    };
+    let others = match regions {
+        Regions::One => Vec::new(),
+        Regions::Five => grid(2, &|size, step| centred_at_quarter(size, 2 * step + 1)),
+        Regions::Nine => {
+            let mut places = grid(3, &|size, step| part(size, step, 2));
+            places.remove(4);
+            places
+        }
+        Regions::Sixteen => {
+            let mut places = grid(4, &|size, step| part(size, step, 3));
+            places.remove(5);
+            places
+        }
+    };
+    let mut chosen = vec![[part(width, 1, 2), part(height, 1, 2)]];
+    for place in others {
+        let near = |other: &[u32; 2]| place.iter().zip(other).all(|(a, b)| a.abs_diff(*b) < APART);
+        if !chosen.iter().any(near) {
+            chosen.push(place);
+        }
+    }
+    chosen.into_iter().map(|[x, y]| [x, y, x + SIDE, y + SIDE]).collect()
+}
+
+/// Decodes once and makes the inputs of all [`places`], in their order. `header` must come from
+/// [`inspect`](super::inspect) of the same bytes.
+///
+/// # Errors
+/// As [`decode`](super::decode).
+pub fn prepare_regions(
+    bytes: &[u8],
+    header: &Header,
+    preprocessing: Preprocessing,
+    regions: Regions,
+    scratch: &mut Scratch,
+    cancel: &Cancel,
+) -> Result<Vec<Region>, ImageError> {
+    let places = places(preprocessing, regions, header.width, header.height);
+    let Scratch { frame, resizer } = scratch;
+    let regions = if preprocessing.takes_tile(header.width, header.height) {
+        let mut sink = RegionsSink::new(&places);
+        decode_rows(bytes, header, frame, &mut sink, cancel).map(|()| sink.finish())
+    } else {
+        let mut sink = ResizeSink::new(resizer, header.width, header.height);
+        decode_rows(bytes, header, frame, &mut sink, cancel).map(|()| {
+            let pixels = sink.finish()?;
+            Some(places.into_iter().map(|bounds| Region { pixels: pixels.clone(), bounds }).collect())
+        })
+    };
+    scratch.trim();
+    regions?.ok_or_else(|| header.undecodable("rows are missing"))
+}
+
+/// Keeps the tiles at `places`.
+pub(super) struct RegionsSink {
+    tiles: Vec<([u32; 4], Vec<u8>)>,
+    y: u32,
+}
+
+impl RegionsSink {
+    pub(super) fn new(places: &[[u32; 4]]) -> Self {
+        Self { tiles: places.iter().map(|&place| (place, Vec::with_capacity(Pixels::LEN))).collect(), y: 0 }
+    }
+
+    pub(super) fn finish(self) -> Option<Vec<Region>> {
+        let region = |(bounds, tile)| Some(Region { pixels: Pixels::new(tile)?, bounds });
+        self.tiles.into_iter().map(region).collect()
+    }
+}
+
+impl RowSink for RegionsSink {
+    fn row(&mut self, rgb: &[u8]) {
+        for ([x0, y0, x1, y1], tile) in &mut self.tiles {
+            if (*y0..*y1).contains(&self.y) {
+                tile.extend_from_slice(rgb.get(*x0 as usize * 3..*x1 as usize * 3).unwrap_or_default());
+            }
+        }
+        self.y += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const ALL: [Regions; 4] = [Regions::One, Regions::Five, Regions::Nine, Regions::Sixteen];
+
+    fn offsets(regions: Regions, width: u32, height: u32) -> Vec<[u32; 2]> {
+        places(Preprocessing::Crop, regions, width, height).into_iter().map(|[x, y, ..]| [x, y]).collect()
+    }
+
+    /// Worked out by hand from the rule.
+    #[test]
+    fn places_stand_where_the_rule_says() {
+        assert_eq!(offsets(Regions::Five, 1000, 800), [[372, 272], [122, 72], [622, 72], [122, 472], [622, 472]]);
+        let nine = [[372, 272], [0, 0], [372, 0], [744, 0], [0, 272], [744, 272], [0, 544], [372, 544], [744, 544]];
+        assert_eq!(offsets(Regions::Nine, 1000, 800), nine);
+        let (x, y) = ([0, 248, 496, 744], [0, 180, 362, 544]);
+        let mut sixteen: Vec<_> = y.iter().flat_map(|&y| x.map(|x| [x, y])).collect();
+        // The nearest to the centre is dropped by the rule; the others around it, 124 and 90 or 92 away, as too near.
+        sixteen.retain(|&[x, y]| ![248, 496].contains(&x) || ![180, 362].contains(&y));
+        sixteen.insert(0, [372, 272]);
+        assert_eq!(offsets(Regions::Sixteen, 1000, 800), sixteen);
+        assert_eq!(offsets(Regions::Sixteen, 256, 256), [[0, 0]]);
+        assert_eq!(offsets(Regions::Five, 4000, 256).len(), 3);
+        assert_eq!(places(Preprocessing::Crop, Regions::Nine, 255, 4000), [[0, 0, 255, 4000]]);
+        assert_eq!(places(Preprocessing::Resize, Regions::Nine, 2000, 1000), [[0, 0, 2000, 1000]]);
+    }
+
+    proptest! {
+        #[test]
+        fn places_are_even_inside_and_apart(width in 1..9000u32, height in 1..9000u32) {
+            for regions in ALL {
+                let places = places(Preprocessing::Crop, regions, width, height);
+                prop_assert!((1..=regions.count()).contains(&places.len()));
+                if width.min(height) < SIDE {
+                    prop_assert_eq!(places, [[0, 0, width, height]]);
+                    continue;
+                }
+                let centre = |size: u32| (size - SIDE) / 2 / 2 * 2;
+                prop_assert_eq!(places[0][..2].to_vec(), [centre(width), centre(height)]);
+                for (i, &[x0, y0, x1, y1]) in places.iter().enumerate() {
+                    prop_assert!(x0.is_multiple_of(2) && y0.is_multiple_of(2) && x1 <= width && y1 <= height);
+                    prop_assert_eq!([x1 - x0, y1 - y0], [SIDE, SIDE]);
+                    let near = |&[x, y, ..]: &[u32; 4]| x.abs_diff(x0) < 128 && y.abs_diff(y0) < 128;
+                    prop_assert!(!places[..i].iter().any(near));
+                }
+                if width.min(height) >= 4 * SIDE {
+                    prop_assert_eq!(places.len(), regions.count());
+                }
+            }
+        }
+
+        /// Each region is the same part of the picture decoded whole.
+        #[test]
+        fn regions_are_crops_of_the_whole(width in 256..1300u32, height in 256..1300u32) {
+            let value = |x: u32, y: u32| [x as u8, y as u8, (x / 256 * 16 + y / 256) as u8];
+            let crop = |[x0, y0, x1, y1]: [u32; 4]| -> Vec<u8> {
+                (y0..y1).flat_map(|y| (x0..x1).flat_map(move |x| value(x, y))).collect()
+            };
+            for regions in ALL {
+                let mut sink = RegionsSink::new(&places(Preprocessing::Crop, regions, width, height));
+                (0..height).for_each(|y| sink.row(&crop([0, y, width, y + 1])));
+                for Region { pixels, bounds } in sink.finish().expect("all rows came") {
+                    prop_assert!(pixels.as_bytes() == crop(bounds));
+                }
+            }
+        }
+    }
+}

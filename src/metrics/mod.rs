@@ -1,0 +1,443 @@
+//! Every metric the service exports, in one struct: the doc comment of a field says what it means, its
+//! Prometheus help is the same sentence.
+//!
+//! A `Metrics` owns its registry, so several apps can live in one process. Every series whose labels are
+//! known beforehand exists from the start: a dashboard never meets a hole.
+
+mod labels;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use prometheus::{
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder, core::Collector,
+};
+
+pub use labels::{Closed, Outcome, Release, Stage};
+
+use crate::{error::Code, timings::Timings};
+
+/// Bucket bounds in seconds for a service whose answers take 1 ms to 10 s.
+const SECONDS: &[f64] = &[
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0,
+    10.0,
+];
+
+/// Bucket bounds of scores, as the manifest's histogram has them.
+fn scores() -> Vec<f64> {
+    (1..=20).map(|i| f64::from(i) / 20.0).collect()
+}
+
+/// Content type of [`Metrics::encode`].
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// All metrics of one app.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Requests answered, by route template, method and status.
+    pub http_requests: IntCounterVec,
+    /// Seconds from a request's head to its answer, by route template.
+    pub http_request_duration: HistogramVec,
+    /// Errors answered, by code.
+    pub errors: IntCounterVec,
+    warnings: IntCounterVec,
+    images: IntCounterVec,
+    verdicts: IntCounterVec,
+    evidence: IntCounterVec,
+    regions: Histogram,
+    /// Scores given: the distribution shifts when the uploads or the forgeries do.
+    pub score: Histogram,
+    stage_duration: HistogramVec,
+    /// Lines of the decision log, by outcome: `written` or `dropped`.
+    pub audit_lines: IntCounterVec,
+    key_images: IntCounterVec,
+    /// Images in a batch.
+    pub batch_size: Histogram,
+    batches: IntCounterVec,
+    /// Images that wait, for a decoder or for a session.
+    pub queue_images: IntGauge,
+    /// Images admitted and not yet answered.
+    pub images_in_flight: IntGauge,
+    /// Bytes of request bodies held.
+    pub admitted_bytes: IntGauge,
+    /// Bytes of memory reserved by decodes that have begun.
+    pub decode_bytes: IntGauge,
+    key_share: GaugeVec,
+    /// Sessions that can run a batch.
+    pub sessions: IntGauge,
+    model_info: IntGaugeVec,
+    execution_provider_available: IntGaugeVec,
+    session_busy_seconds: prometheus::Counter,
+    connections_closed: IntCounterVec,
+    /// Lines that the log could not write in time.
+    pub log_lines_dropped: IntCounter,
+    runs: Mutex<Runs>,
+}
+
+/// What the Open Inference Protocol's statistics want more exactly than histograms keep it: batches by their size, and
+/// of the images judged the times of all stages together, so that their counts agree at any moment.
+#[derive(Debug, Clone, Default)]
+pub struct Runs {
+    /// Images judged.
+    pub images: u64,
+    /// Their time in the stages.
+    pub stages: Timings,
+    /// Their time from the request's head to the answer.
+    pub total: Duration,
+    /// By number of images: how many batches, and how long they ran in all.
+    pub by_size: BTreeMap<usize, (u64, Duration)>,
+    /// When the last one ended.
+    pub last: Option<SystemTime>,
+}
+
+/// The values of `lfm_build_info` and `lfm_model_info`, and the labels that are known from the start.
+#[derive(Debug, Clone)]
+pub struct Identity<'a> {
+    /// Name of the model that is served.
+    pub model: &'a str,
+    /// Its version.
+    pub version: &'a str,
+    /// Digest of its weights.
+    pub digest: &'a str,
+    /// Digest of the rules and settings that turn its logits into verdicts.
+    pub rules: &'a str,
+    /// Its scores on validation images, if it has any.
+    pub reference: Option<ScoreReference<'a>>,
+    /// Version of ONNX Runtime.
+    pub ort_version: &'a str,
+    /// Every execution provider.
+    pub providers: Vec<&'static str>,
+    /// Every verdict.
+    pub verdicts: Vec<&'static str>,
+    /// Every warning.
+    pub warnings: Vec<&'static str>,
+    /// Every class of file.
+    pub classes: Vec<&'static str>,
+}
+
+/// Images by score, real and fake ones apart.
+#[derive(Debug, Clone, Copy)]
+pub struct ScoreReference<'a> {
+    /// Bounds of the bins, ascending.
+    pub edges: &'a [f64],
+    /// Real images in each bin.
+    pub real: &'a [u32],
+    /// Fake images in each bin.
+    pub fake: &'a [u32],
+}
+
+impl Metrics {
+    /// Creates and registers everything. `routes` are the (template, method) pairs that exist, each with
+    /// every status it can answer.
+    ///
+    /// # Errors
+    /// If two metrics share a name: a mistake in this file.
+    pub fn new(
+        identity: &Identity<'_>,
+        routes: impl IntoIterator<Item = (&'static str, &'static str, Vec<u16>)>,
+    ) -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        let add = Register(&registry);
+        registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+
+        add.info(
+            "lfm_build_info",
+            "Version, revision and ONNX Runtime of this server; always 1.",
+            &[
+                ("version", env!("CARGO_PKG_VERSION")),
+                ("revision", crate::REVISION),
+                ("ort_version", identity.ort_version),
+            ],
+        )?;
+        if let Some(reference) = identity.reference {
+            let scores = HistogramOpts::new(
+                "lfm_score_reference",
+                "Scores of the model's validation images, by their true class, counted at the middle of their bin; constant.",
+            )
+            .buckets(scores());
+            let histogram = add.register(HistogramVec::new(scores, &["class"])?)?;
+            for (class, counts) in [("real", reference.real), ("fake", reference.fake)] {
+                let series = histogram.with_label_values(&[class]);
+                for (bin, &count) in reference.edges.windows(2).zip(counts) {
+                    let middle = (bin[0] + bin[1]) / 2.0;
+                    (0..count).for_each(|_| series.observe(middle));
+                }
+            }
+        }
+
+        let metrics = Self {
+            http_requests: add.counters(
+                "lfm_http_requests_total",
+                "Requests answered, by route template, method and status.",
+                &["route", "method", "status"],
+            )?,
+            http_request_duration: add.histograms(
+                "lfm_http_request_duration_seconds",
+                "Seconds from a request's head to its answer, by route template.",
+                &["route"],
+            )?,
+            errors: add.counters("lfm_errors_total", "Errors answered, by code.", &["code"])?,
+            warnings: add.counters("lfm_warnings_total", "Warnings given with a verdict.", &["warning"])?,
+            images: add.counters("lfm_images_total", "Images that came in, by how their stay ended.", &["outcome"])?,
+            verdicts: add.counters("lfm_verdicts_total", "Verdicts given.", &["verdict"])?,
+            evidence: add.counters(
+                "lfm_evidence_total",
+                "Verdicts given by a model with evidence, by class of file.",
+                &["class", "verdict"],
+            )?,
+            regions: add.register(Histogram::with_opts(
+                HistogramOpts::new("lfm_regions", "Regions that an image was judged by.")
+                    .buckets(vec![1.0, 2.0, 3.0, 4.0, 5.0, 9.0, 16.0]),
+            )?)?,
+            score: add.register(Histogram::with_opts(
+                HistogramOpts::new("lfm_score", "Scores given (probability of fake), for drift.").buckets(scores()),
+            )?)?,
+            audit_lines: add.counters(
+                "lfm_audit_lines_total",
+                "Lines of the decision log, by whether they were written or dropped.",
+                &["outcome"],
+            )?,
+            key_images: add.counters(
+                "lfm_key_images_total",
+                "Images by API key, by how their stay ended.",
+                &["key", "outcome"],
+            )?,
+            stage_duration: add.histograms(
+                "lfm_stage_duration_seconds",
+                "Seconds that an image spends in a stage.",
+                &["stage"],
+            )?,
+            batch_size: add.register(Histogram::with_opts(
+                HistogramOpts::new("lfm_batch_size", "Images in a batch.")
+                    .buckets(vec![1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 64.0, 128.0]),
+            )?)?,
+            batches: add.counters("lfm_batches_total", "Batches run, by why they were released.", &["reason"])?,
+            queue_images: add.gauge("lfm_queue_images", "Images that wait, for a decoder or for a session.")?,
+            images_in_flight: add.gauge("lfm_images_in_flight", "Images admitted and not yet answered.")?,
+            admitted_bytes: add.gauge("lfm_admitted_bytes", "Bytes of request bodies held.")?,
+            decode_bytes: add
+                .gauge("lfm_decode_bytes", "Bytes of memory reserved by decodes that have begun.")?,
+            key_share: add.register(GaugeVec::new(
+                Opts::new(
+                    "lfm_key_work_share",
+                    "Share of the work of about the last minute, decoding and inference, for the ten API keys with the most.",
+                ),
+                &["key"],
+            )?)?,
+            sessions: add.gauge("lfm_sessions", "Sessions that can run a batch.")?,
+            model_info: add.register(IntGaugeVec::new(
+                Opts::new("lfm_model_info", "The model that is served; always 1.")
+                    .const_label("model", identity.model)
+                    .const_label("version", identity.version)
+                    .const_label("digest", identity.digest)
+                    .const_label("rules", identity.rules),
+                &["execution_provider", "precision"],
+            )?)?,
+            execution_provider_available: add.register(IntGaugeVec::new(
+                Opts::new("lfm_execution_provider_available", "Whether the execution provider can run here."),
+                &["provider"],
+            )?)?,
+            session_busy_seconds: add.register(prometheus::Counter::new(
+                "lfm_session_busy_seconds_total",
+                "Seconds that sessions spent running batches, summed over sessions.",
+            )?)?,
+            connections_closed: add.counters(
+                "lfm_connections_closed_total",
+                "Connections closed, by why.",
+                &["reason"],
+            )?,
+            log_lines_dropped: add.register(IntCounter::new(
+                "lfm_log_lines_dropped_total",
+                "Lines of the log that could not be written in time.",
+            )?)?,
+            runs: Mutex::default(),
+            registry: registry.clone(),
+        };
+        metrics.fill(identity, routes);
+        Ok(metrics)
+    }
+
+    /// Makes every series with known labels exist.
+    fn fill(&self, identity: &Identity<'_>, routes: impl IntoIterator<Item = (&'static str, &'static str, Vec<u16>)>) {
+        for (route, method, statuses) in routes {
+            self.http_request_duration.with_label_values(&[route]);
+            for status in statuses {
+                self.http_requests.with_label_values(&[route, method, &status.to_string()]);
+            }
+        }
+        for code in Code::ALL {
+            self.errors.with_label_values(&[code.as_str()]);
+        }
+        for outcome in Outcome::ALL {
+            self.images.with_label_values(&[outcome.as_str()]);
+        }
+        for outcome in ["written", "dropped"] {
+            self.audit_lines.with_label_values(&[outcome]);
+        }
+        for stage in Stage::ALL {
+            self.stage_duration.with_label_values(&[stage.as_str()]);
+        }
+        for reason in Release::ALL {
+            self.batches.with_label_values(&[reason.as_str()]);
+        }
+        for reason in Closed::ALL {
+            self.connections_closed.with_label_values(&[reason.as_str()]);
+        }
+        for provider in &identity.providers {
+            self.provider(provider, false);
+        }
+        for verdict in &identity.verdicts {
+            self.verdicts.with_label_values(&[verdict]);
+            for class in &identity.classes {
+                self.evidence.with_label_values(&[class, verdict]);
+            }
+        }
+        for warning in &identity.warnings {
+            self.warnings.with_label_values(&[warning]);
+        }
+    }
+
+    /// What the model runs on, which may turn out to be another than was chosen at first.
+    pub fn runs_on(&self, provider: &str, precision: &str) {
+        self.model_info.reset();
+        self.model_info.with_label_values(&[provider, precision]).set(1);
+    }
+
+    /// Whether an execution provider can run here.
+    pub fn provider(&self, name: &str, available: bool) {
+        self.execution_provider_available.with_label_values(&[name]).set(available.into());
+    }
+
+    /// One request was answered.
+    pub fn request(&self, route: &str, method: &str, status: u16, took: Duration) {
+        self.http_requests.with_label_values(&[route, method, &status.to_string()]).inc();
+        self.http_request_duration.with_label_values(&[route]).observe(took.as_secs_f64());
+    }
+
+    /// One connection was closed.
+    pub fn connection_closed(&self, reason: Closed) {
+        self.connections_closed.with_label_values(&[reason.as_str()]).inc();
+    }
+
+    /// One image's time in a stage.
+    pub fn stage(&self, stage: Stage, spent: Duration) {
+        self.stage_duration.with_label_values(&[stage.as_str()]).observe(spent.as_secs_f64());
+    }
+
+    /// One image's stay ended.
+    pub fn image(&self, outcome: Outcome) {
+        self.images.with_label_values(&[outcome.as_str()]).inc();
+    }
+
+    /// One image of an API key ended its stay. Keys are named in a file of the operator's: the labels are bounded by it.
+    pub fn image_of_key(&self, key: &str, outcome: Outcome) {
+        self.key_images.with_label_values(&[key, outcome.as_str()]).inc();
+    }
+
+    /// One batch ran.
+    pub fn batch(&self, reason: Release, size: usize, busy: Duration) {
+        self.batches.with_label_values(&[reason.as_str()]).inc();
+        self.batch_size.observe(size as f64);
+        self.session_busy_seconds.inc_by(busy.as_secs_f64());
+        let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        let (count, spent) = runs.by_size.entry(size).or_default();
+        *count += 1;
+        *spent += busy;
+        runs.last = Some(SystemTime::now());
+    }
+
+    /// One image was judged, `total` after its request's head.
+    pub fn answered(&self, stages: &Timings, total: Duration) {
+        self.stage(Stage::Total, total);
+        let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        runs.images += 1;
+        runs.stages.decode += stages.decode;
+        runs.stages.queue += stages.queue;
+        runs.stages.inference += stages.inference;
+        runs.total += total;
+    }
+
+    /// What ran so far.
+    pub fn runs(&self) -> Runs {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Images whose stay ended so.
+    pub fn images(&self, outcome: Outcome) -> u64 {
+        self.images.with_label_values(&[outcome.as_str()]).get()
+    }
+
+    /// One judgement was given; a void one has no score.
+    pub fn judged(
+        &self,
+        verdict: &str,
+        score: Option<f64>,
+        regions: usize,
+        warnings: impl IntoIterator<Item = &'static str>,
+    ) {
+        self.verdicts.with_label_values(&[verdict]).inc();
+        self.regions.observe(regions as f64);
+        if let Some(score) = score {
+            self.score.observe(score);
+        }
+        for warning in warnings {
+            self.warnings.with_label_values(&[warning]).inc();
+        }
+    }
+
+    /// Replaces the shares of the keys with the most work: a bounded number.
+    pub fn key_shares(&self, shares: &[(Arc<str>, f64)]) {
+        self.key_share.reset();
+        for (key, share) in shares {
+            self.key_share.with_label_values(&[&**key]).set(*share);
+        }
+    }
+
+    /// One judgement was given by a model with evidence.
+    pub fn evidence(&self, class: &str, verdict: &str) {
+        self.evidence.with_label_values(&[class, verdict]).inc();
+    }
+
+    /// Prometheus text, see [`CONTENT_TYPE`].
+    ///
+    /// # Errors
+    /// If the encoder fails, which it does only on metrics without a name.
+    pub fn encode(&self) -> prometheus::Result<Vec<u8>> {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+}
+
+/// Creates metrics and registers them in one go.
+struct Register<'a>(&'a Registry);
+
+impl Register<'_> {
+    fn register<C: Collector + Clone + 'static>(&self, collector: C) -> prometheus::Result<C> {
+        self.0.register(Box::new(collector.clone()))?;
+        Ok(collector)
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
+        self.register(IntCounterVec::new(Opts::new(name, help), labels)?)
+    }
+
+    fn histograms(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<HistogramVec> {
+        self.register(HistogramVec::new(HistogramOpts::new(name, help).buckets(SECONDS.to_vec()), labels)?)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
+        self.register(IntGauge::new(name, help)?)
+    }
+
+    fn info(&self, name: &str, help: &str, labels: &[(&str, &str)]) -> prometheus::Result<()> {
+        let opts = labels.iter().fold(Opts::new(name, help), |opts, (key, value)| opts.const_label(*key, *value));
+        self.register(Gauge::with_opts(opts)?)?.set(1.0);
+        Ok(())
+    }
+}

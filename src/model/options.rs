@@ -1,0 +1,121 @@
+//! What a session is made from: the model folder, the execution provider, the settings.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::{Execution, Manifest, Provider, gpu};
+use crate::config::{Auto, ModelConfig};
+
+/// What a session is made from: read and checked once, shared by all sessions and their rebuilds.
+#[derive(Debug, Clone)]
+pub struct SessionOptions {
+    /// The graph's name in the folder, for errors.
+    pub(super) graph_name: &'static str,
+    pub(super) graph: Arc<[u8]>,
+    pub(super) manifest: Arc<Manifest>,
+    pub(super) config: ModelConfig,
+    pub(super) max_batch_size: Auto<usize>,
+    pub(super) execution: Arc<Execution>,
+    /// Where TensorRT keeps its engines.
+    pub(super) engine_cache: Option<PathBuf>,
+}
+
+impl SessionOptions {
+    /// Reads the model folder and chooses the execution provider.
+    ///
+    /// # Errors
+    /// One line for the operator: the folder, the manifest or a graph is missing or wrong, there is no ONNX Runtime,
+    /// or the provider that was asked for cannot run.
+    pub fn read(config: &ModelConfig, max_batch_size: Auto<usize>) -> Result<Self, anyhow::Error> {
+        let folder = find_folder(config.model.as_deref())?;
+        // Before the provider, which takes longer to find out.
+        Manifest::read(&folder)?;
+        Self::on(Execution::choose(config)?, config, max_batch_size)
+    }
+
+    /// Reads the model folder for what was chosen, or for the next best where the folder does not serve that one.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn on(execution: Execution, config: &ModelConfig, max_batch_size: Auto<usize>) -> Result<Self, anyhow::Error> {
+        let manifest = Manifest::read(&find_folder(config.model.as_deref())?)?;
+        let graph = execution.provider.graph(&manifest);
+        let read = Self::read_graph(config, max_batch_size, graph, execution.clone());
+        read.or_else(|error| Self::on(execution.step_down(config, error)?, config, max_batch_size))
+    }
+
+    /// The same on the next best provider, after this one failed with `error`.
+    ///
+    /// # Errors
+    /// `error`, where the provider was asked for by name or there is no other.
+    pub fn step_down(&self, error: anyhow::Error) -> Result<Self, anyhow::Error> {
+        let next = Execution::clone(&self.execution).step_down(&self.config, error)?;
+        Self::on(next, &self.config, self.max_batch_size)
+    }
+
+    /// The same, running one image at a time.
+    #[must_use]
+    pub fn one_by_one(self) -> Self {
+        Self { max_batch_size: Auto::Fixed(1), ..self }
+    }
+
+    /// Reads the model folder for one of its graphs.
+    ///
+    /// # Errors
+    /// One line for the operator: the folder, the manifest or a graph is missing or wrong.
+    pub fn read_graph(
+        config: &ModelConfig,
+        max_batch_size: Auto<usize>,
+        graph_name: &'static str,
+        execution: Execution,
+    ) -> Result<Self, anyhow::Error> {
+        let folder = find_folder(config.model.as_deref())?;
+        let manifest = Arc::new(Manifest::read(&folder)?);
+        let graph = manifest.read_file(&folder, graph_name)?.into();
+        let largest = max_batch_size.or_else(|| execution.provider.largest_tried());
+        let engine_cache = match &config.runtime.engine_cache_dir {
+            Some(dir) if execution.provider == Provider::TensorRt => {
+                Some(gpu::engine_cache(dir, &manifest, execution.precision, largest)?)
+            }
+            _ => None,
+        };
+        let (config, execution) = (config.clone(), Arc::new(execution));
+        Ok(Self { graph_name, graph, manifest, config, max_batch_size, execution, engine_cache })
+    }
+
+    /// Sessions to run side by side.
+    pub fn sessions(&self, cpus: usize) -> usize {
+        self.config.runtime.sessions.or_else(|| self.execution.provider.sessions(cpus))
+    }
+
+    /// What the sessions run on.
+    pub fn execution(&self) -> &Execution {
+        &self.execution
+    }
+
+    /// The largest batch that a session is to take, or to try.
+    pub(super) fn largest(&self) -> usize {
+        self.max_batch_size.or_else(|| self.execution.provider.largest_tried())
+    }
+
+    /// The model's manifest.
+    pub fn manifest(&self) -> &Arc<Manifest> {
+        &self.manifest
+    }
+}
+
+/// The model folder: as given, else beside the executable, else the checkout's.
+pub(crate) fn find_folder(given: Option<&Path>) -> Result<PathBuf, anyhow::Error> {
+    if let Some(folder) = given {
+        return Ok(folder.to_path_buf());
+    }
+    let beside = crate::beside_executable("../share/lfm-serve/model");
+    let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
+    let places: Vec<_> = beside.into_iter().chain([checkout]).collect();
+    places.iter().find(|folder| folder.join("manifest.json").is_file()).cloned().ok_or_else(|| {
+        let places = places.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
+        anyhow::anyhow!("no model found: looked at {places}. Give --model DIR (LFM_MODEL)")
+    })
+}

@@ -1,0 +1,109 @@
+//! An inference request of the Open Inference Protocol, from its parts to its tensors, over HTTP and gRPC alike. Its
+//! images go the way of all images, each for itself.
+
+use std::sync::Arc;
+
+use futures_util::future::try_join_all;
+use tokio::time::Instant;
+
+use super::protocol::{Image, Judged, Request, Tensor, Wanted};
+use crate::{
+    error::Error,
+    judge::Asked,
+    scheduler::{Job, Permit, Scheduler, Share, Upload},
+    server::{AppState, RequestContext, counted},
+};
+
+/// A request that has been let in.
+pub(super) struct Inference<'a> {
+    scheduler: &'a Scheduler,
+    request: Request,
+    /// An in-flight permit for each image.
+    permits: Vec<Permit>,
+    /// The body's bytes.
+    held: Arc<Share>,
+    deadline: Instant,
+}
+
+/// What a request asked for.
+pub(super) struct Answer {
+    /// The caller's id.
+    pub(super) id: String,
+    /// In the order of the request.
+    pub(super) outputs: Vec<(Wanted, Tensor)>,
+}
+
+impl<'a> Inference<'a> {
+    /// Lets the images in that come with the `first`: each needs its in-flight permit, or none gets in.
+    ///
+    /// # Errors
+    /// `overloaded`.
+    pub(super) fn new(
+        context: &RequestContext,
+        scheduler: &'a Scheduler,
+        request: Request,
+        first: Permit,
+        held: Share,
+        deadline: Instant,
+    ) -> Result<Self, Error> {
+        let deadline = request.timeout.map_or(deadline, |timeout| deadline.min(context.started + timeout));
+        let more = (1..request.images.len()).map(|_| context.admit_image(scheduler));
+        let permits = std::iter::once(Ok(first)).chain(more).collect::<Result<_, _>>()?;
+        Ok(Self { scheduler, request, permits, held: Arc::new(held), deadline })
+    }
+}
+
+/// Judges the images and makes the outputs that were asked for.
+///
+/// # Errors
+/// Of the images' errors the first that comes; the others are withdrawn then.
+pub(super) async fn judge(
+    state: &AppState,
+    context: &RequestContext,
+    inference: Inference<'_>,
+) -> Result<Answer, Error> {
+    let Inference { scheduler, request, permits, held, deadline } = inference;
+    let several = request.images.len() > 1;
+    let images = request.images.into_iter().zip(permits).enumerate().map(|(index, (image, permit))| {
+        let held = Arc::clone(&held);
+        async move {
+            let one = judge_one(state, scheduler, context, image, held, permit, deadline);
+            counted(&state.metrics, one).await.map_err(|mut error| {
+                if several {
+                    error.detail = format!("image {index}: {}", error.detail);
+                }
+                error
+            })
+        }
+    });
+    let (judged, _permits): (Vec<_>, Vec<_>) = try_join_all(images).await?.into_iter().unzip();
+    let outputs = request.outputs.into_iter();
+    let outputs = outputs.map(|wanted| (wanted, wanted.output.tensor(&state.manifest, &judged))).collect();
+    Ok(Answer { id: request.id, outputs })
+}
+
+async fn judge_one(
+    state: &AppState,
+    scheduler: &Scheduler,
+    context: &RequestContext,
+    image: Image,
+    held: Arc<Share>,
+    permit: Permit,
+    deadline: Instant,
+) -> Result<(Judged, Arc<Permit>), Error> {
+    let permit = Arc::new(permit);
+    Ok(match image {
+        Image::File(bytes) => {
+            let job = Job::new(Upload { bytes, held }, deadline, permit);
+            let judged = state.judge(scheduler, context, job, &Asked::default(), None).await?;
+            // There is a centre: the scheduler runs at least one region.
+            let centre = judged.scored.regions.into_iter().next().ok_or_else(Error::inference_failed)?;
+            (Judged { judgement: judged.judgement, output: centre.output }, judged.scored.permit)
+        }
+        Image::Pixels(pixels) => {
+            let job = Job::new(pixels, deadline, permit);
+            let judged = state.judge_pixels(scheduler, context, job).await?;
+            (Judged { judgement: judged.judgement, output: judged.scored.payload }, judged.scored.permit)
+        }
+    })
+}

@@ -1,0 +1,231 @@
+//! The tensors that go in and out: their names, types and shapes, and their bytes.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::{
+    image::SIDE,
+    judge::Judgement,
+    model::{self, Manifest},
+};
+
+/// Element types, of those that the protocol has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DataType {
+    /// Bytes.
+    Uint8,
+    /// Whole numbers.
+    Int64,
+    /// Single-precision floats.
+    Fp32,
+    /// Strings of bytes of any length.
+    Bytes,
+}
+
+impl DataType {
+    /// The protocol's name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Uint8 => "UINT8",
+            Self::Int64 => "INT64",
+            Self::Fp32 => "FP32",
+            Self::Bytes => "BYTES",
+        }
+    }
+
+    /// The name in a model's configuration.
+    pub const fn config_name(self) -> &'static str {
+        match self {
+            Self::Uint8 => "TYPE_UINT8",
+            Self::Int64 => "TYPE_INT64",
+            Self::Fp32 => "TYPE_FP32",
+            Self::Bytes => "TYPE_STRING",
+        }
+    }
+}
+
+/// What a tensor looks like. The first dimension of each is the number of images; it is not among `dims`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spec {
+    /// Its name.
+    pub name: &'static str,
+    /// Its elements.
+    pub datatype: DataType,
+    /// Its dimensions for one image.
+    pub dims: Vec<i64>,
+}
+
+impl Spec {
+    /// The shape for this many images; -1 stands for any number.
+    pub fn shape(&self, images: i64) -> Vec<i64> {
+        [&[images], self.dims.as_slice()].concat()
+    }
+}
+
+/// Name of the input that takes encoded files.
+pub(super) const IMAGE: &str = "image";
+/// Name of the input that takes the network's own pixels.
+pub(super) const PIXELS: &str = "pixels";
+
+/// The inputs. A request has exactly one of them.
+pub fn inputs() -> [Spec; 2] {
+    let side = i64::from(SIDE);
+    [
+        Spec { name: IMAGE, datatype: DataType::Bytes, dims: Vec::new() },
+        Spec { name: PIXELS, datatype: DataType::Uint8, dims: vec![side, side, 3] },
+    ]
+}
+
+/// The outputs that can be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Output {
+    /// Probability of fake; not a number where the verdict is void.
+    Score,
+    /// Log-odds of fake; not a number where the verdict is void.
+    Logit,
+    /// `real`, `fake` or `uncertain`.
+    Verdict,
+    /// The warnings, separated by commas.
+    Warnings,
+    /// The Top-K values of each map, of the first region.
+    TopkValues,
+    /// Where they stand.
+    TopkIndices,
+}
+
+impl Output {
+    /// Every output, in the order of an answer that leaves the choice to us.
+    pub const ALL: [Self; 6] =
+        [Self::Score, Self::Logit, Self::Verdict, Self::Warnings, Self::TopkValues, Self::TopkIndices];
+
+    /// The output of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|output| output.name() == name)
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Score => "score",
+            Self::Logit => "logit",
+            Self::Verdict => "verdict",
+            Self::Warnings => "warnings",
+            Self::TopkValues => "topk_values",
+            Self::TopkIndices => "topk_indices",
+        }
+    }
+
+    /// What it looks like.
+    pub fn spec(self, manifest: &Manifest) -> Spec {
+        let (datatype, pooled) = match self {
+            Self::Score | Self::Logit => (DataType::Fp32, false),
+            Self::Verdict | Self::Warnings => (DataType::Bytes, false),
+            Self::TopkValues => (DataType::Fp32, true),
+            Self::TopkIndices => (DataType::Int64, true),
+        };
+        let dims = if pooled { vec![model::MAPS as i64, manifest.k as i64] } else { Vec::new() };
+        Spec { name: self.name(), datatype, dims }
+    }
+
+    /// The output's tensor for these images.
+    pub fn tensor(self, manifest: &Manifest, judged: &[Judged]) -> Tensor {
+        let words = |judgement: &Judgement| -> Arc<str> {
+            judgement.warnings.iter().map(|warning| warning.as_str()).collect::<Vec<_>>().join(",").into()
+        };
+        let judgements = judged.iter().map(|one| &one.judgement);
+        let data = match self {
+            // A void verdict has neither; the protocol has no null.
+            Self::Score => {
+                Data::Fp32(judgements.map(|judgement| judgement.score.map_or(f32::NAN, |s| s as f32)).collect())
+            }
+            Self::Logit => Data::Fp32(judgements.map(|judgement| judgement.logit.unwrap_or(f32::NAN)).collect()),
+            Self::Verdict => Data::Bytes(judgements.map(|judgement| judgement.verdict.as_str().into()).collect()),
+            Self::Warnings => Data::Bytes(judgements.map(words).collect()),
+            Self::TopkValues => {
+                Data::Fp32(judged.iter().flat_map(|one| one.output.topk_values.iter().copied()).collect())
+            }
+            Self::TopkIndices => {
+                Data::Int64(judged.iter().flat_map(|one| one.output.topk_indices.iter().copied()).collect())
+            }
+        };
+        let spec = self.spec(manifest);
+        Tensor { name: spec.name, datatype: spec.datatype, shape: spec.shape(judged.len() as i64), data }
+    }
+}
+
+/// One image's answer.
+#[derive(Debug)]
+pub struct Judged {
+    /// What the service says of it.
+    pub judgement: Judgement,
+    /// What the network says of its first region.
+    pub output: model::Output,
+}
+
+/// An output of an answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tensor {
+    /// Its name.
+    pub name: &'static str,
+    /// Its elements' type.
+    pub datatype: DataType,
+    /// Its shape.
+    pub shape: Vec<i64>,
+    /// Its elements, in row-major order.
+    pub data: Data,
+}
+
+/// Elements of an output.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[serde(untagged)]
+pub enum Data {
+    /// FP32.
+    Fp32(Vec<f32>),
+    /// INT64.
+    Int64(Vec<i64>),
+    /// BYTES; ours are words.
+    Bytes(Vec<Arc<str>>),
+}
+
+impl Data {
+    /// The elements as the binary tensor data extension and gRPC's raw contents write them: little-endian, a string
+    /// behind its length in four bytes.
+    pub fn to_raw(&self) -> Bytes {
+        match self {
+            Self::Fp32(values) => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+            Self::Int64(values) => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+            Self::Bytes(values) => {
+                // Our words are short.
+                let framed = |word: &Arc<str>| [&(word.len() as u32).to_le_bytes(), word.as_bytes()].concat();
+                values.iter().flat_map(framed).collect()
+            }
+        }
+    }
+}
+
+/// The elements of a BYTES tensor's raw form: each behind its length in four bytes, little-endian. Nothing if the
+/// lengths do not fit the bytes or are more than `most`.
+pub(super) fn split_strings(mut raw: Bytes, most: usize) -> Option<Vec<Bytes>> {
+    let mut strings = Vec::new();
+    while !raw.is_empty() {
+        let length = raw.split_to_checked(4)?;
+        let length = u32::from_le_bytes(length.as_ref().try_into().ok()?);
+        if strings.len() == most {
+            return None;
+        }
+        strings.push(raw.split_to_checked(usize::try_from(length).ok()?)?);
+    }
+    Some(strings)
+}
+
+/// [`Bytes::split_to`] without the panic.
+pub(super) trait SplitChecked: Sized {
+    /// The first `length` bytes, which are taken off; nothing if there are fewer.
+    fn split_to_checked(&mut self, length: usize) -> Option<Self>;
+}
+
+impl SplitChecked for Bytes {
+    fn split_to_checked(&mut self, length: usize) -> Option<Self> {
+        (length <= self.len()).then(|| self.split_to(length))
+    }
+}

@@ -1,0 +1,40 @@
+//! Clients: the unit of fairness.
+
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    num::NonZeroU32,
+    sync::Arc,
+};
+
+/// Whose work it is. Clients share the machine; the images of one client are served in their order.
+#[derive(Debug, Clone)]
+pub struct Client {
+    pub(super) id: ClientId,
+    pub(super) weight: NonZeroU32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum ClientId {
+    Local,
+    Address(IpAddr),
+    Key(Arc<str>),
+}
+
+impl Client {
+    /// This process itself, and callers of which nothing is known.
+    pub const LOCAL: Self = Self { id: ClientId::Local, weight: NonZeroU32::MIN };
+
+    /// The holder of an API key. A client of weight 2 gets twice the share of one of weight 1.
+    pub fn key(name: impl Into<Arc<str>>, weight: NonZeroU32) -> Self {
+        Self { id: ClientId::Key(name.into()), weight }
+    }
+
+    /// A caller without a key. IPv6 addresses count by their /64 network, which is what one subscriber has.
+    pub fn address(address: IpAddr) -> Self {
+        let address = match address.to_canonical() {
+            IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64))),
+            v4 @ IpAddr::V4(_) => v4,
+        };
+        Self { id: ClientId::Address(address), weight: NonZeroU32::MIN }
+    }
+}

@@ -1,0 +1,175 @@
+//! Decode workers: bytes become the pixels that enter the network, on blocking threads, each in its turn.
+
+use std::{
+    cell::RefCell,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+use tokio::{task::spawn_blocking, time::Instant};
+
+use super::{
+    Job, Permit, SchedulerConfig, Upload,
+    line::{Demand, Line, Paused, Turn},
+    regions::Input,
+};
+use crate::{
+    error::{Code, Error},
+    image::{self, Cancel, Header, ImageFacts, Regions, Scratch, View},
+};
+
+/// Headers of larger files are read on a blocking thread: some are found only after the whole file.
+const INSPECT_HERE: usize = 64 << 10;
+
+/// The stage.
+#[derive(Debug)]
+pub(super) struct Decoders {
+    line: Arc<Line>,
+    config: Arc<SchedulerConfig>,
+}
+
+thread_local! {
+    /// Buffers of a decode thread, reused from image to image.
+    static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch::default());
+}
+
+impl Decoders {
+    pub(super) fn new(line: Arc<Line>, config: SchedulerConfig) -> Self {
+        Self { line, config: Arc::new(config) }
+    }
+
+    /// Decodes one image and cuts its regions, at most `most`; the turn in which it was decoded is passed on, so that the run can have its CPU.
+    /// Dropping the future stops the decode; its memory and the job's permit are returned when it has stopped.
+    pub(super) async fn prepare(
+        &self,
+        job: Job<Upload>,
+        most: Regions,
+    ) -> Result<(ImageFacts, Job<Vec<Input>>, Turn), Error> {
+        let arrived = Instant::now();
+        let config = Arc::clone(&self.config);
+        let header = self.inspect(job.payload.bytes.clone()).await?;
+        let (permit, deadline) = (Arc::clone(&job.permit), job.deadline);
+        let decoded = self.in_turn(&permit, deadline, &header, move |cancel| {
+            let (facts, input) = decode(&job.payload, header, most, &config, cancel)?;
+            Ok((facts, job.map(|_| input)))
+        });
+        let ((facts, mut job), spent, turn) = decoded.await?;
+        job.timings.queue = (turn.began - arrived) + turn.paused;
+        job.timings.decode = spent;
+        job.timings.decode_began = Some(turn.began);
+        Ok((facts, job, turn))
+    }
+
+    /// Decodes an image once more, to be looked at, and draws it where it was decoded.
+    pub(super) async fn view<T: Send + 'static>(
+        &self,
+        permit: &Permit,
+        upload: Upload,
+        header: Header,
+        longest: u32,
+        deadline: Instant,
+        draw: impl FnOnce(&View) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let preprocessing = self.config.preprocessing;
+        let drawn = self.in_turn(permit, deadline, &header, move |cancel| {
+            let view = SCRATCH.with_borrow_mut(|scratch| {
+                image::view(&upload.bytes, &header, preprocessing, Regions::One, longest, scratch, cancel)
+            })?;
+            draw(&view)
+        });
+        drawn.await.map(|(drawn, ..)| drawn)
+    }
+
+    async fn inspect(&self, bytes: Bytes) -> Result<Header, Error> {
+        let limits = self.config.limits;
+        if bytes.len() <= INSPECT_HERE {
+            return Ok(image::inspect(&bytes, &limits)?);
+        }
+        let inspected = spawn_blocking(move || image::inspect(&bytes, &limits));
+        Ok(inspected.await.map_err(|error| panicked(&error))??)
+    }
+
+    /// Runs `work` on a blocking thread when its turn comes; gives also the time it took, pauses left out.
+    async fn in_turn<T: Send + 'static>(
+        &self,
+        permit: &Permit,
+        deadline: Instant,
+        header: &Header,
+        work: impl FnOnce(&Cancel) -> Result<T, Error> + Send + 'static,
+    ) -> Result<(T, Duration, Turn), Error> {
+        let demand = Demand { cost: header.cost, memory: header.peak_bytes };
+        let turn = self.line.decode(permit, deadline, demand).await?;
+        let place = turn.place();
+        let turn = Arc::new(Mutex::new(Some(turn)));
+        let cancel = Cancel::pausing({
+            let turn = Arc::clone(&turn);
+            move || give_way(&turn)
+        });
+        let _stop = Stop { line: &self.line, place, cancel: cancel.clone() };
+        let done = spawn_blocking(move || {
+            let done = work(&cancel);
+            // Not with `cancel`, which the caller has too: an error returns the CPU at once.
+            let turn = turn.lock().unwrap_or_else(PoisonError::into_inner).take();
+            done.map(|done| (done, turn))
+        });
+        let (done, turn) = done.await.map_err(|error| panicked(&error))??;
+        let turn = turn.ok_or_else(Error::inference_failed)?;
+        Ok((done, turn.spent(), turn))
+    }
+}
+
+/// Lets other clients' work go first, between two steps of a decode.
+fn give_way(turn: &Mutex<Option<Turn>>) {
+    let mut turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(turn) = turn.as_mut()
+        && let Some(go_on) = turn.give_way()
+        // Nothing comes when the caller has gone: then the decode is cancelled.
+        && let Ok(cpu) = go_on.blocking_recv()
+    {
+        turn.resume(cpu);
+    }
+}
+
+/// Stops a decode when its caller goes.
+struct Stop<'a> {
+    line: &'a Arc<Line>,
+    place: Paused,
+    cancel: Cancel,
+}
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+        self.line.forget_paused(&self.place);
+    }
+}
+
+/// A decoder that panics takes down its own image and nothing else.
+fn panicked(error: &tokio::task::JoinError) -> Error {
+    tracing::error!(%error, "a decoder panicked");
+    Error::new(Code::UndecodableImage, "the decoder failed on this image")
+}
+
+fn decode(
+    upload: &Upload,
+    header: Header,
+    most: Regions,
+    config: &SchedulerConfig,
+    cancel: &Cancel,
+) -> Result<(ImageFacts, Vec<Input>), Error> {
+    let bytes = &upload.bytes;
+    let regions = SCRATCH.with_borrow_mut(|scratch| {
+        image::prepare_regions(bytes, &header, config.preprocessing, most, scratch, cancel)
+    })?;
+    let first = regions.first().map(|region| &region.pixels);
+    let facts = ImageFacts {
+        header,
+        bytes: bytes.len(),
+        sha256: Sha256::digest(bytes).into(),
+        rgb256_sha256: first.filter(|_| config.hash_pixels).map(|pixels| Sha256::digest(pixels.as_bytes()).into()),
+    };
+    let input = |region: image::Region| Input { no_signal: image::no_signal(&region.pixels), region };
+    Ok((facts, regions.into_iter().map(input).collect()))
+}

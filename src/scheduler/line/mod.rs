@@ -1,0 +1,270 @@
+//! The one line: decodes and runs of all clients wait in it, and it hands them to decode workers and session workers.
+//!
+//! A CPU does one thing at a time: a decode, or a run of a session on the CPU (a session on a GPU takes none). When
+//! one is free, the client goes first that has had the least ([`account`]), with the oldest of its work that can
+//! start. A decode can start when its memory is there, a run when a session is free. A long decode gives way in
+//! slices; a run cannot be interrupted.
+//!
+//! Batches are formed late: a session is called, and takes what is there when it comes. A free session never waits
+//! while an image is ready, unless a queue delay is configured, and then only for images that are being decoded.
+
+mod account;
+mod job;
+mod state;
+#[cfg(test)]
+mod tests;
+mod usage;
+mod work;
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep_until},
+};
+
+pub use self::job::{Job, Permit, Upload};
+pub(super) use self::work::{Batch, Demand, Paused, Turn};
+use self::{
+    state::{Idle, Started, State},
+    work::{Call, Cpu, Place, WaitingDecode, WaitingRun},
+};
+use super::{Client, client::ClientId, memory::DecodeMemory};
+use crate::{
+    error::{Code, Error},
+    image::Pixels,
+    metrics::Metrics,
+    model::Output,
+};
+
+/// What bounds the line.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    /// Things done at once: decodes, and runs where they take a CPU.
+    pub(super) cpus: usize,
+    /// Whether the sessions run on the CPU.
+    pub(super) runs_take_cpu: bool,
+    /// Memory of decodes that have begun.
+    pub(super) memory: DecodeMemory,
+    /// Images in flight.
+    pub(super) images: usize,
+    /// How long a free session may wait for images that are being decoded.
+    pub(super) delay: Duration,
+}
+
+/// The line's handle; callers and workers share it.
+#[derive(Debug)]
+pub(super) struct Line {
+    state: Mutex<State>,
+    bounds: Bounds,
+    metrics: Arc<Metrics>,
+}
+
+impl Line {
+    pub(super) fn new(bounds: Bounds, metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self { state: Mutex::new(State::new(bounds)), bounds, metrics })
+    }
+
+    /// Changes the state, then starts what can start.
+    fn with<T>(self: &Arc<Self>, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.lock();
+        let changed = change(&mut state);
+        let started = state.start(self, Instant::now());
+        self.metrics.queue_images.set(state.waiting() as i64);
+        self.metrics.images_in_flight.set(state.images() as i64);
+        self.metrics.decode_bytes.set(i64::try_from(state.memory_used()).unwrap_or(i64::MAX));
+        drop(state);
+        // Outside the lock: what is sent to a caller that has gone is dropped, and dropping locks.
+        started.into_iter().for_each(Started::send);
+        changed
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing that runs under the lock leaves the state half changed.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An in-flight permit for one image of the client.
+    pub(super) fn admit(self: &Arc<Self>, client: &Client) -> Result<Permit, Error> {
+        let admitted = self.lock().admit(client, Instant::now());
+        match admitted {
+            Ok(order) => {
+                self.metrics.images_in_flight.inc();
+                Ok(Permit::new(Arc::clone(self), client.clone(), order))
+            }
+            Err(why) => Err(self.overloaded(why)),
+        }
+    }
+
+    fn leave(self: &Arc<Self>, client: &Client) {
+        self.with(|state| state.leave(&client.id));
+    }
+
+    /// The 429 answer: the server is at capacity.
+    pub(super) fn overloaded(&self, why: &str) -> Error {
+        Error::retry(Code::Overloaded, format!("the server is at capacity: {why}"), self.retry_after())
+    }
+
+    /// Estimated time to drain the current backlog, decodes and runs; at least a second.
+    pub(super) fn retry_after(&self) -> Duration {
+        self.lock().time_to_drain().clamp(Duration::from_secs(1), Duration::from_secs(3600))
+    }
+
+    /// Waits for a decode's turn. Dropping the future withdraws it.
+    pub(super) async fn decode(
+        self: &Arc<Self>,
+        permit: &Permit,
+        deadline: Instant,
+        demand: Demand,
+    ) -> Result<Turn, Error> {
+        let since = Instant::now();
+        self.bounds.memory.check(demand.memory)?;
+        if since + demand.cost > deadline {
+            return Err(Error::new(
+                Code::DeadlineExceeded,
+                format!(
+                    "decoding is estimated to take {:.1} s, longer than until the request's deadline",
+                    demand.cost.as_secs_f64()
+                ),
+            ));
+        }
+        let (reply, turn) = oneshot::channel();
+        let place = self.with(|state| state.wait_to_decode(permit, WaitingDecode { demand, deadline, since, reply }));
+        let withdraw = Withdraw { line: self, client: &permit.client.id, place };
+        let turn = turn.await.unwrap_or_else(|_| Err(Error::deadline_exceeded()));
+        drop(withdraw);
+        turn
+    }
+
+    /// Waits for a session and for its answer. Dropping the future withdraws an image that has not started.
+    pub(super) async fn run(self: &Arc<Self>, job: Job<Pixels>, decoded: Option<Turn>) -> Result<Job<Output>, Error> {
+        let (reply, mut answer) = oneshot::channel();
+        let (permit, since) = (Arc::clone(&job.permit), Instant::now());
+        let waiting = WaitingRun { job, since, reply };
+        let place = self.with(|state| match state.is_closed() {
+            true => Err(waiting),
+            false => Ok(state.wait_to_run(&permit, waiting)),
+        });
+        // Only now: the CPU that decoded the image may run it at once.
+        drop(decoded);
+        let Ok(place) = place else {
+            return Err(Error::new(Code::Draining, "the server has stopped judging images"));
+        };
+        let _withdraw = Withdraw { line: self, client: &permit.client.id, place };
+        if !self.bounds.delay.is_zero() {
+            tokio::select! {
+                biased;
+                answer = &mut answer => return answer.unwrap_or_else(|_| Err(Error::inference_failed())),
+                // A session that waits for more images waits no longer.
+                () = sleep_until(since + self.bounds.delay) => self.with(|_| ()),
+            }
+        }
+        // A worker that dies between taking a job and answering it drops the sender.
+        answer.await.unwrap_or_else(|_| Err(Error::inference_failed()))
+    }
+
+    /// The next batch for a session whose runs take `costs[n - 1]` for n images; none once the line is closed and
+    /// no run waits.
+    pub(super) async fn next_batch(self: &Arc<Self>, costs: &[Duration]) -> Option<Batch> {
+        loop {
+            let (call, called) = oneshot::channel();
+            self.with(|state| state.idle(Idle { most: costs.len().max(1), call }));
+            let mut call: Call = called.await.ok()?;
+            call.answered = true;
+            let (batch, late) = self.with(|state| state.take_batch(&mut call, costs, Instant::now()));
+            late.into_iter().for_each(Started::send);
+            if batch.is_some() {
+                return batch;
+            }
+        }
+    }
+
+    /// A decode's slice is over. Gives what resumes it, if other work goes first.
+    fn slice_over(
+        self: &Arc<Self>,
+        client: &ClientId,
+        place: Place,
+        ahead: Duration,
+        spent: Duration,
+    ) -> Option<oneshot::Receiver<Cpu>> {
+        self.lock().slice_over(client, place, ahead, spent, Instant::now())
+    }
+
+    fn decode_over(self: &Arc<Self>, client: &ClientId, demand: Demand, slice: Option<(Duration, Duration)>) {
+        self.with(|state| state.decode_over(client, demand, slice, Instant::now()));
+    }
+
+    fn cpu_returned(self: &Arc<Self>) {
+        self.with(State::cpu_returned);
+    }
+
+    fn call_missed(self: &Arc<Self>) {
+        self.with(State::call_missed);
+    }
+
+    fn run_over(self: &Arc<Self>, batch: &Batch) {
+        self.with(|state| state.run_over(batch, Instant::now()));
+    }
+
+    /// For a decode whose caller has gone: it is not resumed any more.
+    pub(super) fn forget_paused(self: &Arc<Self>, Paused(client, place): &Paused) {
+        let paused = self.with(|state| state.withdraw(client, *place));
+        drop(paused);
+    }
+
+    /// How long the session that has been busy with one batch the longest has been so.
+    pub(super) fn longest_run(&self) -> Option<Duration> {
+        self.lock().longest_run()
+    }
+
+    /// Registers a session; dropping the guard deregisters it.
+    pub(super) fn join(self: &Arc<Self>, first_cost: Option<Duration>) -> SessionUp {
+        self.with(|state| state.join(first_cost));
+        self.metrics.sessions.inc();
+        SessionUp(Arc::clone(self))
+    }
+
+    /// Sessions that run or could run a batch.
+    pub(super) fn sessions(&self) -> usize {
+        self.lock().sessions()
+    }
+
+    /// No run is taken from here on; workers end when none waits.
+    pub(super) fn close(self: &Arc<Self>) {
+        self.with(State::close);
+    }
+
+    /// The keys with the most work lately, each with its share of all work.
+    pub(super) fn top_keys(&self) -> Vec<(Arc<str>, f64)> {
+        self.lock().top_keys(Instant::now())
+    }
+}
+
+/// A session that takes part.
+#[derive(Debug)]
+pub(super) struct SessionUp(Arc<Line>);
+
+impl Drop for SessionUp {
+    fn drop(&mut self) {
+        self.0.with(State::part);
+        self.0.metrics.sessions.dec();
+    }
+}
+
+/// Removes work from the line when its caller disconnects.
+struct Withdraw<'a> {
+    line: &'a Arc<Line>,
+    client: &'a ClientId,
+    place: Place,
+}
+
+impl Drop for Withdraw<'_> {
+    fn drop(&mut self) {
+        let withdrawn = self.line.with(|state| state.withdraw(self.client, self.place));
+        // Outside the lock: dropping a job returns its permit.
+        drop(withdrawn);
+    }
+}

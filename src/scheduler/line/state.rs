@@ -1,0 +1,413 @@
+//! What the line knows, and what it starts next. Nothing here waits, and time comes from outside.
+
+mod batch;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use tokio::{sync::oneshot, time::Instant};
+
+use super::{
+    Bounds, Line,
+    account::{Accounts, Rank},
+    job::{Job, Permit},
+    usage::Usage,
+    work::{Batch, Call, Cpu, Demand, Place, Resource, SLICE, Turn, WaitingDecode, WaitingResume, WaitingRun},
+};
+use crate::{
+    error::Error,
+    model::Output,
+    scheduler::{
+        client::{Client, ClientId},
+        load::RunCost,
+    },
+};
+
+/// Decodes that have begun, running and paused: each keeps a thread.
+const MOST_BEGUN: usize = 64;
+
+#[derive(Debug)]
+pub(super) struct State {
+    bounds: Bounds,
+    accounts: Accounts,
+    usage: Usage,
+    next_number: u64,
+    closed: bool,
+    cpus_free: usize,
+    /// Permits held.
+    images: usize,
+    memory_used: u64,
+    /// Decodes that have begun and are not over.
+    begun: usize,
+    /// Estimated cost of the decodes that wait or have begun.
+    decode_backlog: Duration,
+    /// Sessions that wait for a call.
+    idle: Vec<Idle>,
+    /// Sessions that were called and have not come yet.
+    called: usize,
+    sessions: usize,
+    /// Since when each session that is at work has been so, by the number of its batch.
+    running: BTreeMap<u64, Instant>,
+    run_cost: RunCost,
+}
+
+/// A session that waits.
+#[derive(Debug)]
+pub(super) struct Idle {
+    /// The largest batch.
+    pub(super) most: usize,
+    pub(super) call: oneshot::Sender<Call>,
+}
+
+/// What is to be sent to whom, once the state is unlocked.
+pub(super) enum Started {
+    Decode(oneshot::Sender<Result<Turn, Error>>, Result<Turn, Error>),
+    Resume(oneshot::Sender<Cpu>, Cpu),
+    Call(oneshot::Sender<Call>, Call),
+    /// A run whose deadline has passed: the caller's own timer may be about to fire.
+    Late(oneshot::Sender<Result<Job<Output>, Error>>),
+}
+
+impl Started {
+    /// A caller that has gone drops what it is sent, which gives it back.
+    pub(super) fn send(self) {
+        match self {
+            Self::Decode(reply, turn) => drop(reply.send(turn)),
+            Self::Resume(go_on, cpu) => drop(go_on.send(cpu)),
+            Self::Call(session, call) => drop(session.send(call)),
+            Self::Late(reply) => drop(reply.send(Err(Error::deadline_exceeded()))),
+        }
+    }
+}
+
+/// What can start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Decode,
+    Resume,
+    Run,
+}
+
+/// What was withdrawn; dropped outside the lock.
+pub(super) type Withdrawn = (Option<WaitingDecode>, Option<WaitingResume>, Option<WaitingRun>);
+
+impl State {
+    pub(super) fn new(bounds: Bounds) -> Self {
+        Self {
+            bounds,
+            accounts: Accounts::default(),
+            usage: Usage::default(),
+            next_number: 0,
+            closed: false,
+            cpus_free: bounds.cpus,
+            images: 0,
+            memory_used: 0,
+            begun: 0,
+            decode_backlog: Duration::ZERO,
+            idle: Vec::new(),
+            called: 0,
+            sessions: 0,
+            running: BTreeMap::new(),
+            run_cost: RunCost::default(),
+        }
+    }
+
+    fn number(&mut self) -> u64 {
+        self.next_number += 1;
+        self.next_number
+    }
+
+    /// Takes in one image of the client and gives its order of arrival, or says why not.
+    pub(super) fn admit(&mut self, client: &Client, now: Instant) -> Result<u64, &'static str> {
+        let account = self.accounts.get(&client.id);
+        if account.is_some_and(|account| account.standing.is_standing(now)) {
+            return Err("the client's images have been waiting too long for a while");
+        }
+        let free = self.bounds.images.saturating_sub(self.images);
+        if free == 0 {
+            return Err("the limit of images in flight is reached");
+        }
+        // The last places are for clients that hold less than an equal share: one client cannot take them all.
+        let held = account.map_or(0, |account| account.images);
+        let clients = self.accounts.active() + usize::from(held == 0);
+        if free <= self.bounds.images / 16 && held >= self.bounds.images / clients.max(2) {
+            return Err("the limit of images in flight is reached, most of them the client's own");
+        }
+        self.accounts.open(client).images += 1;
+        self.images += 1;
+        Ok(self.number())
+    }
+
+    pub(super) fn leave(&mut self, client: &ClientId) {
+        self.images -= 1;
+        self.accounts.leave(client);
+    }
+
+    pub(super) fn wait_to_decode(&mut self, permit: &Permit, waiting: WaitingDecode) -> Place {
+        let place = (permit.order, self.number());
+        self.decode_backlog += waiting.demand.cost;
+        self.accounts.open(&permit.client).decodes.insert(place, waiting);
+        place
+    }
+
+    pub(super) fn wait_to_run(&mut self, permit: &Permit, waiting: WaitingRun) -> Place {
+        let place = (permit.order, self.number());
+        self.accounts.open(&permit.client).runs.insert(place, waiting);
+        place
+    }
+
+    pub(super) fn withdraw(&mut self, client: &ClientId, place: Place) -> Withdrawn {
+        let Some(account) = self.accounts.get_mut(client) else { return (None, None, None) };
+        let withdrawn = (account.decodes.remove(&place), account.paused.remove(&place), account.runs.remove(&place));
+        if let Some(decode) = &withdrawn.0 {
+            self.decode_backlog = self.decode_backlog.saturating_sub(decode.demand.cost);
+        }
+        withdrawn
+    }
+
+    pub(super) fn idle(&mut self, session: Idle) {
+        self.idle.push(session);
+    }
+
+    /// Starts all that can start.
+    pub(super) fn start(&mut self, line: &Arc<Line>, now: Instant) -> Vec<Started> {
+        let mut started = Vec::new();
+        while let Some((_, kind, client)) = self.next(self.cpus_free > 0, now) {
+            let (place, client) = (client.1, client.0);
+            let next = match kind {
+                Kind::Run => self.call(line),
+                Kind::Resume => self.resume(line, &client, place),
+                Kind::Decode => self.begin(line, &client, place, now),
+            };
+            started.extend(next);
+        }
+        if self.closed && self.runs() == 0 {
+            self.idle.clear();
+        }
+        started
+    }
+
+    /// What starts next, given whether a CPU is free.
+    fn next(&self, cpu: bool, now: Instant) -> Option<(Rank, Kind, (ClientId, Place))> {
+        let run = (cpu || !self.bounds.runs_take_cpu)
+            && !self.idle.is_empty()
+            && self.runs() > self.called
+            && self.window_is_over(now);
+        let begin = cpu && self.begun < MOST_BEGUN + self.bounds.cpus;
+        let mut best: Option<(Rank, Kind, &ClientId)> = None;
+        // Of those that want much memory only the first: those behind it must not keep it from ever getting it.
+        let mut large: Option<(Rank, u64, &ClientId)> = None;
+        for (client, account) in self.accounts.iter() {
+            let mut offer = |resource, place, kind| {
+                let rank = self.accounts.rank(account, resource, place);
+                if best.as_ref().is_none_or(|(least, ..)| rank < *least) {
+                    best = Some((rank, kind, client));
+                }
+            };
+            if run && let Some((&place, _)) = account.runs.first_key_value() {
+                offer(self.run_resource(), place, Kind::Run);
+            }
+            if cpu && let Some((&place, _)) = account.paused.first_key_value() {
+                offer(Resource::Cpu, place, Kind::Resume);
+            }
+            if begin && let Some((&place, waiting)) = account.decodes.first_key_value() {
+                let memory = waiting.demand.memory;
+                if !self.bounds.memory.is_small(memory) {
+                    let rank = self.accounts.rank(account, Resource::Cpu, place);
+                    if large.as_ref().is_none_or(|(least, ..)| rank < *least) {
+                        large = Some((rank, memory, client));
+                    }
+                } else if self.bounds.memory.fits(memory, self.memory_used) {
+                    offer(Resource::Cpu, place, Kind::Decode);
+                }
+            }
+        }
+        if let Some((rank, memory, client)) = large
+            && self.bounds.memory.fits(memory, self.memory_used)
+            && best.as_ref().is_none_or(|(least, ..)| rank < *least)
+        {
+            best = Some((rank, Kind::Decode, client));
+        }
+        best.map(|(rank, kind, client)| (rank, kind, (client.clone(), rank.2)))
+    }
+
+    /// Whether a session may take what is there: it has all it can take, no more is on its way, or that has taken too long.
+    fn window_is_over(&self, now: Instant) -> bool {
+        let delay = self.bounds.delay;
+        if delay.is_zero() || !self.is_decoding() {
+            return true;
+        }
+        let most = self.idle.last().map_or(1, |session| session.most);
+        let waiting = || self.accounts.iter().flat_map(|(_, account)| account.runs.values());
+        waiting().count() >= most || waiting().any(|run| run.since + delay <= now)
+    }
+
+    fn is_decoding(&self) -> bool {
+        self.begun > 0 || self.accounts.iter().any(|(_, account)| !account.decodes.is_empty())
+    }
+
+    fn take_cpu(&mut self, line: &Arc<Line>) -> Cpu {
+        self.cpus_free -= 1;
+        Cpu(Arc::clone(line))
+    }
+
+    fn call(&mut self, line: &Arc<Line>) -> Option<Started> {
+        let session = self.idle.pop()?;
+        self.called += 1;
+        let cpu = self.bounds.runs_take_cpu.then(|| self.take_cpu(line));
+        Some(Started::Call(session.call, Call { line: Arc::clone(line), cpu, answered: false }))
+    }
+
+    fn resume(&mut self, line: &Arc<Line>, client: &ClientId, place: Place) -> Option<Started> {
+        let waiting = self.accounts.get_mut(client)?.paused.remove(&place)?;
+        self.accounts.serve(client, Resource::Cpu, SLICE);
+        Some(Started::Resume(waiting.go_on, self.take_cpu(line)))
+    }
+
+    fn begin(&mut self, line: &Arc<Line>, client: &ClientId, place: Place, now: Instant) -> Option<Started> {
+        let account = self.accounts.get_mut(client)?;
+        let WaitingDecode { demand, deadline, since, reply } = account.decodes.remove(&place)?;
+        if deadline <= now {
+            self.decode_backlog = self.decode_backlog.saturating_sub(demand.cost);
+            return Some(Started::Decode(reply, Err(Error::deadline_exceeded())));
+        }
+        account.served_after(now - since, now);
+        self.accounts.serve(client, Resource::Cpu, Turn::ahead(demand));
+        self.begun += 1;
+        self.memory_used += demand.memory;
+        let cpu = self.take_cpu(line);
+        Some(Started::Decode(reply, Ok(Turn::new(cpu, client.clone(), place, demand, now))))
+    }
+
+    pub(super) fn call_missed(&mut self) {
+        self.called -= 1;
+    }
+
+    pub(super) fn slice_over(
+        &mut self,
+        client: &ClientId,
+        place: Place,
+        ahead: Duration,
+        spent: Duration,
+        now: Instant,
+    ) -> Option<oneshot::Receiver<Cpu>> {
+        self.settle(client, Resource::Cpu, ahead, spent, now);
+        let account = self.accounts.get(client)?;
+        let own = self.accounts.rank(account, Resource::Cpu, place);
+        if self.next(true, now).is_none_or(|(rank, ..)| own < rank) {
+            self.accounts.serve(client, Resource::Cpu, SLICE);
+            return None;
+        }
+        let (go_on, resumed) = oneshot::channel();
+        self.accounts.get_mut(client)?.paused.insert(place, WaitingResume { go_on });
+        Some(resumed)
+    }
+
+    /// A decode has stopped; `slice` is what of its last slice was charged ahead and what it took.
+    pub(super) fn decode_over(
+        &mut self,
+        client: &ClientId,
+        demand: Demand,
+        slice: Option<(Duration, Duration)>,
+        now: Instant,
+    ) {
+        if let Some((ahead, spent)) = slice {
+            self.settle(client, Resource::Cpu, ahead, spent, now);
+        }
+        self.begun -= 1;
+        self.memory_used -= demand.memory;
+        self.decode_backlog = self.decode_backlog.saturating_sub(demand.cost);
+    }
+
+    pub(super) fn cpu_returned(&mut self) {
+        self.cpus_free += 1;
+    }
+
+    pub(super) fn run_over(&mut self, batch: &Batch, now: Instant) {
+        self.running.remove(&batch.number);
+        let spent = (now - batch.started) / u32::try_from(batch.clients.len()).unwrap_or(u32::MAX).max(1);
+        if batch.went_well {
+            self.run_cost.observe(spent);
+        }
+        for client in &batch.clients {
+            self.settle(client, batch.resource, batch.ahead, spent, now);
+        }
+    }
+
+    fn settle(&mut self, client: &ClientId, resource: Resource, ahead: Duration, spent: Duration, now: Instant) {
+        self.accounts.charge(client, resource, ahead, spent);
+        self.usage.record(client, spent, now);
+    }
+
+    pub(super) fn join(&mut self, first_cost: Option<Duration>) {
+        self.sessions += 1;
+        self.run_cost.expect(first_cost.unwrap_or_default());
+    }
+
+    pub(super) fn part(&mut self) {
+        self.sessions -= 1;
+    }
+
+    pub(super) fn close(&mut self) {
+        self.closed = true;
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    pub(super) fn sessions(&self) -> usize {
+        self.sessions
+    }
+
+    pub(super) fn longest_run(&self) -> Option<Duration> {
+        self.running.values().min().map(Instant::elapsed)
+    }
+
+    pub(super) fn images(&self) -> usize {
+        self.images
+    }
+
+    pub(super) fn memory_used(&self) -> u64 {
+        self.memory_used
+    }
+
+    /// What waits, for a decoder or for a session.
+    pub(super) fn waiting(&self) -> usize {
+        self.accounts.iter().map(|(_, account)| account.waiting()).sum()
+    }
+
+    fn runs(&self) -> usize {
+        self.accounts.iter().map(|(_, account)| account.runs.len()).sum()
+    }
+
+    fn run_resource(&self) -> Resource {
+        if self.bounds.runs_take_cpu { Resource::Cpu } else { Resource::Device }
+    }
+
+    /// How long the images in flight take from here, as far as they are known.
+    pub(super) fn time_to_drain(&self) -> Duration {
+        let among = |workers: usize| u32::try_from(workers.max(1)).unwrap_or(u32::MAX);
+        let runs = self.run_cost.get().saturating_mul(u32::try_from(self.images).unwrap_or(u32::MAX));
+        let on_cpus = if self.bounds.runs_take_cpu { self.decode_backlog + runs } else { self.decode_backlog };
+        (on_cpus / among(self.bounds.cpus)).max(runs / among(self.sessions))
+    }
+
+    pub(super) fn top_keys(&self, now: Instant) -> Vec<(Arc<str>, f64)> {
+        self.usage.top(now)
+    }
+}
+
+#[cfg(test)]
+impl State {
+    /// Whether the client has something that waits.
+    pub(super) fn waits(&self, client: &ClientId) -> bool {
+        self.accounts.get(client).is_some_and(|account| account.waiting() > 0)
+    }
+
+    pub(super) fn assert_nothing_is_held(&self) {
+        assert_eq!((self.cpus_free, self.images, self.begun), (self.bounds.cpus, 0, 0));
+        assert_eq!((self.memory_used, self.decode_backlog, self.called), (0, Duration::ZERO, 0));
+        assert!(self.running.is_empty() && self.idle.is_empty() && self.sessions == 0);
+        assert_eq!((self.accounts.iter().count(), self.waiting()), (0, 0));
+    }
+}

@@ -1,0 +1,317 @@
+//! The line's laws, with workers of the tests' own on a paused clock.
+
+use std::{cell::RefCell, num::NonZeroU32, rc::Rc};
+
+use futures_util::future::join_all;
+use proptest::prelude::*;
+use tokio::task::LocalSet;
+
+use super::*;
+use crate::{
+    app,
+    config::JudgeConfig,
+    model::{Linear, Manifest},
+};
+
+const MS: Duration = Duration::from_millis(1);
+const LONG: Duration = Duration::from_secs(600);
+
+fn line(cpus: usize, runs_take_cpu: bool, memory: DecodeMemory) -> Arc<Line> {
+    let models = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/model");
+    let manifest = Manifest::read(&models).expect("the bundled manifest");
+    let judge = app::judge(&manifest, &JudgeConfig::default()).expect("a judge");
+    let metrics = Arc::new(Metrics::new(&app::identity(&manifest, &judge), []).expect("metrics"));
+    let bounds = Bounds { cpus, runs_take_cpu, memory, images: 10_000, delay: Duration::ZERO };
+    Line::new(bounds, metrics)
+}
+
+fn paused<T>(test: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+    runtime.expect("a runtime").block_on(LocalSet::new().run_until(test))
+}
+
+/// Pixels that say whose they are.
+fn pixels(id: usize) -> Pixels {
+    let mut data = vec![0; Pixels::LEN];
+    data[..4].copy_from_slice(&u32::try_from(id).expect("small").to_le_bytes());
+    Pixels::new(data).expect("of the right length")
+}
+
+fn id(pixels: &Pixels) -> f32 {
+    u32::from_le_bytes(pixels.as_bytes()[..4].try_into().expect("four bytes")) as f32
+}
+
+fn output(logit: f32) -> Output {
+    Output { logit, topk_values: Box::default(), topk_indices: Box::default(), linear: Arc::new(Linear::default()) }
+}
+
+/// A stretch of work for a client.
+#[derive(Debug, Clone, Copy)]
+struct Served {
+    client: usize,
+    from: Instant,
+    to: Instant,
+    /// Images that shared it.
+    among: u32,
+}
+
+#[derive(Debug, Clone)]
+struct Image {
+    client: usize,
+    arrives: Duration,
+    /// What the decode takes, and by how much the estimate is wrong.
+    decode: Duration,
+    estimate: f64,
+    run: Duration,
+    fails: bool,
+    patience: Duration,
+    leaves: bool,
+}
+
+/// A session that runs what it gets, each batch for as long as its slowest image says.
+async fn session(line: Arc<Line>, images: Rc<Vec<Image>>, served: Rc<RefCell<Vec<Served>>>, most: usize) {
+    let costs = vec![10 * MS; most];
+    let _up = line.join(costs.first().copied());
+    while let Some(mut batch) = line.next_batch(&costs).await {
+        let jobs = std::mem::take(&mut batch.jobs);
+        let of = |run: &WaitingRun| &images[id(&run.job.payload) as usize];
+        let takes = jobs.iter().map(|run| of(run).run).max().expect("no batch is empty");
+        tokio::time::sleep(takes).await;
+        batch.went_well = !jobs.iter().any(|run| of(run).fails);
+        for run in jobs {
+            let image = of(&run).clone();
+            let among = u32::try_from(batch.clients.len()).expect("few");
+            let (from, to) = (batch.started, Instant::now());
+            served.borrow_mut().push(Served { client: image.client, from, to, among });
+            let logit = id(&run.job.payload);
+            run.answer(if image.fails { Err(Error::inference_failed()) } else { Ok(output(logit)) }, batch.started);
+        }
+    }
+}
+
+/// An image's caller: decodes in its turn, then waits for its run.
+async fn call(
+    line: &Arc<Line>,
+    client: &Client,
+    number: usize,
+    image: &Image,
+    served: &RefCell<Vec<Served>>,
+) -> Result<f32, Error> {
+    let permit = Arc::new(line.admit(client)?);
+    let deadline = Instant::now() + image.patience;
+    let demand = Demand { cost: image.decode.mul_f64(image.estimate), memory: 1 };
+    let mut turn = line.decode(&permit, deadline, demand).await?;
+    let mut left = image.decode;
+    while !left.is_zero() {
+        let step = left.min(MS);
+        let from = Instant::now();
+        tokio::time::sleep(step).await;
+        served.borrow_mut().push(Served { client: image.client, from, to: Instant::now(), among: 1 });
+        left -= step;
+        if let Some(go_on) = turn.give_way() {
+            turn.resume(go_on.await.expect("nobody withdraws it"));
+        }
+    }
+    let job = Job::new(pixels(number), deadline, permit);
+    line.run(job, Some(turn)).await.map(|job| job.payload.logit)
+}
+
+/// How long within a window the work took.
+fn within(served: &[Served], from: Instant, to: Instant) -> Duration {
+    let part = |served: &Served| served.to.min(to).saturating_duration_since(served.from.max(from)) / served.among;
+    served.iter().map(part).sum()
+}
+
+fn images(clients: usize) -> impl Strategy<Value = Vec<Image>> {
+    let image = (0..clients, 0..2000u64, prop_oneof![9 => 0..30u64, 1 => 100..400u64], 0.4..2.5f64, 5..25u64);
+    let ends =
+        (prop::bool::weighted(0.03), prop_oneof![5 => Just(600_000u64), 1 => 1..3000u64], prop::bool::weighted(0.1));
+    let image = (image, ends).prop_map(|((client, arrives, decode, estimate, run), (fails, patience, leaves))| Image {
+        client,
+        arrives: arrives as u32 * MS,
+        decode: decode as u32 * MS,
+        estimate,
+        run: run as u32 * MS,
+        fails,
+        patience: patience as u32 * MS,
+        leaves,
+    });
+    prop::collection::vec(image, 1..300)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// Random arrivals, costs, wrong estimates, deadlines, departures and failures: no image is lost, doubled or answered
+    /// twice, nothing is held at the end, and no client that waits gets less than half of its fair share over any second.
+    #[test]
+    fn every_image_is_answered_once_and_every_client_gets_its_share(
+        cpus in 1..4usize,
+        most in 1..4usize,
+        weights in prop::collection::vec(1..4u32, 1..5),
+        runs_take_cpu in prop::bool::weighted(0.8),
+        images in images(4),
+    ) {
+        let clients = weights.len();
+        let images: Vec<_> = images.into_iter().map(|image| Image { client: image.client % clients, ..image }).collect();
+        paused(async move {
+            let line = line(cpus, runs_take_cpu, DecodeMemory::new(1_000_000));
+            let began = Instant::now();
+            let served = Rc::new(RefCell::new(Vec::new()));
+            let images = Rc::new(images);
+            let of = |client: usize| {
+                Client::key(format!("client {client}"), NonZeroU32::new(weights[client]).expect("above 0"))
+            };
+            let sessions: Vec<_> = (0..cpus)
+                .map(|_| {
+                    let (line, images, served) = (Arc::clone(&line), Rc::clone(&images), Rc::clone(&served));
+                    tokio::task::spawn_local(session(line, images, served, most))
+                })
+                .collect();
+            // Which clients have something that waits, every 10 ms.
+            let waits = Rc::new(RefCell::new(Vec::new()));
+            let sampler = {
+                let (line, waits) = (Arc::clone(&line), Rc::clone(&waits));
+                let ids: Vec<_> = (0..clients).map(|client| of(client).id).collect();
+                tokio::task::spawn_local(async move {
+                    loop {
+                        let waiting: Vec<_> = ids.iter().map(|id| line.lock().waits(id)).collect();
+                        waits.borrow_mut().push((Instant::now(), waiting));
+                        tokio::time::sleep(10 * MS).await;
+                    }
+                })
+            };
+            let answers = join_all(images.iter().enumerate().map(async |(number, image)| {
+                tokio::time::sleep_until(began + image.arrives).await;
+                let (came, client) = (Instant::now(), of(image.client));
+                let patience = if image.leaves { image.patience.min(500 * MS) / 2 } else { image.patience };
+                let ended = tokio::time::timeout(patience, call(&line, &client, number, image, &served)).await;
+                (ended, came.elapsed(), patience)
+            }));
+            for (number, (ended, took, patience)) in answers.await.into_iter().enumerate() {
+                let image = &images[number];
+                match ended {
+                    // It left, or its deadline passed.
+                    Err(_) => assert!(took >= patience),
+                    Ok(Ok(logit)) => assert!(logit == number as f32 && !image.fails, "another's answer"),
+                    Ok(Err(error)) => match error.code {
+                        Code::InferenceFailed => assert!(image.fails),
+                        // It could not be decoded in time, or its client's line stood.
+                        Code::DeadlineExceeded => assert!(!image.patience.is_zero() && image.patience < LONG),
+                        code => assert_eq!(code, Code::Overloaded),
+                    },
+                }
+            }
+            sampler.abort();
+            line.close();
+            for session in sessions {
+                session.await.expect("it ends well");
+            }
+            line.lock().assert_nothing_is_held();
+            let runs: std::collections::BTreeSet<_> =
+                served.borrow().iter().map(|served| (served.from, served.client, served.to)).collect();
+            assert!(!runs.is_empty() || images.iter().all(|image| image.patience < LONG || image.leaves));
+
+            let (served, waits) = (served.borrow(), waits.borrow());
+            let total: u32 = weights.iter().sum();
+            for window in waits.windows(101).step_by(10) {
+                let (from, to) = (window[0].0, window[100].0);
+                let all = within(&served, from, to);
+                for client in 0..clients {
+                    if window.iter().all(|(_, waiting)| waiting[client]) {
+                        let own: Vec<_> = served.iter().copied().filter(|served| served.client == client).collect();
+                        let share = all * weights[client] / total;
+                        let own = within(&own, from, to);
+                        assert!(own * 2 >= share.min(to - from), "client {client} of {weights:?} got {own:?} of {all:?}");
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// A decode that holds its turn until it is let go.
+async fn held(line: &Arc<Line>, client: &str, memory: u64) -> Turn {
+    let client = Client::key(client, NonZeroU32::MIN);
+    let permit = Box::leak(Box::new(line.admit(&client).expect("admitted")));
+    let demand = Demand { cost: MS, memory };
+    line.decode(permit, Instant::now() + LONG, demand).await.expect("its turn")
+}
+
+#[test]
+fn memory_is_waited_for_in_order_and_small_images_pass_large_ones() {
+    paused(async {
+        // 12 MB for large images, 1.5 MB more for small ones.
+        let line = line(8, true, DecodeMemory::new(1_000_000));
+        let first = held(&line, "a", 10_000_000).await;
+        let mut large = Box::pin(held(&line, "b", 8_000_000));
+        let mut next = Box::pin(held(&line, "c", 3_000_000));
+        assert!(futures_util::poll!(&mut large).is_pending());
+        assert!(futures_util::poll!(&mut next).is_pending(), "it would fit, but one before it waits");
+        let small = held(&line, "d", 50_000).await;
+        assert_eq!(line.metrics.decode_bytes.get(), 10_050_000);
+        drop(first);
+        let (large, next) = tokio::join!(large, next);
+        drop((large, next, small));
+        assert_eq!(line.metrics.decode_bytes.get(), 0);
+    });
+}
+
+#[test]
+fn an_image_that_needs_more_memory_than_there_is_is_refused() {
+    paused(async {
+        let line = line(1, true, DecodeMemory::new(1_000_000));
+        let permit = line.admit(&Client::LOCAL).expect("admitted");
+        let demand = Demand { cost: MS, memory: 12_000_001 };
+        let refused = line.decode(&permit, Instant::now() + LONG, demand).await.expect_err("too much");
+        assert_eq!(refused.code, Code::ImageTooLarge);
+        assert!(refused.detail.contains("12 MiB of memory, more than the limit of 11 MiB"), "{}", refused.detail);
+    });
+}
+
+#[test]
+fn a_decode_that_cannot_end_in_time_does_not_begin() {
+    paused(async {
+        let line = line(1, true, DecodeMemory::new(1_000_000));
+        let permit = line.admit(&Client::LOCAL).expect("admitted");
+        let demand = Demand { cost: Duration::from_millis(3800), memory: 1 };
+        let refused = line.decode(&permit, Instant::now() + 500 * MS, demand).await.expect_err("too slow");
+        assert_eq!(refused.code, Code::DeadlineExceeded);
+        assert!(refused.detail.contains("3.8 s"), "{}", refused.detail);
+    });
+}
+
+#[test]
+fn a_long_decode_gives_way_and_goes_on() {
+    paused(async {
+        let line = line(1, true, DecodeMemory::new(1_000_000));
+        let mut long = held(&line, "a", 1).await;
+        tokio::time::sleep(20 * MS).await;
+        assert!(long.give_way().is_none(), "nobody waits");
+        let mut short = Box::pin(held(&line, "b", 1));
+        assert!(futures_util::poll!(&mut short).is_pending());
+        assert!(long.give_way().is_none(), "its slice has just begun");
+        tokio::time::sleep(20 * MS).await;
+        let go_on = long.give_way().expect("another client waits");
+        drop(short.await);
+        long.resume(go_on.await.expect("a CPU"));
+        assert_eq!(long.paused, Duration::ZERO, "the other took no time");
+        drop(long);
+    });
+}
+
+#[test]
+fn retry_after_counts_what_waits_to_be_decoded() {
+    paused(async {
+        let line = line(1, true, DecodeMemory::new(1_000_000));
+        let _held = held(&line, "a", 1).await;
+        assert_eq!(line.retry_after(), Duration::from_secs(1));
+        let permit = line.admit(&Client::LOCAL).expect("admitted");
+        let demand = Demand { cost: Duration::from_secs(7), memory: 1 };
+        let mut waiting = Box::pin(line.decode(&permit, Instant::now() + LONG, demand));
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+        assert_eq!(line.retry_after().as_secs(), 7);
+        drop(waiting);
+        assert_eq!(line.retry_after().as_secs(), 1);
+    });
+}

@@ -1,0 +1,103 @@
+//! The memory that serving takes: one formula, kept by the budgets, shown by `doctor` and quoted in docs/scaling.md.
+
+use crate::{
+    error::{Code, Error},
+    image::SIDE,
+};
+
+const MIB: u64 = 1 << 20;
+
+/// Resident memory of `serve` without sessions: program, ONNX Runtime, threads.
+const PROCESS: u64 = 48 * MIB;
+
+/// Resident memory of a warm session, most of it transformed weights, and what each image of its largest batch adds.
+/// Measured on lfm.cpu.onnx at batches of 1 to 32 (42 to 305 MiB), ONNX Runtime 1.31.1; a test of `doctor` holds them
+/// against a running server. A folder without that graph needs more: 72 MiB, or 40 MiB an image.
+const SESSION: u64 = 36 * MIB;
+const SESSION_IMAGE: u64 = 9 * MIB;
+
+/// A decoded image: the network's input.
+const DECODED: u64 = SIDE as u64 * SIDE as u64 * 3;
+
+/// Memory for each pixel that one image may have: four baseline photographs of the largest size, or one progressive
+/// CMYK JPEG (four 16-bit coefficients and four bytes a pixel).
+const BYTES_PER_PIXEL: u64 = 12;
+
+/// The memory of decodes that have begun. What does not fit waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DecodeMemory {
+    /// What large images may take.
+    large: u64,
+    /// Added for small images alone, so that they do not wait behind large ones that wait for memory.
+    reserve: u64,
+}
+
+impl DecodeMemory {
+    /// For images of at most `max_pixels`.
+    pub fn new(max_pixels: u64) -> Self {
+        let large = max_pixels.saturating_mul(BYTES_PER_PIXEL).max(MIB);
+        Self { large, reserve: large / 8 }
+    }
+
+    /// All of it.
+    pub fn total(self) -> u64 {
+        self.large.saturating_add(self.reserve)
+    }
+
+    /// Whether an image of `bytes` counts as small: the reserve has room for 16 of them.
+    pub(super) fn is_small(self, bytes: u64) -> bool {
+        bytes <= self.reserve / 16
+    }
+
+    /// Whether an image of `bytes` can start while `used` are taken.
+    pub(super) fn fits(self, bytes: u64, used: u64) -> bool {
+        let limit = if self.is_small(bytes) { self.total() } else { self.large };
+        used.saturating_add(bytes) <= limit
+    }
+
+    /// # Errors
+    /// `image_too_large` for an image that would never fit.
+    pub(super) fn check(self, bytes: u64) -> Result<(), Error> {
+        if bytes <= self.large {
+            return Ok(());
+        }
+        let detail = format!(
+            "decoding the image would take {} MiB of memory, more than the limit of {} MiB",
+            bytes.div_ceil(MIB),
+            self.large / MIB
+        );
+        Err(Error::new(Code::ImageTooLarge, detail))
+    }
+}
+
+/// What of a server's settings decides how much memory it takes.
+#[derive(Debug, Clone, Copy)]
+pub struct Memory {
+    /// Sessions, and the most images that each runs at once.
+    pub sessions: u64,
+    /// See [`Self::sessions`].
+    pub max_batch_size: u64,
+    /// Bytes of request bodies held.
+    pub max_admitted_bytes: u64,
+    /// Pixels of the largest image.
+    pub max_pixels: u64,
+    /// Images in flight.
+    pub max_in_flight: u64,
+}
+
+impl Memory {
+    /// Bytes it takes to be ready: process and sessions.
+    pub fn at_start(self) -> u64 {
+        let session = SESSION.saturating_add(SESSION_IMAGE.saturating_mul(self.max_batch_size));
+        PROCESS.saturating_add(session.saturating_mul(self.sessions))
+    }
+
+    /// The most bytes it takes: what it takes at the start, all bodies, all decoding, and a decoded image for each one in
+    /// flight.
+    pub fn most(self) -> u64 {
+        self.at_start()
+            .saturating_add(self.max_admitted_bytes)
+            .saturating_add(DecodeMemory::new(self.max_pixels).total())
+            .saturating_add(self.max_in_flight.saturating_mul(DECODED))
+    }
+}

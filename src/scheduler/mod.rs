@@ -1,0 +1,229 @@
+//! One image's path through the scheduler. Each stage takes it by value and knows only the next stage:
+//!
+//! ```text
+//! transport -> admission -> line -> decode worker -> line -> session worker -> transport
+//! bytes        permit               256x256x3 u8     batch   logit, top-k
+//! ```
+//!
+//! A caller drives its own image: [`Scheduler::score`] is one future, and dropping it (the client disconnected, the
+//! deadline passed) withdraws the image from wherever it is. Work that is being done ends by itself and returns its
+//! permits when it is really over.
+
+mod budget;
+mod client;
+mod decode;
+mod explain;
+mod line;
+mod load;
+pub mod memory;
+mod regions;
+mod worker;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::timeout_at;
+use tokio_util::task::TaskTracker;
+
+pub use budget::Share;
+pub use client::Client;
+pub use line::{Job, Permit, Upload};
+pub use regions::{RegionPlan, ScoredRegion};
+pub use worker::Rebuild;
+
+use self::{
+    budget::Budget,
+    decode::Decoders,
+    line::{Bounds, Line},
+    memory::DecodeMemory,
+    worker::Worker,
+};
+use crate::{
+    error::Error,
+    image::{ImageFacts, Limits, Pixels, Preprocessing},
+    metrics::{Metrics, Stage},
+    model::{Model, Output},
+    timings::Timings,
+};
+
+const BYTES_FULL: &str = "the limit of request bytes held in memory is reached";
+
+/// What bounds the scheduler, and how it prepares images.
+#[derive(Debug, Clone)]
+pub struct SchedulerConfig {
+    /// Images admitted and not yet answered.
+    pub max_in_flight: usize,
+    /// Bytes of request bodies held.
+    pub max_admitted_bytes: u64,
+    /// How long a free session may wait for images that are being decoded.
+    pub max_queue_delay: Duration,
+    /// CPUs: things done at the same time, decodes and runs of sessions on the CPU.
+    pub cpus: usize,
+    /// Limits on one image.
+    pub limits: Limits,
+    /// How an image becomes 256x256.
+    pub preprocessing: Preprocessing,
+    /// Whether [`ImageFacts::rgb256_sha256`] is wanted: it costs a hash of 196,608 bytes an image.
+    pub hash_pixels: bool,
+}
+
+/// An image that went all the way.
+#[derive(Debug)]
+pub struct Scored {
+    /// The image.
+    pub image: ImageFacts,
+    /// What the network says of its regions, in the order of their places, the centre first.
+    pub regions: Vec<ScoredRegion>,
+    /// How long each stage took.
+    pub timings: Timings,
+    /// Its in-flight permit, held until the response is built.
+    pub permit: Arc<Permit>,
+}
+
+/// The stages, running.
+#[derive(Debug)]
+pub struct Scheduler {
+    bytes: Arc<Budget>,
+    decoders: Decoders,
+    line: Arc<Line>,
+    workers: TaskTracker,
+    metrics: Arc<Metrics>,
+}
+
+impl Scheduler {
+    /// Starts one worker a model. A model that fails is replaced by what `rebuild` makes.
+    pub fn start<M: Model>(
+        config: SchedulerConfig,
+        models: Vec<M>,
+        rebuild: Rebuild<M>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let runs_take_cpu = models.iter().all(Model::takes_cpu);
+        let bounds = Bounds {
+            // Whoever asks for more sessions than CPUs wants them to run at once.
+            cpus: if runs_take_cpu { config.cpus.max(models.len()) } else { config.cpus },
+            runs_take_cpu,
+            memory: DecodeMemory::new(config.limits.max_pixels),
+            images: config.max_in_flight,
+            delay: config.max_queue_delay,
+        };
+        let line = Line::new(bounds, Arc::clone(&metrics));
+        let workers = TaskTracker::new();
+        for model in models {
+            let worker = Worker::new(model, Arc::clone(&rebuild), Arc::clone(&line), Arc::clone(&metrics));
+            workers.spawn(worker.run());
+        }
+        workers.close();
+        Self {
+            bytes: Budget::new(config.max_admitted_bytes, metrics.admitted_bytes.clone()),
+            decoders: Decoders::new(Arc::clone(&line), config),
+            line,
+            workers,
+            metrics,
+        }
+    }
+
+    /// Takes in one image of a client, before any of its bytes is read.
+    ///
+    /// # Errors
+    /// `overloaded` when the limit of images in flight is reached, or when the client's images have been waiting too
+    /// long for a while.
+    pub fn admit_image(&self, client: &Client) -> Result<Permit, Error> {
+        self.line.admit(client)
+    }
+
+    /// Sets bytes of a request's body aside, before they are read.
+    ///
+    /// # Errors
+    /// `overloaded` when the budget is used up.
+    pub fn admit_bytes(&self, bytes: u64) -> Result<Share, Error> {
+        Budget::take(&self.bytes, bytes).ok_or_else(|| self.line.overloaded(BYTES_FULL))
+    }
+
+    /// Whether that many bytes could be reserved now; nothing is.
+    ///
+    /// # Errors
+    /// `overloaded` when they could not.
+    pub fn could_admit_bytes(&self, bytes: u64) -> Result<(), Error> {
+        if bytes <= self.bytes.free() { Ok(()) } else { Err(self.line.overloaded(BYTES_FULL)) }
+    }
+
+    /// Whether one client address may hold that many bytes: the last eighth of the budget is for those that hold less
+    /// than half of it. A load balancer, which is one address, has seven eighths.
+    ///
+    /// # Errors
+    /// `overloaded` when it may not.
+    pub fn check_share(&self, held: u64) -> Result<(), Error> {
+        let limit = self.bytes.limit();
+        let short = self.bytes.free() < limit / 8;
+        if short && held > limit / 2 {
+            return Err(self.line.overloaded("most of the bytes that it may hold come from one address"));
+        }
+        Ok(())
+    }
+
+    /// The refusal when the allocator has no more memory.
+    pub fn out_of_memory(&self) -> Error {
+        self.line.overloaded("it has no memory left")
+    }
+
+    /// Reserves more bytes, before they are read or unpacked.
+    ///
+    /// # Errors
+    /// `overloaded` when the budget is used up.
+    pub fn grow_bytes(&self, held: &mut Share, extra: u64) -> Result<(), Error> {
+        if held.grow(extra) { Ok(()) } else { Err(self.line.overloaded(BYTES_FULL)) }
+    }
+
+    /// Estimated time to drain the current backlog; at least a second.
+    pub fn retry_after(&self) -> Duration {
+        self.line.retry_after()
+    }
+
+    /// Takes one image all the way. Dropping the future withdraws it.
+    ///
+    /// # Errors
+    /// What is wrong with the image; `deadline_exceeded`, at the job's deadline; `inference_failed`.
+    pub async fn score(&self, job: Job<Upload>, plan: RegionPlan<'_>) -> Result<Scored, Error> {
+        let deadline = job.deadline;
+        let way = async {
+            let (image, job, turn) = self.decoders.prepare(job, plan.most).await?;
+            self.metrics.stage(Stage::Decode, job.timings.decode);
+            let job = self.run_regions(plan, &image, job, turn).await?;
+            Ok(Scored { image, regions: job.payload, timings: job.timings, permit: job.permit })
+        };
+        timeout_at(deadline, way).await.unwrap_or_else(|_| Err(Error::deadline_exceeded()))
+    }
+
+    /// Takes an image that needs no decoding through the rest of the way. Dropping the future withdraws it.
+    ///
+    /// # Errors
+    /// `deadline_exceeded`, at the job's deadline; `inference_failed`.
+    pub async fn score_pixels(&self, job: Job<Pixels>) -> Result<Job<Output>, Error> {
+        let way = timeout_at(job.deadline, self.line.run(job, None));
+        let job = way.await.unwrap_or_else(|_| Err(Error::deadline_exceeded()))?;
+        self.metrics.stage(Stage::Queue, job.timings.queue);
+        self.metrics.stage(Stage::Inference, job.timings.inference);
+        Ok(job)
+    }
+
+    /// Whether some session has been busy with one batch for longer than `limit`.
+    pub fn is_stuck(&self, limit: Duration) -> bool {
+        self.line.longest_run().is_some_and(|busy| busy > limit)
+    }
+
+    /// Sessions that can take a batch or are running one.
+    pub fn live_sessions(&self) -> usize {
+        self.line.sessions()
+    }
+
+    /// The API keys with the most work lately, by name, each with its share of all work: a bounded number.
+    pub fn top_keys(&self) -> Vec<(Arc<str>, f64)> {
+        self.line.top_keys()
+    }
+
+    /// Lets the workers finish what they run, and end.
+    pub async fn stop(&self) {
+        self.line.close();
+        self.workers.wait().await;
+    }
+}

@@ -1,0 +1,116 @@
+//! A session worker: takes a batch when its model is free, runs it, answers each image.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::{Instant, sleep};
+
+use super::line::{Batch, Line};
+use crate::{
+    error::Error,
+    image::Pixels,
+    metrics::Metrics,
+    model::{Model, Output, RunError},
+};
+
+/// Makes a new model in place of one that failed. It may block: it is called off the runtime's threads.
+pub type Rebuild<M> = Arc<dyn Fn() -> Result<M, String> + Send + Sync>;
+
+/// Waiting time before the first further try to rebuild a model; it doubles up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// One model and its loop.
+pub(super) struct Worker<M> {
+    model: M,
+    rebuild: Rebuild<M>,
+    line: Arc<Line>,
+    metrics: Arc<Metrics>,
+}
+
+impl<M: Model> Worker<M> {
+    pub(super) fn new(model: M, rebuild: Rebuild<M>, line: Arc<Line>, metrics: Arc<Metrics>) -> Self {
+        Self { model, rebuild, line, metrics }
+    }
+
+    /// Runs batches until the line is closed and none is left.
+    pub(super) async fn run(mut self) {
+        let mut up = self.line.join(self.model.costs().first().copied());
+        while let Some(batch) = self.line.next_batch(self.model.costs()).await {
+            if self.run_batch(batch).await.is_err() {
+                // A session that failed once is not trusted with the next batch.
+                drop(up);
+                self.replace_model().await;
+                up = self.line.join(self.model.costs().first().copied());
+            }
+        }
+    }
+
+    /// Runs a batch and answers every image in it.
+    async fn run_batch(&mut self, mut batch: Batch) -> Result<(), RunError> {
+        let started = batch.started;
+        let size = batch.jobs.len();
+        let outcome = self.run_model(batch.pixels()).await;
+        let spent = started.elapsed();
+        self.metrics.batch(batch.reason, size, spent);
+        let jobs = std::mem::take(&mut batch.jobs);
+        let result = match outcome {
+            Ok(outputs) => {
+                jobs.into_iter().zip(outputs).for_each(|(job, output)| job.answer(Ok(output), started));
+                Ok(())
+            }
+            Err(error) if size == 1 => {
+                tracing::error!(%error, "a run failed");
+                jobs.into_iter().for_each(|job| job.answer(Err(Error::inference_failed()), started));
+                Err(error)
+            }
+            Err(error) => {
+                // One image may have spoilt the run for all: each gets a run of its own, so that it fails alone.
+                tracing::warn!(%error, images = size, "a batch failed; its images are run one by one");
+                let mut last = Ok(());
+                for job in jobs {
+                    match self.run_model(vec![job.pixels()]).await {
+                        Ok(mut outputs) => job.answer(outputs.pop().ok_or_else(Error::inference_failed), started),
+                        Err(error) => {
+                            tracing::error!(%error, "a run failed");
+                            job.answer(Err(Error::inference_failed()), started);
+                            last = Err(error);
+                        }
+                    }
+                }
+                last
+            }
+        };
+        batch.went_well = result.is_ok();
+        result
+    }
+
+    /// Runs the model and holds it to one output an image.
+    async fn run_model(&mut self, pixels: Vec<Pixels>) -> Result<Vec<Output>, RunError> {
+        let images = pixels.len();
+        let outputs = self.model.run(pixels).await?;
+        if outputs.len() == images {
+            Ok(outputs)
+        } else {
+            Err(RunError(format!("the model gave {} outputs for {images} images", outputs.len())))
+        }
+    }
+
+    async fn replace_model(&mut self) {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let rebuild = Arc::clone(&self.rebuild);
+            let began = Instant::now();
+            match tokio::task::spawn_blocking(move || rebuild()).await {
+                Ok(Ok(model)) => {
+                    tracing::info!(took_ms = began.elapsed().as_millis() as u64, "the session was rebuilt");
+                    self.model = model;
+                    return;
+                }
+                Ok(Err(error)) => tracing::error!(error, "the session cannot be rebuilt yet"),
+                Err(error) => tracing::error!(%error, "rebuilding the session panicked"),
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+}

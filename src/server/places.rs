@@ -1,0 +1,146 @@
+//! Places for connections: bounded, and shared out when they are short.
+//!
+//! Behind a load balancer every connection has the same address, so an address alone limits nothing. Only when all places
+//! are taken are idle connections closed, first those that never sent a request, then those of the address that holds the
+//! most. A few places beyond the limit are kept for the probes.
+
+use std::{
+    cmp::Reverse,
+    collections::HashMap,
+    net::{IpAddr, Ipv6Addr},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
+};
+
+use super::connection::{Activity, Peer};
+
+/// Connections beyond the limit on which only the probes are answered.
+const FOR_PROBES: usize = 64;
+
+/// The part of the places that is freed at once when all are taken: finding the idle ones costs a look at all.
+const FREED_AT_ONCE: usize = 64;
+
+#[derive(Debug)]
+pub(super) struct Places {
+    limit: usize,
+    open: Mutex<Open>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    next: u64,
+    connections: HashMap<u64, Arc<Activity>>,
+    peers: HashMap<IpAddr, Arc<Peer>>,
+}
+
+/// A connection's place, free again when this is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    id: u64,
+    address: IpAddr,
+    pub(super) activity: Arc<Activity>,
+    places: Arc<Places>,
+}
+
+impl Places {
+    pub(super) fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self { limit, open: Mutex::default() })
+    }
+
+    /// A place for a connection from `address`; none if every one is taken by a connection with a request in flight.
+    pub(super) fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
+        let address = network(address);
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.connections.len() >= self.limit {
+            open.evict((self.limit / FREED_AT_ONCE).max(1));
+        }
+        if open.connections.len() >= self.limit + FOR_PROBES {
+            return None;
+        }
+        let only_probes = open.connections.len() >= self.limit;
+        let peer = Arc::clone(open.peers.entry(address).or_default());
+        peer.connections.fetch_add(1, Relaxed);
+        let activity = Arc::new(Activity::new(peer, only_probes));
+        let id = open.next;
+        open.next += 1;
+        open.connections.insert(id, Arc::clone(&activity));
+        Some(Place { id, address, activity, places: Arc::clone(self) })
+    }
+}
+
+impl Open {
+    /// Closes up to `count` idle connections.
+    fn evict(&mut self, count: usize) {
+        let idle = self.connections.iter().filter(|(_, activity)| activity.is_idle());
+        let mut idle: Vec<_> = idle
+            .map(|(&id, activity)| (activity.has_served(), Reverse(activity.peer().connections.load(Relaxed)), id))
+            .collect();
+        idle.sort_unstable();
+        for (.., id) in idle.into_iter().take(count) {
+            if let Some(activity) = self.connections.remove(&id) {
+                activity.evict();
+            }
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut open = self.places.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.connections.remove(&self.id);
+        if self.activity.peer().connections.fetch_sub(1, Relaxed) == 1 {
+            open.peers.remove(&self.address);
+        }
+    }
+}
+
+/// What counts as one address: of IPv6 the network that one site has (64 bits).
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
+        v4 => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    fn address(last: u8) -> IpAddr {
+        Ipv4Addr::new(10, 0, 0, last).into()
+    }
+
+    #[test]
+    fn the_silent_ones_of_the_address_with_the_most_go_first() {
+        let places = Places::new(3);
+        let other = places.enter(address(2)).expect("a place");
+        let first = places.enter(address(1)).expect("a place");
+        let second = places.enter(address(1)).expect("a place");
+        drop(first.activity.begin());
+        let third = places.enter(address(3)).expect("a place");
+        assert!(second.activity.is_evicted() && !third.activity.only_probes());
+        assert!(!first.activity.is_evicted() && !other.activity.is_evicted());
+    }
+
+    #[test]
+    fn when_all_are_busy_the_probes_still_get_in_up_to_a_limit() {
+        let places = Places::new(2);
+        let busy: Vec<_> = (0..2).map(|i| places.enter(address(i)).expect("a place")).collect();
+        let _requests: Vec<_> = busy.iter().map(|place| place.activity.begin()).collect();
+        let probes: Vec<_> = (0..FOR_PROBES).map(|_| places.enter(address(9)).expect("a place")).collect();
+        assert!(probes.iter().all(|place| place.activity.only_probes()));
+        // The probes' connections are idle here, so that one makes way for the next.
+        assert!(places.enter(address(9)).is_some());
+        drop((busy, probes));
+        assert!(places.open.lock().expect("not poisoned").peers.is_empty());
+    }
+
+    #[test]
+    fn an_ipv6_site_is_one_address() {
+        let of = |text: &str| network(text.parse().expect("an address"));
+        assert_eq!(of("2001:db8:1:2:3:4:5:6"), of("2001:db8:1:2::1"));
+        assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
+        assert_eq!(of("::ffff:10.0.0.1"), of("10.0.0.1"));
+    }
+}

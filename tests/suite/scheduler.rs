@@ -1,0 +1,384 @@
+//! The scheduler on a paused clock, with fakes for sessions.
+
+use std::{
+    num::NonZeroU32,
+    sync::{Arc, atomic::Ordering::SeqCst},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use lfm_serve::{
+    app,
+    config::JudgeConfig,
+    error::{Code, Error},
+    image::{ImageFacts, Limits, Preprocessing, Regions},
+    metrics::Metrics,
+    model::{Manifest, RunError},
+    scheduler::{Client, Job, RegionPlan, Scheduler, SchedulerConfig, Scored, ScoredRegion, Upload},
+};
+use proptest::prelude::*;
+use tokio::time::Instant;
+
+use crate::{
+    fake::{Fake, answer},
+    harness::{paused, picture, root},
+};
+
+fn config() -> SchedulerConfig {
+    SchedulerConfig {
+        max_in_flight: 1000,
+        max_admitted_bytes: 1 << 30,
+        max_queue_delay: Duration::ZERO,
+        cpus: 2,
+        limits: Limits::default(),
+        preprocessing: Preprocessing::Resize,
+        hash_pixels: false,
+    }
+}
+
+fn scheduler(config: SchedulerConfig, models: Vec<Fake>) -> Arc<Scheduler> {
+    let manifest = Manifest::read(&root().join("tests/data/model")).expect("the manifest of the tests");
+    let judge = app::judge(&manifest, &JudgeConfig::default()).expect("a judge");
+    let metrics = Arc::new(Metrics::new(&app::identity(&manifest, &judge), app::series()).expect("metrics"));
+    let rebuild = models[0].rebuild();
+    Arc::new(Scheduler::start(config, models, rebuild, metrics))
+}
+
+fn one(_: &ImageFacts, _: &[ScoredRegion]) -> usize {
+    1
+}
+
+/// The centre alone.
+const ONE: RegionPlan<'static> = RegionPlan { most: Regions::One, wanted: &one };
+
+/// A job as a request makes it.
+fn job(scheduler: &Scheduler, bytes: Vec<u8>, patience: Duration) -> Result<Job<Upload>, Error> {
+    job_of(&Client::LOCAL, scheduler, bytes, patience)
+}
+
+fn job_of(client: &Client, scheduler: &Scheduler, bytes: Vec<u8>, patience: Duration) -> Result<Job<Upload>, Error> {
+    let permit = Arc::new(scheduler.admit_image(client)?);
+    let held = Arc::new(scheduler.admit_bytes(bytes.len() as u64)?);
+    let payload = Upload { bytes: Bytes::from(bytes), held };
+    Ok(Job::new(payload, Instant::now() + patience, permit))
+}
+
+async fn score(scheduler: &Scheduler, patience: Duration) -> Result<Scored, Error> {
+    score_for(&Client::LOCAL, scheduler, patience).await
+}
+
+async fn score_for(client: &Client, scheduler: &Scheduler, patience: Duration) -> Result<Scored, Error> {
+    scheduler.score(job_of(client, scheduler, picture(), patience)?, ONE).await
+}
+
+fn client(name: &str) -> Client {
+    Client::key(name, NonZeroU32::MIN)
+}
+
+/// A one-pixel image whose logit under the fake is its grey value.
+fn grey(value: u8) -> Vec<u8> {
+    let mut file = Vec::new();
+    let mut encoder = png::Encoder::new(&mut file, 1, 1);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.write_header().and_then(|mut writer| writer.write_image_data(&[value; 3])).expect("a PNG");
+    file
+}
+
+/// Waits until `images` have been given to the model: with a paused clock, without letting time pass.
+async fn running(model: &Fake, images: usize) {
+    while model.images.load(SeqCst) < images {
+        tokio::task::yield_now().await;
+    }
+}
+
+const LONG: Duration = Duration::from_secs(600);
+
+#[test]
+fn an_expired_image_is_answered_at_its_deadline_and_never_run() {
+    paused().block_on(async {
+        let model = Fake::slow(1, Duration::from_secs(10));
+        let scheduler = scheduler(config(), vec![model.clone()]);
+        let began = Instant::now();
+        let (busy, late) = tokio::join!(score(&scheduler, LONG), async {
+            // The first image holds the only session.
+            running(&model, 1).await;
+            let ended = score(&scheduler, Duration::from_secs(3)).await;
+            (ended, began.elapsed())
+        });
+        assert!(busy.is_ok());
+        assert_eq!(late.0.expect_err("it is late").code, Code::DeadlineExceeded);
+        assert!(late.1 >= Duration::from_secs(3) && late.1 < Duration::from_millis(3100), "{:?}", late.1);
+        assert_eq!(model.images.load(SeqCst), 1);
+    });
+}
+
+#[test]
+fn what_waits_is_shared_among_free_sessions() {
+    paused().block_on(async {
+        let model = Fake::slow(8, Duration::from_secs(1));
+        let scheduler = scheduler(config(), vec![model.clone(), model.clone()]);
+        let began = Instant::now();
+        let answers = join_all((0..2).map(|_| score(&scheduler, LONG))).await;
+        assert!(answers.iter().all(Result::is_ok));
+        // On one session each they run at the same time: one second, not two.
+        assert!(began.elapsed() < Duration::from_millis(1500), "{:?}", began.elapsed());
+    });
+}
+
+#[test]
+fn a_batch_is_no_larger_than_its_tightest_deadline_allows() {
+    paused().block_on(async {
+        // One image takes 1 s, four take 4 s.
+        let mut model = Fake::new(4, async |batch: Vec<_>| {
+            tokio::time::sleep(Duration::from_secs(batch.len() as u64)).await;
+            Ok(batch.iter().map(answer).collect())
+        });
+        model.costs = (1..=4).map(Duration::from_secs).collect();
+        let scheduler = scheduler(config(), vec![model.clone()]);
+        let holding = score(&scheduler, LONG);
+        let others = async {
+            running(&model, 1).await;
+            // They wait for the first second; then 2.5 s are left to the second image, so it runs with one
+            // mate and not with three.
+            let patience = [LONG, Duration::from_millis(3500), LONG, LONG];
+            join_all(patience.map(|patience| score(&scheduler, patience))).await
+        };
+        let (first, others) = tokio::join!(holding, others);
+        assert!(first.is_ok());
+        let inference: Vec<_> =
+            others.iter().map(|scored| scored.as_ref().expect("in time").timings.inference).collect();
+        assert_eq!(inference.iter().map(Duration::as_secs).collect::<Vec<_>>(), [2, 2, 2, 2]);
+    });
+}
+
+#[test]
+fn without_a_queue_delay_a_free_session_takes_what_is_there() {
+    paused().block_on(async {
+        let model = Fake::slow(8, Duration::from_secs(1));
+        let scheduler = scheduler(config(), vec![model]);
+        let scored = score(&scheduler, LONG).await.expect("a score");
+        assert_eq!(scored.timings.queue, Duration::ZERO);
+    });
+}
+
+#[test]
+fn with_a_queue_delay_a_free_session_waits_only_for_images_being_decoded() {
+    paused().block_on(async {
+        let model = Fake::slow(8, Duration::from_secs(1));
+        let delay = Duration::from_secs(5);
+        let scheduler = scheduler(SchedulerConfig { max_queue_delay: delay, ..config() }, vec![model.clone()]);
+        // Nothing else is on its way: no waiting, whatever the delay.
+        let alone = score(&scheduler, LONG).await.expect("a score");
+        assert_eq!(alone.timings.queue, Duration::ZERO);
+        // Four arrive together, two decoders: all of them run in one batch.
+        let began = Instant::now();
+        let answers = join_all((0..4).map(|_| score(&scheduler, LONG))).await;
+        assert!(answers.iter().all(Result::is_ok));
+        assert_eq!(began.elapsed().as_secs(), 1, "one run for all four");
+    });
+}
+
+#[test]
+fn a_queue_that_stands_sheds_until_it_moves_again() {
+    paused().block_on(async {
+        let model = Fake::slow(1, Duration::from_millis(100));
+        let scheduler = scheduler(config(), vec![model.clone()]);
+        // Forty at once are a burst of 4 s: all are let in, and those that come while it stands are not.
+        // What is answered lets go of its place.
+        let burst = join_all((0..40).map(async |_| score(&scheduler, LONG).await.map(drop)));
+        let late = async {
+            // In steps: a single long sleep can be jumped to between two decodes.
+            while model.images.load(SeqCst) < 26 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            score(&scheduler, LONG).await
+        };
+        let (burst, late) = tokio::join!(burst, late);
+        assert!(burst.iter().all(Result::is_ok));
+        let refused = late.expect_err("the queue stands");
+        assert_eq!(refused.code, Code::Overloaded);
+        // 15 images are in flight, at 100 ms each.
+        assert_eq!(refused.retry_after.map(|wait| wait.as_millis() / 100), Some(15));
+        assert!(score(&scheduler, LONG).await.is_ok(), "the queue has moved");
+    });
+}
+
+#[test]
+fn a_client_that_leaves_does_not_disturb_its_batch_mates() {
+    paused().block_on(async {
+        let model = Fake::slow(4, Duration::from_secs(1));
+        let scheduler = scheduler(config(), vec![model.clone()]);
+        let mates = join_all((0..3).map(|_| score(&scheduler, LONG)));
+        let leaving = tokio::time::timeout(Duration::from_millis(500), score(&scheduler, LONG));
+        let (mates, left) = tokio::join!(mates, leaving);
+        assert!(left.is_err());
+        assert!(mates.iter().all(Result::is_ok));
+    });
+}
+
+#[test]
+fn one_poisoned_image_fails_alone() {
+    paused().block_on(async {
+        let model = Fake::new(4, async |batch: Vec<_>| {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            let outputs: Vec<_> = batch.iter().map(answer).collect();
+            if outputs.iter().any(|output| output.logit == 66.0) { Err(RunError("poison".into())) } else { Ok(outputs) }
+        });
+        let scheduler = scheduler(config(), vec![model.clone()]);
+        let images = [1, 2, 66, 3, 4, 5].map(|value| {
+            let job = job(&scheduler, grey(value), LONG).expect("admitted");
+            let scheduler = &scheduler;
+            async move { scheduler.score(job, ONE).await.map(|scored| scored.regions[0].output.logit) }
+        });
+        let logits = join_all(images).await;
+        let codes: Vec<_> = logits.into_iter().map(|logit| logit.map_err(|error| error.code)).collect();
+        assert_eq!(codes, [Ok(1.0), Ok(2.0), Err(Code::InferenceFailed), Ok(3.0), Ok(4.0), Ok(5.0)]);
+        while model.rebuilt.load(SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+    });
+}
+
+#[test]
+fn a_run_that_hangs_is_noticed() {
+    paused().block_on(async {
+        let (model, gate) = Fake::gated();
+        let scheduler = scheduler(config(), vec![model.clone()]);
+        let limit = Duration::from_secs(60);
+        let (ended, ()) = tokio::join!(score(&scheduler, LONG), async {
+            running(&model, 1).await;
+            assert!(!scheduler.is_stuck(limit));
+            tokio::time::sleep(limit + Duration::from_secs(1)).await;
+            assert!(scheduler.is_stuck(limit));
+            gate.add_permits(1);
+        });
+        assert!(ended.is_ok());
+        assert!(!scheduler.is_stuck(limit));
+    });
+}
+
+/// What a client that sends one image after another gets beside one that has many waiting.
+#[test]
+fn a_client_with_many_images_does_not_hold_up_one_with_few() {
+    paused().block_on(async {
+        let model = Fake::slow(1, Duration::from_millis(100));
+        let scheduler = scheduler(config(), vec![model]);
+        let many = client("many");
+        let crowd = join_all((0..40).map(|_| score_for(&many, &scheduler, LONG)));
+        let few = async {
+            let mut waits = Vec::new();
+            for _ in 0..10 {
+                let began = Instant::now();
+                score_for(&client("few"), &scheduler, LONG).await.expect("a score");
+                waits.push(began.elapsed());
+            }
+            waits
+        };
+        let (crowd, waits) = tokio::join!(crowd, few);
+        assert!(crowd.iter().all(Result::is_ok));
+        // One run of the other and one of its own, on average; where both are owed the same, one more of the other.
+        assert!(waits.iter().all(|wait| *wait <= Duration::from_millis(305)), "{waits:?}");
+        assert!(waits.iter().sum::<Duration>() <= Duration::from_millis(10 * 200 + 105), "{waits:?}");
+    });
+}
+
+#[test]
+fn a_weight_is_a_share() {
+    paused().block_on(async {
+        let model = Fake::slow(1, Duration::from_millis(10));
+        let scheduler = scheduler(config(), vec![model.clone()]);
+        let answered = async |client: Client| {
+            let mut ends = join_all((0..60).map(async |_| {
+                score_for(&client, &scheduler, LONG).await.expect("a score");
+                Instant::now()
+            }))
+            .await;
+            ends.sort();
+            ends
+        };
+        let three = NonZeroU32::new(3).expect("not zero");
+        let (one, three) = tokio::join!(answered(client("one")), answered(Client::key("three", three)));
+        // When the heavy client has all its 60, the light one has a third of them.
+        let then = one.iter().filter(|end| **end <= three[59]).count();
+        assert!((18..=22).contains(&then), "{then}");
+    });
+}
+
+#[test]
+fn a_line_that_stands_sheds_the_client_that_made_it() {
+    paused().block_on(async {
+        let model = Fake::slow(1, Duration::from_millis(100));
+        let scheduler = scheduler(config(), vec![model.clone()]);
+        let many = client("many");
+        let crowd = join_all((0..40).map(|_| score_for(&many, &scheduler, LONG)));
+        let later = async {
+            while model.images.load(SeqCst) < 26 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            (score_for(&many, &scheduler, LONG).await, score_for(&client("few"), &scheduler, LONG).await)
+        };
+        let (_, (culprit, victim)) = tokio::join!(crowd, later);
+        assert_eq!(culprit.expect_err("its line stands").code, Code::Overloaded);
+        assert!(victim.is_ok());
+    });
+}
+
+#[test]
+fn one_client_cannot_take_every_permit() {
+    paused().block_on(async {
+        let scheduler = scheduler(SchedulerConfig { max_in_flight: 64, ..config() }, vec![Fake::instant()]);
+        let (many, few) = (client("many"), client("few"));
+        let taken: Vec<_> = std::iter::from_fn(|| scheduler.admit_image(&many).ok()).collect();
+        assert_eq!(taken.len(), 60);
+        let kept: Vec<_> = std::iter::from_fn(|| scheduler.admit_image(&few).ok()).collect();
+        assert_eq!(kept.len(), 4);
+        drop(taken);
+        assert!(scheduler.admit_image(&many).is_ok());
+    });
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    /// Random arrivals, deadlines and departures: every image that stays is answered once, and at the end
+    /// nothing is held.
+    #[test]
+    fn no_image_is_lost(
+        sessions in 1..4usize,
+        batch in 1..6usize,
+        images in prop::collection::vec((0..500u64, 1..400u64, any::<bool>()), 1..40),
+    ) {
+        paused().block_on(async {
+            let model = Fake::slow(batch, Duration::from_millis(50));
+            let scheduler = scheduler(config(), vec![model.clone(); sessions]);
+            let callers = images.into_iter().map(|(arrival, patience, leaves)| {
+                let scheduler = Arc::clone(&scheduler);
+                async move {
+                    tokio::time::sleep(Duration::from_millis(arrival)).await;
+                    let patience = Duration::from_millis(patience);
+                    if leaves {
+                        let _ = tokio::time::timeout(patience / 2, score(&scheduler, patience)).await;
+                        return None;
+                    }
+                    let began = Instant::now();
+                    let ended = score(&scheduler, patience).await;
+                    Some((ended, began.elapsed(), patience))
+                }
+            });
+            for (ended, took, patience) in join_all(callers).await.into_iter().flatten() {
+                match ended {
+                    Ok(_) => assert!(took <= patience),
+                    Err(error) => {
+                        assert_eq!(error.code, Code::DeadlineExceeded);
+                        assert!(took < patience + Duration::from_millis(5), "answered {took:?} after {patience:?}");
+                    }
+                }
+            }
+            scheduler.stop().await;
+            // All permits are back: a client can have as many as at first.
+            let all = (0..1000).map_while(|_| scheduler.admit_image(&Client::LOCAL).ok());
+            assert_eq!(all.collect::<Vec<_>>().len(), 1000 - 1000 / 16);
+        });
+    }
+}
