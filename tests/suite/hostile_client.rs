@@ -478,5 +478,5 @@ fn a_manifest_with_huge_counts_was_refused_and_did_not_stall_the_start() {
     let outside = refused(&|manifest| manifest["files"]["../../etc/passwd"] = json!({"sha256": ""}));
     assert!(outside.contains("outside the folder"), "{outside}");
     let long = refused(&|manifest| manifest["name"] = json!("n".repeat(10_000)));
-    assert!(long.contains("longer than 200"), "{long}");
+    assert!(long.contains("more than 256"), "{long}");
 }
