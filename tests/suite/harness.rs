@@ -222,7 +222,7 @@ impl Server {
     pub fn start_by(script: &str, arguments: &[&str]) -> Self {
         let program = program();
         let mut shell = Command::new("sh");
-        shell.args(["-c", script, "sh"]).arg(program.get_program()).current_dir(root());
+        shell.args(["-c", script, "sh"]).arg(program.get_program()).args(program.get_args()).current_dir(root());
         for (name, _) in program.get_envs() {
             shell.env_remove(name);
         }

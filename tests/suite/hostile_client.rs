@@ -154,28 +154,6 @@ async fn busy_connections_took_every_place_and_the_probes_still_answered() {
 }
 
 #[tokio::test]
-async fn a_connection_that_said_nothing_or_stopped_in_its_head_was_closed_and_counted() {
-    let app = app(&[]).await;
-    let (mut silent, mut slow, mut idle) = (connect(&app).await, connect(&app).await, connect(&app).await);
-    slow.write_all(b"GET /livez HTTP/1.1\r\nhost").await.expect("sent");
-    idle.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("sent");
-    let mut first = [0; 12];
-    idle.read_exact(&mut first).await.expect("an answer");
-    tokio::time::pause();
-    // Without a timeout of the test's: a paused clock would jump to it.
-    let mut rest = Vec::new();
-    for socket in [&mut silent, &mut slow] {
-        let _ = socket.read_to_end(&mut rest).await;
-        assert_eq!(rest, b"");
-    }
-    let _ = idle.read_to_end(&mut rest).await;
-    tokio::time::resume();
-    for reason in ["first_byte_timeout", "head_timeout", "idle_timeout"] {
-        until_closed(&app, reason, 1.0).await;
-    }
-}
-
-#[tokio::test]
 async fn a_client_asked_on_and_on_and_read_nothing_and_was_closed() {
     let app = app(&[]).await;
     let mut socket = connect(&app).await;
