@@ -66,14 +66,14 @@ def doctor(settings: dict[str, str]) -> dict[str, dict]:
 
 
 def logits(settings: dict[str, str], model: Path | None = None) -> dict[str, tuple[float, str]]:
-    """Logit and verdict of every golden image; one of them is refused."""
+    """The network's own logit and the verdict of every golden image; one of them is refused."""
     extra = ["--model", model] if model else []
     command = [BINARY, "score", "--json", *extra, IMAGES]
     ended = subprocess.run(command, cwd=ROOT, env={**os.environ, **settings}, capture_output=True, text=True)
     if ended.returncode not in (0, 2):
         raise Failed(ended.stderr.strip())
     scored = [json.loads(line) for line in ended.stdout.splitlines()]
-    return {Path(one["path"]).name: (one["logit"], one["verdict"]) for one in scored if "logit" in one}
+    return {Path(one["path"]).name: (one["logit_raw"], one["verdict"]) for one in scored if "logit_raw" in one}
 
 
 def golden(settings: dict[str, str], cpu: dict, published: Path | None) -> tuple[bool, list[str]]:
@@ -120,8 +120,8 @@ def batches(settings: dict[str, str]) -> str:
 
         encoded = [{"id": file.name, "image": base64.b64encode(file.read_bytes()).decode()} for file in images]
         results = post("/v1/score/batch", json.dumps({"images": encoded}).encode(), "application/json")["results"]
-        together = {one["id"]: one["result"]["logit"] for one in results if "result" in one}
-        apart = {name: post("/v1/score", (IMAGES / name).read_bytes(), "image/*")["logit"] for name in together}
+        together = {one["id"]: one["result"]["logit_raw"] for one in results if "result" in one}
+        apart = {name: post("/v1/score", (IMAGES / name).read_bytes(), "image/*")["logit_raw"] for name in together}
     worst = max(abs(together[name] - apart[name]) for name in together)
     return f"- {len(together)} images in one request and one by one: logits at most {worst:.2e} apart"
 

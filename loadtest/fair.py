@@ -61,15 +61,14 @@ def run(server: Server, seconds: float, beside: tuple[int, bytes] | None) -> dic
     lines = server.access_lines()[before:]
     victim = [line for line in lines if line["request_id"] == "victim"]
     times = [line["duration_ms"] for line in victim if line["status"] == 200]
-    work = sum(line["decode_ms"] + line["inference_ms"] for line in victim if line["status"] == 200) / 1000
     return {
         "p50_ms": quantile(times, 0.5),
         "p99_ms": quantile(times, 0.99),
         "statuses": Counter(str(line["status"]) for line in victim),
         "attacker_statuses": Counter(str(line["status"]) for line in lines if line["request_id"] == "attacker"),
-        # Of the server's CPU time, and of the machine.
-        "attacker_share_of_work": max(0.0, 1 - work / busy),
-        "attacker_share_of_machine": max(0.0, busy - work) / took / len(os.sched_getaffinity(0)),
+        "images": len(times),
+        "cpu_seconds": busy,
+        "of_the_machine": busy / took / len(os.sched_getaffinity(0)),
     }
 
 
@@ -82,12 +81,14 @@ def compare(beside: tuple[int, bytes], rounds: int, seconds: float) -> dict:
             together = run(server, seconds, beside)
         median.append(together["p50_ms"] / alone["p50_ms"])
         tail.append(together["p99_ms"] / alone["p50_ms"])
-        shares.append(together["attacker_share_of_work"])
+        # An image of the victim takes the CPU time that it takes alone.
+        own = together["images"] * alone["cpu_seconds"] / alone["images"]
+        shares.append(1 - own / together["cpu_seconds"])
         runs.append({"alone": alone, "beside": together})
     return {
         "median_over_alone": statistics.median(median),
         "p99_over_median_alone": statistics.median(tail),
-        "attacker_share_of_work": statistics.median(shares),
+        "attacker_share_of_cpu_time": statistics.median(shares),
         "victim_refused": sum(
             count for run in runs for status, count in run["beside"]["statuses"].items() if status != "200"
         ),

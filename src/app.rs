@@ -15,6 +15,7 @@ use crate::{
     api,
     audit::Audit,
     config::{JudgeConfig, ServeConfig},
+    image::Limits,
     judge::{Class, Judge, Settings, Verdict, Warning},
     keys::KeysFile,
     metrics::{Identity, Metrics, ScoreReference},
@@ -145,7 +146,8 @@ impl App {
             max_admitted_bytes: settings.max_admitted_bytes.as_u64(),
             max_queue_delay: settings.max_queue_delay,
             cpus: cpus(),
-            limits: settings.limits.image(),
+            // What is estimated to take longer than any request may is not begun.
+            limits: Limits { max_cost: settings.request_timeout, ..settings.limits.image() },
             preprocessing: self.state.manifest.preprocessing,
             hash_pixels: false,
         };

@@ -18,7 +18,11 @@ import tempfile
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 Image.MAX_IMAGE_PIXELS = None
-BICUBIC, BILINEAR, LANCZOS = Image.Resampling.BICUBIC, Image.Resampling.BILINEAR, Image.Resampling.LANCZOS
+BICUBIC, BILINEAR, LANCZOS = (
+    Image.Resampling.BICUBIC,
+    Image.Resampling.BILINEAR,
+    Image.Resampling.LANCZOS,
+)
 CLASSES = {"0_real": "real", "1_fake": "fake"}
 
 
@@ -68,7 +72,9 @@ def turned(image):
     """Turned by 2 degrees; the corners that come in from outside are cut off."""
     width, height = image.size
     edge = round(max(image.size) * 0.04)
-    return image.rotate(2, BICUBIC).crop((edge, edge, max(edge + 1, width - edge), max(edge + 1, height - edge)))
+    return image.rotate(2, BICUBIC).crop(
+        (edge, edge, max(edge + 1, width - edge), max(edge + 1, height - edge))
+    )
 
 
 def reopened(data):
@@ -103,9 +109,13 @@ OPERATIONS = {
 def labelled(folder):
     """(file, source, class) of every picture, one level of sets above the sources allowed."""
     found = []
-    for place in sorted({*folder.glob("[01]_*"), *folder.glob("*/[01]_*"), *folder.glob("*/*/[01]_*")}):
+    for place in sorted(
+        {*folder.glob("[01]_*"), *folder.glob("*/[01]_*"), *folder.glob("*/*/[01]_*")}
+    ):
         source = place.parent.relative_to(folder).as_posix()
-        files = sorted(path for path in place.rglob("*") if path.is_file() and not path.name.startswith("."))
+        files = sorted(
+            path for path in place.rglob("*") if path.is_file() and not path.name.startswith(".")
+        )
         found += [(path, source, CLASSES[place.name]) for path in files if place.name in CLASSES]
     return found
 
@@ -125,7 +135,7 @@ def make(job):
 def score(binary, model, files):
     """What `lfm-serve score` says of files: verdict and logit, none where there is no score."""
     command = [binary, "score", "--json", *(["--model", model] if model else []), *files]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
     if done.returncode not in (0, 2):
         sys.exit(f"{binary} score ended with status {done.returncode}")
     lines = [json.loads(line) for line in done.stdout.splitlines()]
@@ -135,7 +145,10 @@ def score(binary, model, files):
 def judge(binary, model, images, workers):
     """Verdict of every image as it is and by operation: {operation: [verdict or none]}."""
     verdicts = {}
-    with tempfile.TemporaryDirectory() as folder, concurrent.futures.ProcessPoolExecutor(workers) as pool:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        concurrent.futures.ProcessPoolExecutor(workers) as pool,
+    ):
         for name in [None, *OPERATIONS]:
             if name is None:
                 files = [path for path, _, _ in images]
@@ -148,7 +161,9 @@ def judge(binary, model, images, workers):
             scored = {}
             for start in range(0, len(made), 500):
                 scored |= score(binary, model, made[start : start + 500])
-            verdicts[name or "as stored"] = [scored.get(str(file), (None, None))[0] for file in files]
+            verdicts[name or "as stored"] = [
+                scored.get(str(file), (None, None))[0] for file in files
+            ]
             if name:
                 for file in made:
                     os.unlink(file)
@@ -162,12 +177,16 @@ def summary(images, verdicts):
     rows = []
     for name, after in verdicts.items():
         row = {"operation": name, "n": sum(verdict is not None for verdict in after)}
-        for label in other:
-            mine = [index for index, image in enumerate(images) if image[2] == label and after[index] is not None]
+        for label, opposite in other.items():
+            mine = [
+                index
+                for index, image in enumerate(images)
+                if image[2] == label and after[index] is not None
+            ]
             row[label] = {
                 "n": len(mine),
-                "flipped": sum(after[i] == other[label] and before[i] == label for i in mine),
-                "wrong": sum(after[i] == other[label] for i in mine),
+                "flipped": sum(after[i] == opposite and before[i] == label for i in mine),
+                "wrong": sum(after[i] == opposite for i in mine),
                 "undecided": sum(after[i] == "uncertain" for i in mine),
             }
         decided = sum(verdict in other for verdict in after)
@@ -194,12 +213,16 @@ def heat_map(images, verdicts):
     """Flips by operation, and source and class, as SVG: white is none, the darkest all."""
     before = verdicts["as stored"]
     other = {"real": "fake", "fake": "real"}
-    columns = sorted({(source, label) for _, source, label in images}, key=lambda column: (column[1], column[0]))
+    columns = sorted(
+        {(source, label) for _, source, label in images}, key=lambda column: (column[1], column[0])
+    )
     names = [name for name in verdicts if name != "as stored"]
     left, top, width, height = 190, 150, 64, 22
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + width * len(columns) + 20}" '
-        f'height="{top + height * len(names) + 40}" font-family="sans-serif" font-size="12">',
+        (
+            f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + width * len(columns) + 20}" '
+            f'height="{top + height * len(names) + 40}" font-family="sans-serif" font-size="12">'
+        ),
         '<rect width="100%" height="100%" fill="#fff"/>',
         f'<text x="{left}" y="20" font-size="14">Verdicts that turned, of those that were right as stored</text>',
     ]
@@ -209,9 +232,15 @@ def heat_map(images, verdicts):
         parts.append(f'<text transform="translate({x},{top - 8}) rotate(-35)">{title}</text>')
     for line, name in enumerate(names):
         y = top + height * line
-        parts.append(f'<text x="{left - 8}" y="{y + 15}" text-anchor="end">{html.escape(name)}</text>')
+        parts.append(
+            f'<text x="{left - 8}" y="{y + 15}" text-anchor="end">{html.escape(name)}</text>'
+        )
         for place, column in enumerate(columns):
-            mine = [i for i, image in enumerate(images) if image[1:] == column and before[i] == column[1]]
+            mine = [
+                i
+                for i, image in enumerate(images)
+                if image[1:] == column and before[i] == column[1]
+            ]
             turned = sum(verdicts[name][i] == other[column[1]] for i in mine)
             share = turned / len(mine) if mine else 0
             # Vermilion for real ones called fake, blue for fakes called real: Okabe and Ito's pair.
@@ -240,7 +269,10 @@ def main(arguments=None):
         sys.exit(f"{given.folder} holds no <source>/{{0_real,1_fake}} folders with pictures")
     verdicts = judge(given.binary, given.model, images, given.workers)
     rows = summary(images, verdicts)
-    for path, text in [(given.svg, heat_map(images, verdicts)), (given.json, json.dumps(rows, indent=1) + "\n")]:
+    for path, text in [
+        (given.svg, heat_map(images, verdicts)),
+        (given.json, json.dumps(rows, indent=1) + "\n"),
+    ]:
         if path:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)

@@ -252,11 +252,18 @@ def pairs(opcodes: bytes) -> bytes:
     return b"K\x01q\x00" + b"".join(steps)
 
 
+def dicts(depth: int) -> bytes:
+    """The same of {"a": x, "b": x}, one within the other: SETITEM takes no dict as a key."""
+    inner = dicts(depth - 1) if depth else b"K\x01"
+    first = b"X\x01\x00\x00\x00a" + inner + b"q" + bytes([depth]) + b"s"
+    return b"}" + first + b"X\x01\x00\x00\x00bh" + bytes([depth]) + b"s"
+
+
 @pytest.mark.parametrize(
     "beside",
     [
         # {"a": x, "b": x} and (x, x), under "facts" or as a key.
-        b"X\x05\x00\x00\x00facts" + pairs(b"}(X\x01\x00\x00\x00a$X\x01\x00\x00\x00b$u") + b"s",
+        b"X\x05\x00\x00\x00facts" + dicts(60) + b"s",
         b"X\x05\x00\x00\x00facts" + pairs(b"$$\x86") + b"s",
         pairs(b"$$\x86") + b"K\x01s",
     ],

@@ -25,10 +25,19 @@ def test_every_operation_takes_every_size(name, size):
 
 def test_what_an_operation_does_to_the_size():
     image = Image.new("RGB", (600, 400))
-    sizes = {name: reship.reopened(operation(image)).size for name, operation in reship.OPERATIONS.items()}
+    sizes = {
+        name: reship.reopened(operation(image)).size
+        for name, operation in reship.OPERATIONS.items()
+    }
     assert sizes["enlarged twice"] == (1200, 800) and sizes["shrunk to 0.5"] == (300, 200)
-    assert sizes["enlarged from 64 pixels"] == (600, 400) and sizes["corner of 200 pixels"] == (200, 200)
-    assert sizes["rotated by 90 degrees"] == (400, 600) and sizes["to 512 pixels, JPEG 90"] == (512, 341)
+    assert sizes["enlarged from 64 pixels"] == (600, 400) and sizes["corner of 200 pixels"] == (
+        200,
+        200,
+    )
+    assert sizes["rotated by 90 degrees"] == (400, 600) and sizes["to 512 pixels, JPEG 90"] == (
+        512,
+        341,
+    )
 
 
 def test_flips_are_counted_against_what_was_right():
@@ -38,9 +47,15 @@ def test_flips_are_counted_against_what_was_right():
         "blurred": ["fake", "uncertain", "fake", "real", "real", None],
     }
     stored, blurred = reship.summary(images, verdicts)
-    assert stored["real"] == {"n": 3, "flipped": 0, "wrong": 1, "undecided": 0} and stored["coverage"] == 5 / 6
+    assert (
+        stored["real"] == {"n": 3, "flipped": 0, "wrong": 1, "undecided": 0}
+        and stored["coverage"] == 5 / 6
+    )
     assert blurred["real"] == {"n": 3, "flipped": 1, "wrong": 2, "undecided": 1}
-    assert blurred["fake"] == {"n": 2, "flipped": 1, "wrong": 2, "undecided": 0} and blurred["coverage"] == 4 / 5
+    assert (
+        blurred["fake"] == {"n": 2, "flipped": 1, "wrong": 2, "undecided": 0}
+        and blurred["coverage"] == 4 / 5
+    )
 
 
 def test_a_run_with_the_program(tmp_path):

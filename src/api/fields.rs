@@ -10,7 +10,7 @@ use super::wire::ScoreQuery;
 use crate::error::{Code, Error};
 
 /// The longest `external_id` or `id`, in bytes.
-pub(super) const LONGEST_ID: usize = 256;
+pub(super) const LONGEST_ID: usize = 200;
 
 /// Most settings in one request.
 const MOST: usize = 16;

@@ -98,7 +98,7 @@ impl Scorer {
             max_admitted_bytes: u64::MAX,
             max_queue_delay: Duration::ZERO,
             cpus: model::cpus(),
-            limits: limits.image(),
+            limits: any_time(limits),
             preprocessing: manifest.preprocessing,
             hash_pixels: true,
         };
@@ -108,7 +108,7 @@ impl Scorer {
             judge,
             asked: Asked::default(),
             max_file_bytes: limits.max_body_bytes.as_u64(),
-            limits: limits.image(),
+            limits: any_time(limits),
             side_by_side,
             // One being decoded and the next one read, for each decoder.
             undecoded: Arc::new(Semaphore::new(2 * model::cpus())),
@@ -188,6 +188,11 @@ impl Scorer {
         let overlay = self.scheduler.overlay(upload, scored, attribution, caption, deadline).await?;
         Ok(Explanation { attribution: wire, overlay })
     }
+}
+
+/// The limits on one image, without one on the time: nobody else waits.
+fn any_time(limits: &LimitsConfig) -> image::Limits {
+    image::Limits { max_cost: NO_DEADLINE, ..limits.image() }
 }
 
 fn read(path: &Path, limit: u64) -> Result<Bytes, Error> {
@@ -275,7 +280,8 @@ mod tests {
         let limits = LimitsConfig { max_body_bytes: ByteSize::mib(1), max_pixels: MaxPixels(1), min_side: 0 };
         let paused = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
         let scored: Vec<_> = paused.expect("a runtime").block_on(async {
-            let manifest = Manifest::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/model")).expect("a manifest");
+            let manifest =
+                Manifest::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/model")).expect("a manifest");
             let rebuild: Rebuild<Slow> = Arc::new(|| Err("it never fails".into()));
             let scorer =
                 Scorer::on(manifest.into(), vec![model], rebuild, &JudgeConfig::default(), &limits).expect("a scorer");

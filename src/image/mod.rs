@@ -31,6 +31,7 @@
 mod bmp;
 mod cancel;
 mod colour;
+#[cfg(any(test, feature = "server"))]
 pub(crate) mod corpus;
 mod cost;
 mod error;

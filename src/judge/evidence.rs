@@ -166,6 +166,7 @@ pub struct Evidence {
 #[serde(deny_unknown_fields)]
 pub struct ClassTables {
     /// By number of regions: 1, and any of 5, 9 and 16. A number without a table uses the next smaller.
+    #[cfg_attr(feature = "server", schema(value_type = BTreeMap<String, Table>))]
     pub regions: BTreeMap<u8, Table>,
 }
 

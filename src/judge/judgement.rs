@@ -285,7 +285,7 @@ impl Judge {
     }
 }
 
-fn by_evidence(point: OperatingPoint, (above, below): (f64, f64)) -> Verdict {
+pub(super) fn by_evidence(point: OperatingPoint, (above, below): (f64, f64)) -> Verdict {
     // Where both hold, which few pictures allow, the smaller share decides.
     match (above <= point.false_alarms, below <= point.misses) {
         (true, false) => Verdict::Fake,

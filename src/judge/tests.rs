@@ -269,3 +269,55 @@ fn classes_follow_the_file() {
     assert_eq!(class(Format::WebP, Encoding::Lossless, 256), Class::Lossless);
     assert_eq!(class(Format::Jpeg, lossy(Some(100)), 255), Class::Small);
 }
+
+/// The bundled model's verdicts, held against the Python reference (`models/lfm/judge.py`, written by `lfm.cases`).
+#[test]
+fn the_bundled_evidence_is_read_as_the_reference_reads_it() {
+    #[derive(serde::Deserialize)]
+    struct Case {
+        class: Class,
+        raw: Vec<f64>,
+        logit: f64,
+        real_at_or_above: f64,
+        fake_at_or_below: f64,
+        verdict: String,
+        regions_disagree: bool,
+    }
+    #[derive(serde::Deserialize)]
+    struct Places {
+        height: u32,
+        width: u32,
+        count: usize,
+        offsets: Vec<[u32; 2]>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Cases {
+        cases: Vec<Case>,
+        regions: Vec<Places>,
+    }
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read(root.join("tests/data/judge/cases.json")).expect("the cases");
+    let Cases { cases, regions } = serde_json::from_slice(&text).expect("cases");
+    let rules = crate::model::Manifest::read(&root.join("models")).expect("the bundled manifest").rules;
+    let disagree = rules.regions.expect("regions").disagree;
+    let evidence = rules.evidence.expect("evidence");
+    assert!(cases.len() > 100);
+    for case in cases {
+        let table = evidence.table(case.class, case.raw.len()).expect("a table");
+        let logit = table.a * case.raw.iter().sum::<f64>() / case.raw.len() as f64 + table.b;
+        assert!((logit - case.logit).abs() < 1e-9, "{logit} {}", case.logit);
+        assert!((table.real_at_or_above(logit) - case.real_at_or_above).abs() < 1e-12);
+        assert!((table.fake_at_or_below(logit) - case.fake_at_or_below).abs() < 1e-12);
+        let shares = (case.real_at_or_above, case.fake_at_or_below);
+        let verdict = super::judgement::by_evidence(evidence.operating_point, shares).as_str();
+        let verdict = if case.regions_disagree && disagree.voids { "uncertain" } else { verdict };
+        assert_eq!(verdict, case.verdict);
+    }
+    for Places { height, width, count, offsets } in regions {
+        let choice = [Regions::One, Regions::Five, Regions::Nine, Regions::Sixteen];
+        let choice = choice.into_iter().find(|choice| choice.count() == count).expect("a count");
+        let places = crate::image::places(Preprocessing::Crop, choice, width, height);
+        let expected: Vec<_> = offsets.iter().map(|&[y, x]| [x, y, x + 256, y + 256]).collect();
+        assert_eq!(places, expected, "{width} x {height}, {count}");
+    }
+}

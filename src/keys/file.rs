@@ -89,9 +89,11 @@ async fn follow(path: PathBuf, mut read: Option<Fingerprint>, keys: watch::Sende
         read = now;
         match loaded {
             Ok(loaded) => {
+                let loaded = Arc::new(loaded);
+                // Before it is said: who reads the line and sends a request finds the new keys.
+                keys.send_replace(Arc::clone(&loaded));
                 tracing::info!(keys = loaded.len(), "the API keys were read again");
                 warn_if_empty(&loaded);
-                keys.send_replace(Arc::new(loaded));
             }
             // Once a change: it is tried again when the file changes again.
             Err(error) => tracing::error!(error = format!("{error:#}"), "the API keys stay as they were"),

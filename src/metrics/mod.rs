@@ -55,7 +55,6 @@ pub struct Metrics {
     stage_duration: HistogramVec,
     /// Lines of the decision log, by outcome: `written` or `dropped`.
     pub audit_lines: IntCounterVec,
-    key_images: IntCounterVec,
     /// Images in a batch.
     pub batch_size: Histogram,
     batches: IntCounterVec,
@@ -202,11 +201,6 @@ impl Metrics {
                 "Lines of the decision log, by whether they were written or dropped.",
                 &["outcome"],
             )?,
-            key_images: add.counters(
-                "lfm_key_images_total",
-                "Images by API key, by how their stay ended.",
-                &["key", "outcome"],
-            )?,
             stage_duration: add.histograms(
                 "lfm_stage_duration_seconds",
                 "Seconds that an image spends in a stage.",
@@ -332,11 +326,6 @@ impl Metrics {
     /// One image's stay ended.
     pub fn image(&self, outcome: Outcome) {
         self.images.with_label_values(&[outcome.as_str()]).inc();
-    }
-
-    /// One image of an API key ended its stay. Keys are named in a file of the operator's: the labels are bounded by it.
-    pub fn image_of_key(&self, key: &str, outcome: Outcome) {
-        self.key_images.with_label_values(&[key, outcome.as_str()]).inc();
     }
 
     /// One batch ran.

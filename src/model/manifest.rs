@@ -311,6 +311,8 @@ mod tests {
 
     use super::*;
 
+    type Change<'a> = &'a dyn Fn(&mut Value);
+
     fn manifest(change: impl FnOnce(&mut Value)) -> Result<Manifest, String> {
         let table = json!({"a": 1.5, "b": -0.5, "real": [-3.0, 0.5], "fake": [0.0, 4.0], "n_real": 2, "n_fake": 300});
         let classes = crate::judge::Class::ALL.map(|class| (class.as_str(), json!({"regions": {"1": table}})));
@@ -341,7 +343,7 @@ mod tests {
         let table = |value: &mut Value, field: &str, with: Value| {
             value["evidence"]["classes"]["jpeg_95"]["regions"]["1"][field] = with;
         };
-        let cases: [(&str, &dyn Fn(&mut Value)); 19] = [
+        let cases: [(&str, Change<'_>); 19] = [
             ("format_version is 3", &|v| v["format_version"] = json!(3)),
             ("format 1 has neither", &|v| v["format_version"] = json!(1)),
             ("needs regions and evidence", &|v| v["evidence"] = Value::Null),

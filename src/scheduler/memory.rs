@@ -2,7 +2,7 @@
 
 use crate::{
     error::{Code, Error},
-    image::SIDE,
+    image::{Regions, SIDE},
 };
 
 const MIB: u64 = 1 << 20;
@@ -16,8 +16,8 @@ const PROCESS: u64 = 48 * MIB;
 const SESSION: u64 = 36 * MIB;
 const SESSION_IMAGE: u64 = 9 * MIB;
 
-/// A decoded image: the network's input.
-const DECODED: u64 = SIDE as u64 * SIDE as u64 * 3;
+/// One input of the network.
+const INPUT: u64 = SIDE as u64 * SIDE as u64 * 3;
 
 /// Memory for each pixel that one image may have: four baseline photographs of the largest size, or one progressive
 /// CMYK JPEG (four 16-bit coefficients and four bytes a pixel).
@@ -92,12 +92,12 @@ impl Memory {
         PROCESS.saturating_add(session.saturating_mul(self.sessions))
     }
 
-    /// The most bytes it takes: what it takes at the start, all bodies, all decoding, and a decoded image for each one in
-    /// flight.
+    /// The most bytes it takes: what it takes at the start, all bodies, all decoding, and the most regions of each image
+    /// in flight.
     pub fn most(self) -> u64 {
         self.at_start()
             .saturating_add(self.max_admitted_bytes)
             .saturating_add(DecodeMemory::new(self.max_pixels).total())
-            .saturating_add(self.max_in_flight.saturating_mul(DECODED))
+            .saturating_add(self.max_in_flight.saturating_mul(Regions::Sixteen.count() as u64 * INPUT))
     }
 }

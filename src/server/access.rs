@@ -19,7 +19,11 @@ use opentelemetry::{
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{AppState, UNMATCHED, caller, connection::Activity, lifecycle::Phase, places::Peer};
+use super::{
+    AppState, UNMATCHED, caller,
+    connection::{Activity, Peer},
+    lifecycle::Phase,
+};
 use crate::{
     error::{Code, Error},
     keys::Key,

@@ -16,7 +16,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     AppState, RequestContext,
-    places::Peer,
+    buffer::{grow, too_large},
+    connection::Peer,
     unpack::{Packing, unpack},
 };
 use crate::{
@@ -107,16 +108,6 @@ async fn receive(
     Ok((Bytes::from(bytes), held))
 }
 
-/// Reserves memory for `capacity` bytes in all, first in the budget, then in fact.
-///
-/// # Errors
-/// `overloaded` when either has no more.
-pub(super) fn grow(scheduler: &Scheduler, held: &mut Share, bytes: &mut Vec<u8>, capacity: usize) -> Result<(), Error> {
-    let more = capacity.saturating_sub(bytes.capacity());
-    scheduler.grow_bytes(held, more as u64)?;
-    bytes.try_reserve_exact(capacity - bytes.len()).map_err(|_| scheduler.out_of_memory())
-}
-
 /// The slowest pace at which a body may arrive.
 #[derive(Clone, Copy)]
 struct Pace {
@@ -167,10 +158,6 @@ impl Drop for Receiving<'_> {
 fn announced_length(headers: &HeaderMap, body: &Body) -> u64 {
     let header = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     header.unwrap_or_else(|| body.size_hint().lower())
-}
-
-pub(crate) fn too_large(limit: u64) -> Error {
-    Error::new(Code::BodyTooLarge, format!("the body is larger than the limit of {limit} bytes"))
 }
 
 fn too_slow(limit: Duration) -> Error {

@@ -7,7 +7,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     task::{Context, Poll, ready},
     time::Duration,
@@ -20,7 +20,6 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-use super::places::Peer;
 use crate::metrics::Closed;
 
 /// Longest silence after a connection was opened. Load balancers open connections before they need them.
@@ -37,6 +36,14 @@ const WRITE: Duration = Duration::from_secs(30);
 
 /// How often an HTTP/2 connection's answers are looked at.
 const LOOK: Duration = Duration::from_secs(10);
+
+/// What one address holds.
+#[derive(Debug, Default)]
+pub(crate) struct Peer {
+    pub(super) connections: AtomicUsize,
+    /// Bytes of bodies that are being received.
+    pub(super) receiving: AtomicU64,
+}
 
 /// What is known of a connection.
 #[derive(Debug)]

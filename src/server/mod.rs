@@ -10,6 +10,7 @@ mod access;
 mod answer;
 mod auth;
 mod body;
+mod buffer;
 mod caller;
 mod connection;
 mod deadline;
@@ -40,7 +41,8 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 pub(crate) use self::{
     access::{RequestContext, quiet},
-    body::{read as read_body, too_large},
+    body::read as read_body,
+    buffer::too_large,
     deadline::of as deadline,
     dialect::{json as error_json, retry_after},
     judged::{Judged, judge_image},

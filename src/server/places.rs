@@ -8,27 +8,16 @@ use std::{
     cmp::Reverse,
     collections::HashMap,
     net::{IpAddr, Ipv6Addr},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
 };
 
-use super::connection::Activity;
+use super::connection::{Activity, Peer};
 
 /// Connections beyond the limit on which only the probes are answered.
 const FOR_PROBES: usize = 64;
 
 /// The part of the places that is freed at once when all are taken: finding the idle ones costs a look at all.
 const FREED_AT_ONCE: usize = 64;
-
-/// What one address holds.
-#[derive(Debug, Default)]
-pub(crate) struct Peer {
-    connections: AtomicUsize,
-    /// Bytes of bodies that are being received.
-    pub(super) receiving: AtomicU64,
-}
 
 #[derive(Debug)]
 pub(super) struct Places {

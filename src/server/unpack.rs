@@ -13,7 +13,7 @@ use tokio::task::spawn_blocking;
 
 use super::{
     AppState,
-    body::{grow, too_large},
+    buffer::{grow, too_large},
 };
 use crate::{
     error::{Code, Error},

@@ -90,6 +90,7 @@ impl Writer {
             if Instant::now() >= until {
                 return;
             }
+            #[expect(clippy::disallowed_methods, reason = "the process ends: no runtime is left to wait on")]
             thread::sleep(Duration::from_millis(10));
         }
         // A timeout means that nobody reads: there is nothing left to do.

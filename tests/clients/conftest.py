@@ -3,8 +3,11 @@
 import asyncio
 import contextlib
 import pathlib
+import socket
 import subprocess
 import types
+import urllib.parse
+import urllib.request
 
 import pytest
 import requests
@@ -32,6 +35,28 @@ def serving(*flags):
         process.terminate()
         ended = process.wait(60)
     assert ended == 0
+
+
+# Of a server that `full` can fill.
+ONE_AT_ONCE = ["--max-in-flight", "1", "--request-timeout", "1h", "--body-timeout", "1h", "--min-upload-rate", "0B"]
+
+
+@contextlib.contextmanager
+def full(url):
+    """Keeps the server's one place for an image: an upload that does not end."""
+
+    def in_flight():
+        lines = urllib.request.urlopen(f"{url}/metrics").read().decode().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("lfm_images_in_flight "))
+
+    place = urllib.parse.urlsplit(url)
+    with socket.create_connection((place.hostname, place.port)) as upload:
+        upload.sendall(b"POST /v1/score HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n.")
+        while in_flight() == 0:
+            pass
+        yield
+    while in_flight() > 0:
+        pass
 
 
 @pytest.fixture(scope="module")

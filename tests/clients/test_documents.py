@@ -23,6 +23,7 @@ RUN = {
     "lfm-serve doctor",
     "lfm-serve key NAME",
     "lfm-serve score --explain DIR",
+    "lfm-serve errors",
     "lfm-serve healthcheck",
     "python3 gpu/roofline.py",
 }
@@ -32,6 +33,7 @@ NOT_RUN = {
     "lfm-serve bench --only prepare": "measures for a minute; tests/suite runs `bench`",
     "cargo test --release --test suite sum_rule": "`make test` runs it",
     "PYTHONPATH=models .venv-train/bin/python -m lfm.faithfulness models ../shared/data/val": "needs PyTorch and the validation images",
+    "lfm-serve score": "names the command; with an image it is run above",
     "kill -USR1": "names a signal; tests/suite sends it",
     "apt-get install cuda-libraries-13-0 libcudnn9-cuda-13 libnvinfer10 libnvonnxparsers10": "NVIDIA's repository",
     "docker build --target cpu -t lfm-serve:0.1.0 .": "no container engine; `make image-proof` builds the same stages",

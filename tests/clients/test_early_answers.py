@@ -9,15 +9,15 @@ import subprocess
 
 import pytest
 import requests
-from conftest import serving
+from conftest import ONE_AT_ONCE, full, serving
 
 BODY = os.urandom(20_000_000)
 
 
 @pytest.fixture(scope="module")
 def server():
-    """A server that holds a megabyte of bodies at most: each upload here is more."""
-    with serving("--max-admitted-bytes", "1MiB") as url:
+    """A server whose one place is taken."""
+    with serving(*ONE_AT_ONCE) as url, full(url):
         yield url
 
 

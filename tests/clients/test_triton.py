@@ -37,12 +37,12 @@ def number(value):
 
 def test_probes_and_metadata(client):
     assert client.is_server_live() and client.is_server_ready()
-    assert client.is_model_ready("lfm") and client.is_model_ready("lfm", "1")
+    assert client.is_model_ready("lfm") and client.is_model_ready("lfm", "2")
     server = client.message("get_server_metadata")
     assert server["name"] == "lfm-serve" and "statistics" in server["extensions"]
-    for version in ["", "1"]:
+    for version in ["", "2"]:
         model = client.message("get_model_metadata", "lfm", version)
-        assert (model["name"], model["versions"]) == ("lfm", ["1"])
+        assert (model["name"], model["versions"]) == ("lfm", ["2"])
         shapes = {t["name"]: (t["datatype"], [int(n) for n in t["shape"]]) for t in model["inputs"] + model["outputs"]}
         assert shapes["image"] == ("BYTES", [-1]) and shapes["pixels"] == ("UINT8", [-1, 256, 256, 3])
         assert shapes["logit"] == ("FP32", [-1]) and shapes["verdict"] == ("BYTES", [-1])
@@ -162,13 +162,13 @@ def test_what_is_wrong_is_said(client):
         ("lfm", [tensor(client, "image", objects(*[b"x"] * 65), "BYTES")], {}, bad, "limit of 64"),
         ("lfm", [tensor(client, "image", objects(), "BYTES")], {}, bad, "shape"),
         ("lfm", [tensor(client, "image", objects(b""), "BYTES")], {}, bad, "empty"),
-        ("lfm", [tensor(client, "image", objects(b"no image"), "BYTES")], {}, bad, "not a JPEG"),
+        ("lfm", [tensor(client, "image", objects(b"no image"), "BYTES")], {}, bad, "This is text"),
         ("lfm", [short], {}, bad, "size of its shape"),
         ("lfm", [image], {"outputs": wanted(client, "nothing")}, bad, "unexpected inference output"),
         ("lfm", [image], {"outputs": wanted(client, "logit", class_count=2)}, bad, "classification"),
         ("lfm", [image], {"priority": 1}, bad, "priority"),
         ("resnet", [image], {}, unknown, "unknown model"),
-        ("lfm", [image], {"model_version": "2"}, unknown, "unknown model"),
+        ("lfm", [image], {"model_version": "3"}, unknown, "unknown model"),
     ]
     for model, inputs, how, status, says in cases:
         with pytest.raises(InferenceServerException, match=says) as raised:

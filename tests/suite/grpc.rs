@@ -116,7 +116,10 @@ async fn raw_and_typed_contents_are_judged_alike() {
     assert_eq!(message::<ModelInferResponse>(send(infer(&app, &typed)).await).await.raw_output_contents, raw);
 
     let mut pixels = request(1);
-    let contents = InferTensorContents { uint_contents: vec![7; Pixels::LEN], ..Default::default() };
+    let contents = InferTensorContents {
+        uint_contents: (0..Pixels::LEN as u32).map(|i| 7 + i / 3 % 2).collect(),
+        ..Default::default()
+    };
     pixels.raw_input_contents.clear();
     pixels.inputs[0] = InferInputTensor {
         name: "pixels".into(),

@@ -182,7 +182,9 @@ pub async fn assert_problem(response: Response, status: u16, code: &str) -> Stri
 
 /// The program, ready to be given arguments, with nothing of the tester's own settings.
 pub fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lfm-serve"));
+    // A tester under nohup ignores SIGHUP, and the program would inherit that.
+    let mut command = Command::new("env");
+    command.args(["--default-signal=HUP", env!("CARGO_BIN_EXE_lfm-serve")]);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("LFM_") {
             command.env_remove(name);
@@ -220,7 +222,7 @@ impl Server {
     pub fn start_by(script: &str, arguments: &[&str]) -> Self {
         let program = program();
         let mut shell = Command::new("sh");
-        shell.args(["-c", script, "sh"]).arg(program.get_program()).current_dir(root());
+        shell.args(["-c", script, "sh"]).arg(program.get_program()).args(program.get_args()).current_dir(root());
         for (name, _) in program.get_envs() {
             shell.env_remove(name);
         }

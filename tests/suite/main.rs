@@ -10,6 +10,7 @@ mod dist;
 mod doctor;
 mod drain;
 mod explain;
+mod fairness;
 mod fake;
 mod folders;
 mod forms;

@@ -48,7 +48,7 @@ async fn what_the_model_does_not_take_is_refused() {
             }),
             "no data",
         ),
-        (input("data", json!([BASE64_STANDARD.encode("no image")])), "not a JPEG"),
+        (input("data", json!([BASE64_STANDARD.encode("no image")])), "This is text"),
         (input("data", json!([BASE64_STANDARD.encode(golden("hostile/truncated.png"))])), "cannot decode"),
         (input("parameters", json!({"binary_data_size": 4})), "both"),
         (input("parameters", json!({"shared_memory_region": "x"})), "shared memory"),

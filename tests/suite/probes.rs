@@ -183,5 +183,5 @@ async fn the_openapi_document_lists_every_route_with_every_status() {
 
 /// The pages for people, and the Open Inference Protocol, which has a specification of its own.
 fn is_described_elsewhere(path: &str) -> bool {
-    ["/", "/docs", "/assets/{file}"].contains(&path) || path.starts_with("/v2")
+    ["/", "/docs", "/errors", "/assets/{file}"].contains(&path) || path.starts_with("/v2")
 }

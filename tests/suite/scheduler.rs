@@ -277,8 +277,9 @@ fn a_client_with_many_images_does_not_hold_up_one_with_few() {
         };
         let (crowd, waits) = tokio::join!(crowd, few);
         assert!(crowd.iter().all(Result::is_ok));
-        // One run of the other, one of its own.
-        assert!(waits.iter().all(|wait| *wait <= Duration::from_millis(205)), "{waits:?}");
+        // One run of the other and one of its own, on average; where both are owed the same, one more of the other.
+        assert!(waits.iter().all(|wait| *wait <= Duration::from_millis(305)), "{waits:?}");
+        assert!(waits.iter().sum::<Duration>() <= Duration::from_millis(10 * 200 + 105), "{waits:?}");
     });
 }
 

@@ -150,7 +150,7 @@ pub(super) struct ExplainResponse {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ScoreQuery {
-    /// The caller's own id for the image, sent back as it is; at most 256 bytes.
+    /// The caller's own id for the image, sent back as it is; at most 200 bytes.
     pub(super) external_id: Option<String>,
     /// Score above which the image counts as fake, in place of the manifest's or of the evidence; the manifest's band
     /// moves with it.
@@ -231,7 +231,7 @@ pub(super) struct BatchRequest {
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "read by the OpenAPI document alone")]
 struct BatchImage {
-    /// The caller's own id for the image, sent back as it is; at most 256 bytes.
+    /// The caller's own id for the image, sent back as it is; at most 200 bytes.
     id: Option<String>,
     /// The file's bytes in base64 (RFC 4648), written as in a request with one image.
     #[schema(content_encoding = "base64")]

@@ -144,6 +144,7 @@ impl Line {
         let (reply, mut answer) = oneshot::channel();
         let (permit, since) = (Arc::clone(&job.permit), Instant::now());
         let waiting = WaitingRun { job, since, reply };
+        #[expect(clippy::result_large_err, reason = "moved once, and only at the end of the process")]
         let place = self.with(|state| match state.is_closed() {
             true => Err(waiting),
             false => Ok(state.wait_to_run(&permit, waiting)),
