@@ -53,7 +53,7 @@ pub struct Caption {
 }
 
 /// The contribution that is drawn in full colour, in logit units: the same for all pictures.
-const FULL: f64 = 0.5;
+const FULL: f64 = 0.25;
 
 /// Draws the overlay: the whole picture with the maps on it; where tiles of it are judged, the centre one enlarged beside
 /// it; below, the scale in logit units and the sum. At most some 1,600 x 1,200 pixels.

@@ -120,9 +120,9 @@ def test_slider(browser, server):
     style = lambda layer, name: article.find_element(By.CSS_SELECTOR, f"canvas.{layer}").value_of_css_property(name)  # noqa: E731
     slider = article.find_element(By.CSS_SELECTOR, "input[type=range]")
     slider.send_keys(Keys.HOME)
-    assert style("map", "opacity") == "0" and style("picture", "filter") == "grayscale(0)"
+    assert style("map", "opacity") == "0" and style("picture", "filter") == "none"
     slider.send_keys(Keys.END)
-    assert style("map", "opacity") == "1" and style("picture", "filter") == "grayscale(1)"
+    assert style("map", "opacity") == "1" and style("picture", "filter") == "none"
 
 
 def test_overlay_is_upright(browser, server):
@@ -141,8 +141,13 @@ def test_overlay_is_upright(browser, server):
     read = "const c = arguments[0]; return [c.width, c.height, ...c.getContext('2d').getImageData(arguments[1], arguments[2], 1, 1).data]"
     width, height, *rgba = browser.execute_script(read, canvas, int(300 - y), int(x))
     assert (width, height) == (300, 451)
-    assert rgba[3] > 250, "the strongest place is not where it is drawn"
-    assert rgba[:3] == ([213, 94, 0] if strongest["contribution"] > 0 else [0, 114, 178])
+    # 0.25 is drawn in full colour; of several regions each counts for its part of the mean.
+    full = 0.25 / len(attribution["regions"])
+    opacity = 255 * min(1, abs(strongest["contribution"]) / full)
+    assert abs(rgba[3] - opacity) <= 2, "the strongest place is not where it is drawn"
+    # A canvas keeps colours multiplied by their opacity: rounding moves them.
+    colour = [213, 94, 0] if strongest["contribution"] > 0 else [0, 114, 178]
+    assert all(abs(found - expected) <= 3 for found, expected in zip(rgba[:3], colour, strict=True))
     # The picture is turned with it.
     picture = article.find_element(By.CSS_SELECTOR, "canvas.picture")
     assert "cannot show" not in article.text
