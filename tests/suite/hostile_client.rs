@@ -19,7 +19,7 @@ use tokio::{
 
 use crate::{
     fake::Fake,
-    harness::{PATIENCE, Server, TestApp, assert_problem, picture, program, root, run},
+    harness::{PATIENCE, Server, TestApp, assert_problem, picture, root, run},
 };
 
 const INFER: &str = "/v2/models/lfm/infer";
@@ -402,40 +402,6 @@ fn the_terminal_closed_and_the_service_drained_or_read_its_keys_again() {
     assert_eq!(reqwest::blocking::get(format!("{}/livez", server.url)).expect("an answer").status(), 200);
     std::thread::spawn(move || log.for_each(drop));
     assert!(server.terminate().0.success());
-}
-
-#[test]
-fn the_start_hung_and_a_signal_ended_it_at_once() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let library = folder.path().join("libonnxruntime.so");
-    let source = folder.path().join("hang.c");
-    let hang = "#include <unistd.h>\n__attribute__((constructor)) static void hang(void) { for (;;) pause(); }\n";
-    std::fs::write(&source, hang).expect("written");
-    let mut compiler = std::process::Command::new("cc");
-    compiler.args(["-shared", "-fPIC", "-o"]).args([&library, &source]);
-    assert!(compiler.status().expect("a C compiler, which the build needs too").success());
-    for signal in ["TERM", "INT"] {
-        let mut process = program()
-            .args(["serve", "--listen", "127.0.0.1:0", "--log-level", "warn", "--ort-library"])
-            .arg(&library)
-            .spawn()
-            .expect("the program starts");
-        let id = process.id().to_string();
-        // SigCgt has the signals that are handled: SIGTERM is 15, SIGINT 2.
-        let bits = 1 << 14 | 1 << 1;
-        loop {
-            let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("a status");
-            let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).expect("SigCgt");
-            if u64::from_str_radix(caught.trim(), 16).expect("hex") & bits == bits {
-                break;
-            }
-            std::thread::yield_now();
-        }
-        assert!(
-            std::process::Command::new("kill").args([&format!("-{signal}"), &id]).status().expect("kill").success()
-        );
-        assert!(process.wait().expect("it ends").success(), "{signal}");
-    }
 }
 
 #[test]
