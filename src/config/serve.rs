@@ -123,7 +123,7 @@ pub struct ServeConfig {
     #[arg(long, env = "LFM_AUDIT_LOG_MAX_BYTES", value_name = "SIZE", default_value = "256MiB")]
     pub audit_log_max_bytes: ByteSize,
 
-    /// Origins whose pages may read answers (CORS), by commas, e.g. https://desk.example; `*`: any. Off by default: no other
+    /// Origins whose pages may read answers (CORS), by commas, e.g. `https://desk.example`; `*`: any. Off by default: no other
     /// page can read an answer.
     #[arg(long, env = "LFM_CORS_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
     pub cors_origin: Vec<String>,

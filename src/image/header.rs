@@ -75,7 +75,7 @@ pub enum Encoding {
     },
 }
 
-/// What the header says. It comes from [`inspect`], so the limits have been checked.
+/// What the header says. It comes from [`inspect`](super::inspect), so the limits have been checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
     /// Found from the content.
