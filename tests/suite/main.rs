@@ -32,5 +32,7 @@ mod providers;
 mod readme;
 mod scheduler;
 mod score;
+mod signals;
+mod silence;
 mod systemd;
 mod trace;
