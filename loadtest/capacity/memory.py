@@ -8,16 +8,24 @@ import subprocess
 
 from server import BINARY, ROOT
 
-# The defaults of --max-pixels (64 MP) and --max-admitted-bytes (512 MiB).
-MEGAPIXELS, ADMITTED_MIB = 64, 512
+# The defaults of --max-pixels (64 MP), --max-admitted-bytes (512 MiB) and --max-connections.
+MEGAPIXELS, ADMITTED_MIB, CONNECTIONS = 64, 512, 8192
 SMALL_MEGAPIXELS = (1, 5)
 
 
 @functools.cache
-def said(cores: int, megapixels: int) -> float:
-    """MiB with this many cores, images of this size at most and 1 MiB admitted: small enough to be printed in MiB."""
+def said(cores: int, megapixels: int, connections: int = 1) -> float:
+    """MiB with this many cores, images of this size at most, 1 MiB admitted and so many connections: small enough to be printed
+    in MiB."""
     allowed = sorted(os.sched_getaffinity(0))[:cores]
-    settings = ["--max-pixels", f"{megapixels}MP", "--max-admitted-bytes", "1MiB"]
+    settings = [
+        "--max-pixels",
+        f"{megapixels}MP",
+        "--max-admitted-bytes",
+        "1MiB",
+        "--max-connections",
+        str(connections),
+    ]
     ended = subprocess.run(
         [BINARY, "doctor", "--json", *settings], cwd=ROOT, capture_output=True, text=True,
         preexec_fn=lambda: os.sched_setaffinity(0, allowed),
@@ -27,10 +35,11 @@ def said(cores: int, megapixels: int) -> float:
 
 
 def default_mib(cores: int) -> float:
-    """With the default limits: linear in pixels and in admitted bytes."""
+    """With the default limits: linear in pixels, in admitted bytes and in connections."""
     small, larger = SMALL_MEGAPIXELS
     pixel = (said(cores, larger) - said(cores, small)) / (larger - small)
-    return said(cores, small) + (MEGAPIXELS - small) * pixel + ADMITTED_MIB - 1
+    connections = (said(cores, small, 1 + CONNECTIONS // 8) - said(cores, small)) * 8
+    return said(cores, small) + (MEGAPIXELS - small) * pixel + ADMITTED_MIB - 1 + connections
 
 
 def replica_gib(cores: int) -> float:

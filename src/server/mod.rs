@@ -52,7 +52,7 @@ pub(crate) use self::{
 };
 pub use self::{
     dialect::{Dialect, Dialects, ProblemJson},
-    listener::{serve, serve_admin},
+    listener::{MOST_CONNECTIONS, serve, serve_admin},
     routes::{Route, UNMATCHED, codes, series, unmatched},
     state::AppState,
 };
