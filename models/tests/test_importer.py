@@ -231,7 +231,7 @@ def test_a_zip_whose_entries_would_begin_before_the_file_is_damaged(state, tmp_p
     struct.pack_into("<I", whole, offset, struct.unpack_from("<I", whole, offset)[0] + 10_000)
     path.write_bytes(whole)
     code, text = run(capsys, path, tmp_path / "model")
-    assert code == 1 and "data.pkl: missing or damaged" in text
+    assert code == 1 and "missing or damaged" in text
 
 
 def test_an_existing_folder_is_replaced_file_by_file(state, tmp_path, capsys):
