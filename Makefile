@@ -99,6 +99,10 @@ bench-fair: build $(VENV_LOAD)/.installed ## What one client's expensive files c
 	@deploy/apt.sh cjpeg:libjpeg-turbo-progs
 	@$(LOADTEST) loadtest/fair.py $(ARGS)
 
+.PHONY: bench-stopping
+bench-stopping: build $(VENV_LOAD)/.installed ## How soon decoding ends when its deadline passes or its client hangs up, by format (3 minutes; an idle machine)
+	@$(LOADTEST) loadtest/stopping.py $(ARGS)
+
 .PHONY: bench-graphs
 bench-graphs: build ## What our operators gain end to end over ONNX Runtime's in the same server (80 s; an idle machine)
 	$(PYTHON) loadtest/graphs.py

@@ -1,7 +1,9 @@
 //! What decoding costs, against what the header says of it.
 
 use std::{
-    fs, thread,
+    fs,
+    path::Path,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -53,10 +55,17 @@ struct Row {
     resident_mb: f64,
 }
 
-/// `claimed` pixels are what files of few bytes say that they have.
-pub(super) fn measure(claimed: u64, rounds: &Rounds) -> Result<Report, anyhow::Error> {
+/// `claimed` pixels are what files of few bytes say that they have. The files are written to `folder`.
+pub(super) fn measure(claimed: u64, folder: Option<&Path>, rounds: &Rounds) -> Result<Report, anyhow::Error> {
     rounds.progress.set_message("cost: making the files");
     let samples = [corpus::photos(PHOTO.0, PHOTO.1)?, corpus::bombs(claimed as usize)?].concat();
+    if let Some(folder) = folder {
+        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        for sample in &samples {
+            let file = folder.join(&sample.name);
+            fs::write(&file, &sample.bytes).with_context(|| format!("cannot write {}", file.display()))?;
+        }
+    }
     let rows: Result<_, anyhow::Error> =
         samples.iter().map(|sample| row(sample, rounds).with_context(|| sample.name.clone())).collect();
     let mut rows: Vec<Row> = rows?;

@@ -5,6 +5,7 @@ mod graph;
 mod images;
 mod measure;
 mod metrics;
+mod mutants;
 mod op;
 mod pillow;
 mod session;
@@ -43,6 +44,8 @@ Sections:
            image to image, as the server does it; against Pillow
   cost     decoding of every format and variant: CPU time against the estimate that the header gives, the longest
            that it goes on once it is told to stop, and memory against what the header says
+  mutants  decoding of damaged files of every format at the default limits: the longest, and the most beyond 50 ms in
+           times of the header's estimate; a thread a CPU, ten minutes on two; only where it is named
   graph    images a second of the network's two graphs for CPUs, with standard operators and with ours, one image
            a run, on one thread, on a thread a CPU and in a session a CPU
   session  images a second of the network by layout: one session with all CPUs, one session a CPU, and the
@@ -63,7 +66,7 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXPLANATION)]
 pub struct BenchArgs {
-    /// Sections to run, by commas. Default: all.
+    /// Sections to run, by commas. Default: all but mutants.
     #[arg(long, env = "LFM_ONLY", value_name = "SECTIONS", value_delimiter = ',')]
     only: Vec<Section>,
 
@@ -84,6 +87,14 @@ pub struct BenchArgs {
     /// Pixels that the files of the section `cost` claim which are made to be expensive.
     #[arg(long, env = "LFM_CLAIMED_PIXELS", value_name = "PIXELS", default_value = "64MP")]
     claimed_pixels: Pixels,
+
+    /// Write the files of the section `cost` to this folder, to send them to a server.
+    #[arg(long, env = "LFM_FILES", value_name = "DIR")]
+    files: Option<PathBuf>,
+
+    /// Files that the section `mutants` damages.
+    #[arg(long, env = "LFM_MUTANTS", value_name = "N", default_value_t = 100_000)]
+    mutants: u64,
 
     /// Images in a run of a session, by commas.
     #[arg(
@@ -118,6 +129,8 @@ enum Section {
     Prepare,
     /// What decoding each format and variant costs, against its estimate.
     Cost,
+    /// What decoding damaged files costs, against their estimates.
+    Mutants,
     /// Our operators against ONNX Runtime's, the whole network.
     Graph,
     Session,
@@ -133,6 +146,8 @@ struct Report {
     images: Option<images::Report>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cost: Option<cost::Report>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mutants: Option<mutants::Report>,
     #[serde(skip_serializing_if = "Option::is_none")]
     graphs: Option<Vec<graph::Row>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -186,6 +201,7 @@ fn measure(args: &BenchArgs) -> Result<Report, anyhow::Error> {
         op: None,
         images: None,
         cost: None,
+        mutants: None,
         graphs: None,
         sessions: None,
         metrics: None,
@@ -199,7 +215,10 @@ fn measure(args: &BenchArgs) -> Result<Report, anyhow::Error> {
         report.images = Some(images::measure(&tasks, &args.sizes, args.python.as_deref(), &rounds(20))?);
     }
     if wanted(Section::Cost) {
-        report.cost = Some(cost::measure(args.claimed_pixels.0, &rounds(3))?);
+        report.cost = Some(cost::measure(args.claimed_pixels.0, args.files.as_deref(), &rounds(3))?);
+    }
+    if args.only.contains(&Section::Mutants) {
+        report.mutants = Some(mutants::measure(args.mutants, &rounds(1))?);
     }
     if wanted(Section::Graph) {
         report.graphs = Some(graph::measure(&args.model, &rounds(15))?);
@@ -238,6 +257,9 @@ fn show(report: &Report) -> String {
     if let Some(cost) = &report.cost {
         let title = "Decoding: its estimate, its time, the time to stop it, its memory";
         section(title, cost::tabulate(cost), &[]);
+    }
+    if let Some(mutants) = &report.mutants {
+        section("Decoding of damaged files", mutants::tabulate(mutants), &[]);
     }
     if let Some(rows) = &report.graphs {
         section("The network, images a second, one image a run", graph::tabulate(rows), &[]);

@@ -178,14 +178,19 @@ impl NewKey {
     ///
     /// # Errors
     /// A name that is none; a system without randomness.
-    pub fn make(name: &str, max_in_flight: Option<NonZeroU32>) -> Result<Self, anyhow::Error> {
+    pub fn make(
+        name: &str,
+        max_in_flight: Option<NonZeroU32>,
+        weight: Option<NonZeroU32>,
+    ) -> Result<Self, anyhow::Error> {
         anyhow::ensure!(is_name(name), "{name:?} is no name for a key: {NAME_RULE}");
         let mut secret = [0; KEY_BYTES];
         getrandom::fill(&mut secret)?;
         let key = format!("{PREFIX}{}", BASE64_URL_SAFE_NO_PAD.encode(secret));
         let hash = crate::hex(&Sha256::digest(&key));
         let cap = max_in_flight.map(|most| format!(":max_in_flight={most}")).unwrap_or_default();
-        let line = format!("{name}:{hash}{cap}");
+        let weight = weight.map(|weight| format!(":weight={weight}")).unwrap_or_default();
+        let line = format!("{name}:{hash}{cap}{weight}");
         Ok(Self { key, line })
     }
 }
@@ -277,13 +282,14 @@ mod tests {
 
     #[test]
     fn a_new_key_fits_its_line_and_no_two_are_alike() {
-        let (one, two) = (NewKey::make("a", NonZeroU32::new(3)).expect("made"), NewKey::make("b", None).expect("made"));
+        let one = NewKey::make("a", NonZeroU32::new(3), NonZeroU32::new(2)).expect("made");
+        let two = NewKey::make("b", None, None).expect("made");
         assert!(one.key.starts_with("lfm_") && one.key.len() == 47 && one.key != two.key);
         let keys = parse(&format!("{}\n{}", one.line, two.line)).expect("two keys");
         assert_eq!(keys.find(one.key.as_bytes()).expect("found").name(), "a");
         assert_eq!(keys.find(two.key.as_bytes()).expect("found").name(), "b");
-        assert!(!one.line.contains(&one.key[4..]) && one.line.ends_with(":max_in_flight=3"));
-        assert!(NewKey::make("a b", None).is_err());
+        assert!(!one.line.contains(&one.key[4..]) && one.line.ends_with(":max_in_flight=3:weight=2"));
+        assert!(NewKey::make("a b", None, None).is_err());
     }
 
     proptest! {

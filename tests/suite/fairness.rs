@@ -1,6 +1,6 @@
 //! Clients share the server: who is who over HTTP, and what one of them cannot do to the others.
 
-use std::io::Write;
+use std::{io::Write, num::NonZeroU32};
 
 use reqwest::Response;
 use tempfile::NamedTempFile;
@@ -55,9 +55,9 @@ async fn without_trusted_proxies_the_connection_says_who_it_is() {
 
 #[tokio::test]
 async fn metrics_name_the_keys_with_the_most_work() {
-    let made = lfm_serve::keys::NewKey::make("alice", None).expect("a key");
+    let made = lfm_serve::keys::NewKey::make("alice", None, NonZeroU32::new(2)).expect("a key");
     let mut file = NamedTempFile::new().expect("a file");
-    writeln!(file, "{}:weight=2", made.line).expect("written");
+    writeln!(file, "{}", made.line).expect("written");
     let app = TestApp::start(vec![Fake::instant()], &["--api-keys-file", &file.path().to_string_lossy()]).await;
     let answer = app.post("/v1/score").bearer_auth(&made.key).body(picture()).send().await.expect("an answer");
     assert_eq!(answer.status(), 200);

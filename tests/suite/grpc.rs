@@ -212,7 +212,7 @@ async fn a_cancelled_call_withdraws_its_image() {
 
 #[tokio::test]
 async fn a_full_server_and_a_full_key_are_unavailable() {
-    let key = NewKey::make("alice", None).expect("a key");
+    let key = NewKey::make("alice", None, None).expect("a key");
     let file = NamedTempFile::new().expect("a file");
     std::fs::write(file.path(), format!("{}\n", key.line)).expect("written");
     let flags = ["--max-in-flight", "2", "--api-keys-file", &file.path().to_string_lossy()];

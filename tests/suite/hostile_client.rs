@@ -390,7 +390,7 @@ fn the_terminal_closed_and_the_service_drained_or_read_its_keys_again() {
 
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("keys");
-    let key = NewKey::make("alice", None).expect("a key");
+    let key = NewKey::make("alice", None, None).expect("a key");
     std::fs::write(&file, &key.line).expect("written");
     let mut server =
         Server::start(&["--sessions", "1", "--log-level", "info", "--api-keys-file", &file.to_string_lossy()]);

@@ -26,11 +26,11 @@ use crate::{
 };
 
 fn key(name: &str) -> NewKey {
-    NewKey::make(name, None).expect("a key")
+    NewKey::make(name, None, None).expect("a key")
 }
 
 fn capped(name: &str, most: u32) -> NewKey {
-    NewKey::make(name, NonZeroU32::new(most)).expect("a key")
+    NewKey::make(name, NonZeroU32::new(most), None).expect("a key")
 }
 
 fn write(file: &Path, keys: &[&NewKey]) {
@@ -316,11 +316,11 @@ fn a_file_that_cannot_be_used_at_start_is_one_line() {
 
 #[tokio::test]
 async fn the_key_command_makes_a_key_that_opens() {
-    let (code, line, shown) = run(&["key", "alice", "--cap", "9"]);
+    let (code, line, shown) = run(&["key", "alice", "--cap", "9", "--weight", "2"]);
     assert_eq!(code, Some(0));
     let key = shown.lines().last().expect("the key");
     assert!(
-        !line.contains(key) && line.starts_with("alice:") && line.trim_end().ends_with(":max_in_flight=9"),
+        !line.contains(key) && line.starts_with("alice:") && line.trim_end().ends_with(":max_in_flight=9:weight=2"),
         "{line}"
     );
     let file = NamedTempFile::new().expect("a file");

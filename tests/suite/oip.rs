@@ -314,7 +314,7 @@ async fn readiness_follows_the_phases() {
 
 #[tokio::test]
 async fn keys_guard_all_but_the_probes() {
-    let key = NewKey::make("alice", NonZeroU32::new(1)).expect("a key");
+    let key = NewKey::make("alice", NonZeroU32::new(1), None).expect("a key");
     let file = NamedTempFile::new().expect("a file");
     std::fs::write(file.path(), format!("{}\n", key.line)).expect("written");
     let app = TestApp::start(vec![Fake::instant()], &["--api-keys-file", &file.path().to_string_lossy()]).await;

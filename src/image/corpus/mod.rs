@@ -182,6 +182,13 @@ impl Default for Random {
 }
 
 impl Random {
+    /// A sequence of its own for each number.
+    pub(crate) fn seeded(number: u64) -> Self {
+        // splitmix64's step: neighbours must not begin alike, and xorshift stays at 0.
+        let mixed = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9).wrapping_add(0x9e37_79b9_7f4a_7c15);
+        Self(mixed | 1)
+    }
+
     pub(crate) fn bits(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
