@@ -159,7 +159,7 @@ async fn run_all(session: &mut OnnxModel, work: Vec<Vec<Pixels>>) -> Result<(), 
 pub(super) fn noise() -> Result<Pixels, anyhow::Error> {
     let mut random = Random::default();
     let pixels = Pixels::new((0..Pixels::LEN).map(|_| random.bits() as u8).collect());
-    pixels.ok_or_else(|| anyhow::anyhow!("an input has another size"))
+    pixels.ok_or_else(|| anyhow::anyhow!("the input size is wrong"))
 }
 
 /// For the terminal.

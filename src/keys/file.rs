@@ -119,7 +119,7 @@ fn load(path: &Path, before: &Keys) -> Result<Keys, anyhow::Error> {
 
 fn read(path: &Path) -> Result<String, anyhow::Error> {
     // Asked before opening: opening a pipe would wait for its writer.
-    ensure!(fs::metadata(path)?.is_file(), "it is no file");
+    ensure!(fs::metadata(path)?.is_file(), "not a regular file");
     let file = fs::File::open(path)?;
     let about = file.metadata()?;
     // Who can write the file can let himself in. Reading it gives nothing away: it holds hashes of random keys.

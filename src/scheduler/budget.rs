@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// For any sequence of take, grow and drop: `used` stays within the limit and equals the sum of the live shares.
+        /// For any sequence of take, grow and drop: `used` is within the limit and equals the sum of the live shares.
         #[test]
         fn shares_add_up(limit in 0..200u64, steps in prop::collection::vec((0..3u8, 0..100u64), 0..60)) {
             let budget = Budget::new(limit, IntGauge::new("g", "g").expect("a valid name"));

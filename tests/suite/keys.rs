@@ -297,8 +297,8 @@ fn a_file_that_cannot_be_used_at_start_is_one_line() {
         run(&["serve", "--listen", "127.0.0.1:0", "--log-level", "error", "--api-keys-file", &path.to_string_lossy()])
     };
     assert_one_line(&serve(Path::new("/nowhere/keys")), &["/nowhere/keys", "No such file"]);
-    assert_one_line(&serve(Path::new("/")), &["API keys file / ", "it is no file"]);
-    assert_one_line(&serve(Path::new("/dev/zero")), &["it is no file"]);
+    assert_one_line(&serve(Path::new("/")), &["API keys file / ", "not a regular file"]);
+    assert_one_line(&serve(Path::new("/dev/zero")), &["not a regular file"]);
     let alice = key("alice");
     let file = keys_file(&[&alice]);
     fs::set_permissions(file.path(), fs::Permissions::from_mode(0o666)).expect("set");

@@ -142,8 +142,8 @@ fn images(clients: usize) -> impl Strategy<Value = Vec<Image>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
-    /// Random arrivals, costs, wrong estimates, deadlines, disconnects and failures: no image is lost or answered twice,
-    /// nothing is held at the end, and no waiting client gets less than half its fair share in any second.
+    /// Random arrivals, costs, wrong estimates, deadlines, disconnects and failures: no image is lost or answered
+    /// twice, nothing is held at the end, and no waiting client gets less than half its fair share in any second.
     #[test]
     fn every_image_is_answered_once_and_every_client_gets_its_share(
         cpus in 1..4usize,
