@@ -52,7 +52,7 @@ fn a_missing_or_wrong_library_is_one_line() {
         ["/lib/x86_64-linux-gnu/libc.so.6", "/usr/lib64/libc.so.6"].into_iter().find(|path| Path::new(path).exists());
     let foreign =
         run(&["serve", "--listen", "127.0.0.1:0", "--log-level", "error", "--ort-library", libc.expect("a libc")]);
-    assert_one_line(&foreign, &["it is no ONNX Runtime", "1.31.1"]);
+    assert_one_line(&foreign, &["it is not ONNX Runtime", "1.31.1"]);
 }
 
 #[test]

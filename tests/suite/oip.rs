@@ -54,7 +54,7 @@ fn framed(files: &[Vec<u8>]) -> Vec<u8> {
     files.iter().flat_map(|file| [&(file.len() as u32).to_le_bytes()[..], file].concat()).collect()
 }
 
-/// A body with its tensors behind the JSON, and the JSON's length.
+/// A body of JSON followed by binary tensors, and the JSON's length.
 pub fn with_tensors(json: &Value, tensors: &[u8]) -> (Vec<u8>, usize) {
     let json = json.to_string().into_bytes();
     let length = json.len();
