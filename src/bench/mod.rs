@@ -1,4 +1,4 @@
-//! What `lfm-serve bench` measures: what is fast on this machine, as ratios of things measured in turn.
+//! `lfm-serve bench`: speed on this machine, as ratios of interleaved measurements.
 
 mod cost;
 mod graph;
@@ -67,7 +67,7 @@ pub struct BenchArgs {
     #[arg(long, env = "LFM_ONLY", value_name = "SECTIONS", value_delimiter = ',')]
     only: Vec<Section>,
 
-    /// Rounds that count, after one that does not. Default: op 100, decode and prepare 20, graph 15, session 5.
+    /// Rounds that count, after one of warm-up. Default: op 100, decode and prepare 20, graph 15, session 5.
     #[arg(long, env = "LFM_ROUNDS", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     rounds: Option<u32>,
 
@@ -81,7 +81,7 @@ pub struct BenchArgs {
     )]
     sizes: Vec<Size>,
 
-    /// Pixels that the files of the section `cost` claim which are made to be expensive.
+    /// Pixels claimed by the hostile files of the section `cost`.
     #[arg(long, env = "LFM_CLAIMED_PIXELS", value_name = "PIXELS", default_value = "64MP")]
     claimed_pixels: Pixels,
 
@@ -116,7 +116,7 @@ enum Section {
     /// Pixels to the network's input, against Pillow.
     Resize,
     Prepare,
-    /// What decoding each format and variant costs, against its estimate.
+    /// Decode cost of each format and variant, against its estimate.
     Cost,
     /// Our operators against ONNX Runtime's, the whole network.
     Graph,
@@ -149,7 +149,7 @@ struct Machine {
     processor: Option<String>,
     /// CPUs that this process may use.
     cpus: usize,
-    /// Processes that ran or wanted to in the minute before.
+    /// Runnable processes, averaged over the preceding minute.
     load_average: Option<f64>,
 }
 
@@ -168,10 +168,10 @@ impl Machine {
     }
 }
 
-/// Measures, and gives the report: a table for a terminal, JSON in a pipe.
+/// Runs the measurements and returns the report: a table for a terminal, JSON in a pipe.
 ///
 /// # Errors
-/// One line for the operator: no model, no ONNX Runtime, no Python with Pillow where one was named.
+/// One line for the operator: no model, no ONNX Runtime, or the given Python has no Pillow.
 pub fn report(args: &BenchArgs) -> Result<String, anyhow::Error> {
     let report = measure(args)?;
     Ok(if args.json || !io::stdout().is_terminal() { serde_json::to_string(&report)? } else { show(&report) })

@@ -21,7 +21,7 @@ pub(super) struct Budget {
 pub struct Share {
     budget: Arc<Budget>,
     amount: u64,
-    _permit: Option<OwnedSemaphorePermit>,
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 impl Budget {
@@ -31,7 +31,7 @@ impl Budget {
 
     /// Reserves `amount`, or returns `None` if it does not fit.
     pub(super) fn take(budget: &Arc<Self>, amount: u64) -> Option<Share> {
-        budget.reserve(amount).then(|| Share { budget: Arc::clone(budget), amount, _permit: None })
+        budget.reserve(amount).then(|| Share { budget: Arc::clone(budget), amount, _place: None })
     }
 
     pub(super) fn used(&self) -> u64 {
@@ -60,8 +60,8 @@ impl Budget {
 impl Share {
     /// Attaches a semaphore permit to the share: both are released together.
     #[must_use]
-    pub fn with_permit(mut self, place: OwnedSemaphorePermit) -> Self {
-        self._permit = Some(place);
+    pub fn with_place(mut self, place: OwnedSemaphorePermit) -> Self {
+        self._place = Some(place);
         self
     }
 

@@ -1,4 +1,4 @@
-//! What the server and the model say of themselves.
+//! Metadata of the server and the model.
 
 use serde::{Serialize, Serializer};
 
@@ -8,7 +8,7 @@ use crate::{
     model::Manifest,
 };
 
-/// Whether this is the model that is served. No version, or an empty one, means whichever there is.
+/// Checks that this is the served model. No version, or an empty one, matches any.
 ///
 /// # Errors
 /// `not_found`.
@@ -89,7 +89,7 @@ impl ModelMetadata {
     }
 }
 
-/// The answer to model configuration: those of Triton's settings that say something here.
+/// The answer to model configuration: those of Triton's settings that apply here.
 #[derive(Debug, Serialize)]
 pub struct ModelConfig {
     /// The model.
@@ -100,8 +100,8 @@ pub struct ModelConfig {
     pub backend: &'static str,
     /// Which versions are served.
     pub version_policy: VersionPolicy,
-    /// 0, which says that the shapes show the number of images as their first dimension: Triton's tools leave it out of
-    /// them otherwise, and can do nothing with what is left of `image`'s.
+    /// 0: the shapes include the number of images as their first dimension. Otherwise Triton's tools expect shapes
+    /// without it, and cannot use what is then left of `image`'s shape.
     pub max_batch_size: i32,
     /// What it takes: exactly one of these.
     pub input: Vec<ConfigInput>,
@@ -119,7 +119,7 @@ pub struct VersionPolicy {
 /// Versions by number.
 #[derive(Debug, Serialize)]
 pub struct SpecificVersions {
-    /// Which, where they are numbers.
+    /// The versions that are numbers.
     pub versions: Vec<i64>,
 }
 
@@ -133,7 +133,7 @@ pub struct ConfigInput {
     pub data_type: DataType,
     /// Its shape; -1 is the number of images.
     pub dims: Vec<i64>,
-    /// Either may be left out, the other must be there then.
+    /// Either input may be omitted, but not both.
     pub optional: bool,
 }
 
