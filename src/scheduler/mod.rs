@@ -156,7 +156,7 @@ impl Scheduler {
         let limit = self.bytes.limit();
         let short = self.bytes.free() < limit / 8;
         if short && held > limit / 2 {
-            return Err(self.line.overloaded("most of the request bytes held come from this address"));
+            return Err(self.line.overloaded("most of the request bytes held come from one address"));
         }
         Ok(())
     }
