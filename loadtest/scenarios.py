@@ -127,7 +127,7 @@ async def overload(setting: Setting) -> Result:
 
 
 async def burst(setting: Setting) -> Result:
-    """A quarter of the capacity, and a burst of three seconds' capacity at once."""
+    """A quarter of the capacity, and three bursts of one second's capacity each."""
     capacity = await setting.capacity()
     base = independent(0.25 * capacity, setting.seconds)
     bursts = [at * setting.seconds / 4 for at in range(1, 4) for _ in range(round(capacity))]
@@ -143,7 +143,7 @@ async def soak(setting: Setting) -> Result:
         phase = await setting.open(f"part {part + 1}", independent(0.7 * capacity, setting.seconds / 10, part))
         phase.notes["memory_mib"] = metrics(setting.address)["process_resident_memory_bytes"] / 2**20
         phases.append(phase)
-    # Growth after the first phase, in which sizes and queue depths occur for the first time.
+    # Relative to the second part: in the first one, sizes and queue depths occur for the first time.
     growth = phases[-1].notes["memory_mib"] / phases[1].notes["memory_mib"] - 1
     whole = Phase("all parts", setting.seconds, [answer for phase in phases for answer in phase.answers])
     grown = Threshold("memory grows by no more than 10 % after the second part", growth <= 0.1, f"{growth:+.1%}")

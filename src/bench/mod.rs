@@ -30,27 +30,27 @@ use crate::{
 };
 
 const EXPLANATION: &str = "\
-Contenders take turns, round by round (A B A B), on one thread unless it says otherwise. Shown are the median
-of the rounds and, in brackets, the quartiles. A ratio is taken within each round, so that a machine that is
-busy or throttled spoils both sides alike; times by themselves are worth little on such a machine. Times are
-those of the thread's CPU; images a second are by the clock on the wall, and want an idle machine.
+Contenders run interleaved in rounds (A B A B), on one thread unless stated otherwise. The table shows the median
+of the rounds and, in brackets, the quartiles. Ratios are computed within each round, so that a busy or throttled
+machine affects both sides equally; absolute times are not reliable on such a machine. Times are CPU times of the
+thread; images per second use wall-clock time and need an idle machine.
 
 Sections:
-  op       the operator lfm:TopKPooling against ONNX Runtime's TopK, k = 16, rows of 900, 64 rows an image, N
-           images: both in a session of ONNX Runtime; the operator's kernels alone; one pass that only reads
+  op       the operator lfm:TopKPooling against ONNX Runtime's TopK, k = 16, rows of 900, 64 rows per image, N
+           images: both in an ONNX Runtime session; the operator's kernels alone; one pass that only reads
   decode   JPEG to a new buffer of full-size RGB, against Pillow
-  prepare  JPEG to the 256x256 RGB that the network takes: decode and resize, with buffers that are kept from
-           image to image, as the server does it; against Pillow
-  cost     decoding of every format and variant: CPU time against the estimate that the header gives, the longest
-           that it goes on once it is told to stop, and memory against what the header says
-  graph    images a second of the network's two graphs for CPUs, with standard operators and with ours, one image
-           a run, on one thread, on a thread a CPU and in a session a CPU
-  session  images a second of the network by layout: one session with all CPUs, one session a CPU, and the
-           layout of --sessions and --intra-threads if that is another; and by batch size
-  metrics  what counting an image costs: every update of a metric that it makes
+  prepare  JPEG to the network's 256x256 RGB input: decode and resize with reused buffers, as in the server;
+           against Pillow
+  cost     decoding of every format and variant: CPU time against the header's estimate, the longest time to
+           stop after cancellation, and memory against the header's bound
+  graph    images per second of the network's two CPU graphs, with standard operators and with ours, one image
+           per run: on one thread, in one session with a thread per CPU, and in one session per CPU
+  session  images per second of the network by layout (one session with all CPUs, one session per CPU, and the
+           layout of --sessions and --intra-threads if different) and by batch size
+  metrics  the cost of all metric updates of one image
 
-The sessions of all layouts are in memory together, each with 12 MB for every image of the largest batch:
-batch sizes that this machine has no memory for are left out.
+The sessions of all layouts are in memory at the same time, each with 12 MB for every image of its largest batch;
+batch sizes that do not fit in this machine's memory are omitted.
 
 Examples:
   lfm-serve bench                                      all of it, some minutes

@@ -48,11 +48,11 @@ pub struct ModelMetadata {
     pub name: String,
     /// Its versions: one.
     pub versions: Vec<String>,
-    /// What runs it.
+    /// The backend.
     pub platform: &'static str,
-    /// What it takes.
+    /// Inputs.
     pub inputs: Vec<TensorMetadata>,
-    /// What it gives.
+    /// Outputs.
     pub outputs: Vec<TensorMetadata>,
 }
 
@@ -94,25 +94,25 @@ impl ModelMetadata {
 pub struct ModelConfig {
     /// The model.
     pub name: String,
-    /// What runs it.
+    /// The backend.
     pub platform: &'static str,
-    /// What runs it.
+    /// The backend.
     pub backend: &'static str,
     /// Which versions are served.
     pub version_policy: VersionPolicy,
     /// 0: the shapes include the number of images as their first dimension. Otherwise Triton's tools expect shapes
     /// without it, and cannot use what is then left of `image`'s shape.
     pub max_batch_size: i32,
-    /// What it takes: exactly one of these.
+    /// Inputs: a request has exactly one of them.
     pub input: Vec<ConfigInput>,
-    /// What it gives.
+    /// Outputs.
     pub output: Vec<ConfigOutput>,
 }
 
 /// Versions that are served.
 #[derive(Debug, Serialize)]
 pub struct VersionPolicy {
-    /// The one.
+    /// The served version.
     pub specific: SpecificVersions,
 }
 

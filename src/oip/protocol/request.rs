@@ -45,7 +45,7 @@ pub struct WrittenInput {
     pub contents: Contents,
 }
 
-/// An output that is asked for.
+/// A requested output.
 #[derive(Debug)]
 pub struct WrittenOutput {
     /// Its name.
@@ -87,7 +87,7 @@ pub enum Image {
     Pixels(Pixels),
 }
 
-/// An output that is asked for.
+/// A requested output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wanted {
     /// Which.
