@@ -1,4 +1,4 @@
-"""The memory that a replica needs at most: `lfm-serve doctor` has the one formula, and is asked for one core and for two."""
+"""Peak memory of a replica: from `lfm-serve doctor`, which has the only formula, run for one core and for two."""
 
 import functools
 import json
@@ -15,7 +15,7 @@ SMALL_MEGAPIXELS = (1, 5)
 
 @functools.cache
 def said(cores: int, megapixels: int) -> float:
-    """MiB with this many cores, images of this size at most and 1 MiB admitted: small enough to be printed in MiB."""
+    """MiB with this many cores, this largest image and 1 MiB admitted: small enough to be printed in MiB."""
     allowed = sorted(os.sched_getaffinity(0))[:cores]
     settings = ["--max-pixels", f"{megapixels}MP", "--max-admitted-bytes", "1MiB"]
     ended = subprocess.run(
@@ -34,6 +34,6 @@ def default_mib(cores: int) -> float:
 
 
 def replica_gib(cores: int) -> float:
-    """Of a replica with this many cores: a session and a decoder each, beside what all share."""
+    """Memory of a replica with this many cores: a session and a decoder for each, plus the shared part."""
     one, two = default_mib(1), default_mib(2)
     return (one + (cores - 1) * (two - one)) / 1024

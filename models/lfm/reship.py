@@ -1,7 +1,7 @@
-"""What happens to verdicts when pictures are passed on: a fixed set of operations on labelled pictures.
+"""How verdicts change when pictures are re-shared: a fixed set of operations on labelled pictures.
 
-`make reship DATA=DIR`, DIR in the layout of `lfm-serve evaluate`. Every picture is scored as it is and after every
-operation; the table counts the verdicts that turn, by operation, and the heat map shows them by operation and source.
+`make reship DATA=DIR`, DIR in the layout of `lfm-serve evaluate`. Every picture is scored unchanged and after every
+operation; the table counts the verdicts that flip, by operation, and the heat map shows them by operation and source.
 """
 
 import argparse
@@ -33,7 +33,7 @@ def encoded(image, form, **settings):
 
 
 def png(image):
-    # The file's size is of no interest, the time is.
+    # Fast compression: the file's size does not matter.
     return encoded(image, "PNG", compress_level=1)
 
 
@@ -46,12 +46,12 @@ def scaled(image, factor, how=BICUBIC):
 
 
 def from_64(image):
-    """A thumbnail with a shorter side of 64 pixels, enlarged to the picture's size again."""
+    """A thumbnail with a shorter side of 64 pixels, enlarged to the original size."""
     return scaled(image, 64 / min(image.size), LANCZOS).resize(image.size, BICUBIC)
 
 
 def screenshot(image):
-    """A viewer's window at a display scaling of 125 %, cut out with some of its frame."""
+    """A viewer's window at a display scaling of 125 %, cropped with part of its frame."""
     shown = scaled(image, 1.25, BILINEAR)
     window = Image.new("RGB", (shown.width + 16, shown.height + 48), (43, 43, 43))
     window.paste(shown, (8, 40))
@@ -69,7 +69,7 @@ def to_512(image):
 
 
 def turned(image):
-    """Turned by 2 degrees; the corners that come in from outside are cut off."""
+    """Rotated by 2 degrees; the empty corners are cropped."""
     width, height = image.size
     edge = round(max(image.size) * 0.04)
     return image.rotate(2, BICUBIC).crop(
@@ -81,7 +81,7 @@ def reopened(data):
     return Image.open(io.BytesIO(data)).convert("RGB")
 
 
-# Name: RGB picture to the bytes of a file. The first is what the others are held against.
+# Name: RGB picture to the bytes of a file. The first is the baseline of the others.
 OPERATIONS = {
     "saved as PNG": png,
     "mirrored": lambda image: png(ImageOps.mirror(image)),
@@ -121,7 +121,7 @@ def labelled(folder):
 
 
 def make(job):
-    """Applies an operation to a file; false if that is no picture."""
+    """Applies an operation to a file; false if it is not a picture."""
     source, name, target = job
     try:
         with Image.open(source) as image:
@@ -133,7 +133,7 @@ def make(job):
 
 
 def score(binary, model, files):
-    """What `lfm-serve score` says of files: verdict and logit, none where there is no score."""
+    """Results of `lfm-serve score` by file: verdict and logit, None without a score."""
     command = [binary, "score", "--json", *(["--model", model] if model else []), *files]
     done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
     if done.returncode not in (0, 2):
@@ -143,7 +143,7 @@ def score(binary, model, files):
 
 
 def judge(binary, model, images, workers):
-    """Verdict of every image as it is and by operation: {operation: [verdict or none]}."""
+    """Verdict of every image, unchanged and by operation: {operation: [verdict or None]}."""
     verdicts = {}
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -157,7 +157,7 @@ def judge(binary, model, images, workers):
                 jobs = [(image[0], name, file) for image, file in zip(images, files, strict=True)]
                 list(pool.map(make, jobs, chunksize=4))
             made = [str(file) for file in files if file.is_file()]
-            # The command line has a limit.
+            # The command line's length is limited.
             scored = {}
             for start in range(0, len(made), 500):
                 scored |= score(binary, model, made[start : start + 500])
@@ -171,7 +171,7 @@ def judge(binary, model, images, workers):
 
 
 def summary(images, verdicts):
-    """Counts by operation. A flip is a verdict of real or fake that becomes the other one."""
+    """Counts by operation. A flip is a verdict that changes between real and fake."""
     before = verdicts["as stored"]
     other = {"real": "fake", "fake": "real"}
     rows = []
@@ -210,7 +210,7 @@ def table(rows):
 
 
 def heat_map(images, verdicts):
-    """Flips by operation, and source and class, as SVG: white is none, the darkest all."""
+    """Flips by operation and by source and class, as SVG: white is none, the darkest is all."""
     before = verdicts["as stored"]
     other = {"real": "fake", "fake": "real"}
     columns = sorted(

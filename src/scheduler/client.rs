@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-/// Whose work it is. Clients share the machine; the images of one client are served in their order.
+/// The client that work is accounted to. Clients share the machine fairly; images of one client are served in order.
 #[derive(Debug, Clone)]
 pub struct Client {
     pub(super) id: ClientId,
@@ -21,7 +21,7 @@ pub(super) enum ClientId {
 }
 
 impl Client {
-    /// This process itself, and callers of which nothing is known.
+    /// This process itself, and callers that cannot be identified.
     pub const LOCAL: Self = Self { id: ClientId::Local, weight: NonZeroU32::MIN };
 
     /// The holder of an API key. A client of weight 2 gets twice the share of one of weight 1.
@@ -29,7 +29,7 @@ impl Client {
         Self { id: ClientId::Key(name.into()), weight }
     }
 
-    /// A caller without a key. IPv6 addresses count by their /64 network, which is what one subscriber has.
+    /// A caller without a key. IPv6 addresses are grouped by /64 network, the usual allocation of one subscriber.
     pub fn address(address: IpAddr) -> Self {
         let address = match address.to_canonical() {
             IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64))),

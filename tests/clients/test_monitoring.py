@@ -1,4 +1,4 @@
-"""A real Prometheus scrapes a server under load: rules, alerts and dashboard get data from what it exports."""
+"""A real Prometheus scrapes a server under load: rules, alerts and dashboard get data."""
 
 import itertools
 import json
@@ -60,7 +60,7 @@ def server():
 
 @pytest.fixture(scope="module")
 def api(server, tmp_path_factory):
-    """The API of a Prometheus with the project's own configuration, in a hurry and aimed at the test's server."""
+    """The API of a Prometheus with the project's configuration, with short intervals, scraping the test's server."""
     folder = tmp_path_factory.mktemp("prometheus")
     config = (DEPLOY / "prometheus.yml").read_text().replace("127.0.0.1:8080", server.removeprefix("http://"))
     (folder / "prometheus.yml").write_text(config.replace("15s", "1s"))
@@ -87,11 +87,11 @@ def test_promtool_finds_nothing_in_the_metrics(server):
 
 
 def test_every_query_has_data_under_load(api):
-    # Whether an alert fires is tested elsewhere: here its expression without the thresholds must say something.
+    # Firing is tested elsewhere: here each alert's expression without the thresholds must return data.
     alerts = re.findall(r"- alert: (\w+)\n        expr: \|\n((?:          .*\n)+)", (DEPLOY / "rules.yml").read_text())
     records = re.findall(r"- record: (\S+)", (DEPLOY / "rules.yml").read_text())
     assert len(alerts) == 10 and len(records) == 11
-    # absent() is empty where there is something: then its argument must not be.
+    # absent() is empty if there is data: then its argument must not be.
     queries = [(name, re.sub(r"(>|==) [\d.]+|absent(?=\()", "", expr)) for name, expr in alerts]
     queries += [(name, name) for name in records] + list(dashboard())
     end = time.monotonic() + PATIENCE
@@ -102,7 +102,7 @@ def test_every_query_has_data_under_load(api):
             empty = queries
         if not empty or time.monotonic() > end:
             break
-        time.sleep(1)  # Prometheus tells nobody when it has scraped: it is asked again
+        time.sleep(1)  # polling: Prometheus does not notify after a scrape
     assert not empty
     rules = requests.get(f"{api}/rules", timeout=30).json()["data"]["groups"]
     assert [rule for group in rules for rule in group["rules"] if rule["health"] == "err"] == []

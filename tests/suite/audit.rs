@@ -1,4 +1,4 @@
-//! The decision log, `--cors-origin`, and which routes are where.
+//! The decision log, `--cors-origin`, and the routes of each address.
 
 use serde_json::Value;
 
@@ -14,7 +14,7 @@ async fn each_scored_image_leaves_one_line() {
     let app = TestApp::start(vec![Fake::instant()], &["--audit-log", path.to_str().expect("UTF-8")]).await;
     let request = app.post("/v1/score?external_id=upload-7").header("x-request-id", "abc").body(picture());
     let answer: Value = request.send().await.expect("an answer").json().await.expect("JSON");
-    // What was not scored has no line.
+    // An image that was not scored has no line.
     app.score("no image").await;
     app.stopped().await;
 
@@ -32,13 +32,13 @@ async fn each_scored_image_leaves_one_line() {
 }
 
 #[tokio::test]
-async fn a_full_disk_costs_lines_and_no_answers() {
+async fn a_full_disk_loses_lines_and_no_answers() {
     let app = TestApp::start(vec![Fake::instant()], &["--audit-log", "/dev/full"]).await;
     for _ in 0..20 {
         assert_eq!(app.score(picture()).await.status(), 200);
     }
     let dropped = async || app.metric("lfm_audit_lines_total{outcome=\"dropped\"}").await;
-    // The writer counts on a thread of its own.
+    // The writer counts on its own thread.
     while dropped().await < 20.0 {
         tokio::task::yield_now().await;
     }
@@ -76,7 +76,7 @@ async fn pages_of_allowed_origins_may_read_answers_and_no_others() {
 }
 
 #[tokio::test]
-async fn with_an_admin_address_the_main_one_says_only_that_it_lives() {
+async fn with_an_admin_address_the_main_one_has_only_liveness() {
     let app = TestApp::start(vec![Fake::instant()], &["--admin-listen", "127.0.0.1:0"]).await;
     let live = app.get("/livez").await;
     assert_eq!((live.status().as_u16(), live.text().await.expect("text").as_str()), (200, "ok\n"));

@@ -1,4 +1,4 @@
-//! The program as a user types it.
+//! The command line.
 
 use std::{fs, path::Path};
 
@@ -27,7 +27,7 @@ pub fn assert_one_line(ended: &(Option<i32>, String, String), parts: &[&str]) {
 }
 
 #[test]
-fn help_teaches() {
+fn help_is_complete() {
     let (code, help, _) = run(&["--help"]);
     assert_eq!(code, Some(0));
     for word in ["serve", "score", "evaluate", "healthcheck", "openapi", "curl -F image=@photo.jpg", "LFM_"] {
@@ -52,7 +52,7 @@ fn a_missing_or_wrong_library_is_one_line() {
         ["/lib/x86_64-linux-gnu/libc.so.6", "/usr/lib64/libc.so.6"].into_iter().find(|path| Path::new(path).exists());
     let foreign =
         run(&["serve", "--listen", "127.0.0.1:0", "--log-level", "error", "--ort-library", libc.expect("a libc")]);
-    assert_one_line(&foreign, &["it is no ONNX Runtime", "1.31.1"]);
+    assert_one_line(&foreign, &["it is not ONNX Runtime", "1.31.1"]);
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn bad_settings_are_refused_at_start() {
 }
 
 #[test]
-fn score_prints_a_json_line_a_file_and_says_by_its_status_whether_all_went_well() {
+fn score_prints_a_json_line_per_file_and_its_exit_status_reports_failures() {
     let (code, out, log) = run(&["score", "tests/golden/images/x_coffee_64.png", "tests/golden/images/x_flat.png"]);
     assert_eq!((code, &*log), (Some(0), ""));
     let lines: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
@@ -206,7 +206,7 @@ fn evaluate_sweeps_jpeg_qualities_compares_models_and_draws() {
 }
 
 #[test]
-fn openapi_prints_what_the_server_serves() {
+fn openapi_prints_the_servers_document() {
     let (code, out, _) = run(&["openapi"]);
     assert_eq!(code, Some(0));
     assert_eq!(out.trim(), lfm_serve::api::openapi::document().trim());
@@ -221,7 +221,7 @@ fn a_server_is_healthy_until_it_is_stopped() {
     assert_eq!(run(&["healthcheck", "--url", &url]).0, Some(0));
     let (ended, log) = server.terminate();
     assert!(ended.success());
-    assert_eq!(log, "", "at level warn a good start and stop say nothing");
+    assert_eq!(log, "", "at level warn a clean start and stop log nothing");
     let (code, _, log) = run(&["healthcheck", "--url", &url]);
     assert_eq!(code, Some(1));
     assert!(log.contains("is not healthy"), "{log}");
@@ -244,13 +244,13 @@ fn ctrl_c_at_a_terminal_does_not_wait_for_a_load_balancer() {
 }
 
 #[test]
-fn onnx_runtime_sends_nobody_anything() {
+fn onnx_runtime_sends_no_telemetry() {
     let home = tempfile::tempdir().expect("a folder");
     let mut score = program();
-    // Without what would keep it quiet here: the checkout's own setting, and signs of CI.
+    // Without the settings that would disable it here: the checkout's own, and those of CI.
     let score = score.env_clear().env("HOME", home.path()).args(["score", "tests/golden/images/x_coffee_64.png"]);
     assert!(score.output().expect("it runs").status.success());
-    // It keeps an id and a queue of events there before it sends any.
+    // ONNX Runtime stores an id and a queue of events there before it sends any.
     let left: Vec<_> = fs::read_dir(home.path()).expect("the folder").collect();
     assert!(left.is_empty(), "{left:?}");
 }

@@ -12,7 +12,7 @@ use crate::harness::{Server, picture};
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 
 #[test]
-fn a_request_is_one_line_that_says_how_it_went_and_nothing_of_what_it_held() {
+fn a_request_is_one_line_with_its_outcome_and_without_its_content() {
     let mut server = Server::start(&["--sessions", "1", "--log-level", "info", "--request-timeout", "5s"]);
     let mut log = server.log().lines().map(|line| serde_json::from_str::<Value>(&line.expect("UTF-8")).expect("JSON"));
     let mut next = || log.find(|line| line["message"] == "request").expect("an access line");
@@ -53,7 +53,7 @@ fn a_request_is_one_line_that_says_how_it_went_and_nothing_of_what_it_held() {
         assert!(line.get("trace_id").is_none(), "{line}");
     }
 
-    // A client that leaves before it has sent all: its line is the next, so each before had one alone.
+    // A client that disconnects while sending: its line is the next, so each earlier request had exactly one.
     let mut socket = TcpStream::connect(server.url.trim_start_matches("http://")).expect("a connection");
     socket
         .write_all(b"POST /v1/score HTTP/1.1\r\nhost: x\r\nx-request-id: left\r\ncontent-length: 9\r\n\r\n")
@@ -77,7 +77,7 @@ fn sigusr1_turns_debug_on_and_off() {
 #[test]
 fn text_is_for_people() {
     let mut server = Server::start(&["--sessions", "1", "--log-level", "info", "--log-format", "text"]);
-    // Probes and scrapes that go well are not told at this level.
+    // Successful probes and scrapes are not logged at this level.
     for route in ["livez", "metrics", "v2/health/ready", "docs"] {
         assert_eq!(reqwest::blocking::get(format!("{}/{route}", server.url)).expect("an answer").status(), 200);
     }

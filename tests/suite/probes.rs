@@ -63,11 +63,11 @@ async fn while_draining_work_is_served_and_readiness_is_off() {
 }
 
 #[tokio::test]
-async fn a_stop_finishes_what_is_in_flight_and_refuses_what_is_new() {
+async fn a_stop_finishes_images_in_flight_and_refuses_new_ones() {
     let (model, gate) = Fake::gated();
     let mut app = TestApp::start(vec![model.clone()], &[]).await;
     let accepted = tokio::spawn(app.post("/v1/score").body(picture()).send());
-    // Running, not only admitted: the gate's one permit is meant for it.
+    // Running, not only admitted: the gate's single permit is for this image.
     while model.images.load(std::sync::atomic::Ordering::SeqCst) < 1 {
         tokio::task::yield_now().await;
     }
@@ -76,7 +76,7 @@ async fn a_stop_finishes_what_is_in_flight_and_refuses_what_is_new() {
         tokio::task::yield_now().await;
     }
     let refused = loop {
-        // One that still gets in must not wait for the gate.
+        // A request that is still admitted must not wait for the gate.
         let hurried = app.post("/v1/score").header("x-request-timeout-ms", "50").body(picture());
         let response = hurried.send().await.expect("an answer");
         if response.status() == 503 {
@@ -181,7 +181,7 @@ async fn the_openapi_document_lists_every_route_with_every_status() {
     }
 }
 
-/// The pages for people, and the Open Inference Protocol, which has a specification of its own.
+/// The HTML pages, and the Open Inference Protocol, which has its own specification.
 fn is_described_elsewhere(path: &str) -> bool {
     ["/", "/docs", "/errors", "/assets/{file}"].contains(&path) || path.starts_with("/v2")
 }

@@ -1,4 +1,4 @@
-//! What the program tells systemd, over a socket in systemd's place.
+//! Notifications to systemd, received on a fake systemd socket.
 
 use std::{os::unix::net::UnixDatagram, process::Stdio};
 
@@ -8,7 +8,7 @@ use crate::harness::{PATIENCE, program};
 fn told(socket: &UnixDatagram, message: &str) {
     let mut buffer = [0; 256];
     loop {
-        let length = socket.recv(&mut buffer).unwrap_or_else(|error| panic!("{message} has not come: {error}"));
+        let length = socket.recv(&mut buffer).unwrap_or_else(|error| panic!("{message} was not received: {error}"));
         if buffer[..length].split(|&byte| byte == b'\n').any(|line| line == message.as_bytes()) {
             return;
         }
@@ -16,7 +16,7 @@ fn told(socket: &UnixDatagram, message: &str) {
 }
 
 #[test]
-fn systemd_is_told_of_readiness_progress_and_drain() {
+fn systemd_is_notified_of_readiness_progress_and_drain() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("notify");
     let socket = UnixDatagram::bind(&path).expect("a socket");

@@ -1,4 +1,4 @@
-//! The machine: its CPU, what the kernel allows, and whether that is enough for the settings.
+//! The machine: its CPU, the kernel's limits, and whether they are enough for the settings.
 
 use std::fs;
 
@@ -12,7 +12,7 @@ use crate::{
     topk,
 };
 
-/// The CPU, its vector extensions, and which kernels they give.
+/// The CPU, its vector extensions, and the kernels that run on them.
 pub(super) fn cpu() -> Finding {
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
@@ -39,7 +39,7 @@ fn features() -> Vec<&'static str> {
     features
 }
 
-/// What the kernel allows, and whether the sessions fit the CPUs.
+/// The kernel's limits, and whether the sessions fit the CPUs.
 pub(super) fn limits(limits: &Limits, config: &ServeConfig) -> Finding {
     let quota = limits.cpu_quota.map_or("no CPU quota".into(), |cpus| format!("a quota of {cpus:.2} CPUs"));
     let memory = limits
@@ -55,7 +55,7 @@ pub(super) fn limits(limits: &Limits, config: &ServeConfig) -> Finding {
     Finding::ok(detail)
 }
 
-/// Whether `serve` with these settings has the memory it needs.
+/// Whether `serve` with these settings has enough memory.
 pub(super) fn memory(limits: &Limits, config: &ServeConfig) -> Finding {
     let memory = memory_of(config);
     let (start, heaviest) = (memory.at_start(), memory.most());
@@ -79,7 +79,7 @@ pub(super) fn memory(limits: &Limits, config: &ServeConfig) -> Finding {
     }
 }
 
-/// What decides how much memory `serve` takes with these settings.
+/// The settings that determine the memory of `serve`.
 fn memory_of(config: &ServeConfig) -> Memory {
     let sessions = sessions(config);
     Memory {
