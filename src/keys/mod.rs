@@ -253,8 +253,8 @@ mod tests {
             (format!("a:{good}:max_in_flight=1:x"), "weight=N"),
             (format!("a:{good}:weight=0"), "weight=N"),
             (format!("a:{good}:weight=1:weight=2"), "twice"),
-            (format!("a:{good}\na:{}", hash("other")), "name stands"),
-            (format!("a:{good}\nb:{good}"), "hash stands"),
+            (format!("a:{good}\na:{}", hash("other")), "name is also"),
+            (format!("a:{good}\nb:{good}"), "hash is also"),
         ];
         for (text, expected) in cases {
             let error = parse(&text).expect_err(&text);
