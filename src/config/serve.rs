@@ -101,7 +101,7 @@ pub struct ServeConfig {
     #[arg(long, env = "LFM_MAX_QUEUE_DELAY", value_name = "DURATION", default_value = "0ms", value_parser = humantime::parse_duration)]
     pub max_queue_delay: Duration,
 
-    /// After SIGTERM: how long everything is still served while the load balancer looks away.
+    /// After SIGTERM: how long everything is still served, until load balancers have seen that /readyz is off.
     #[arg(long, env = "LFM_DRAIN_DELAY", value_name = "DURATION", default_value = "5s", value_parser = humantime::parse_duration)]
     pub drain_delay: Duration,
 
