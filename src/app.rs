@@ -7,7 +7,7 @@ use axum::{
     Router,
     http::{HeaderName, HeaderValue, Method, Uri},
 };
-use tokio::net::TcpListener;
+use clap::ValueEnum;
 use tokio_util::task::TaskTracker;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
@@ -16,14 +16,14 @@ use crate::{
     audit::Audit,
     config::{JudgeConfig, ServeConfig},
     image::Limits,
-    judge::{Class, Judge, Settings, Verdict, Warning},
+    judge::{Class, Judge, OperatingPoint, Settings, Verdict, Warning},
     keys::KeysFile,
     metrics::{Identity, Metrics, ScoreReference},
     model::{Execution, Manifest, Model, OnnxModel, Provider, SessionOptions, cpus, runtime, start_sessions},
     oip, page,
     scheduler::{Rebuild, Scheduler, SchedulerConfig},
     server::{
-        self, AppState, Dialects, ProblemJson, Route,
+        self, AppState, Dialects, Listener, ProblemJson, Route,
         lifecycle::{Lifecycle, Phase},
         probes,
     },
@@ -57,7 +57,8 @@ pub fn series() -> impl Iterator<Item = (&'static str, &'static str, Vec<u16>)> 
 /// # Errors
 /// One line for the operator: settings that the model does not support.
 pub fn judge(manifest: &Manifest, settings: &JudgeConfig) -> Result<Judge, anyhow::Error> {
-    let settings = Settings { regions: settings.regions, operating_point: settings.operating_point };
+    let &JudgeConfig { regions, operating_point, threshold } = settings;
+    let settings = Settings { regions, operating_point, threshold };
     Judge::new(manifest.rules.clone(), manifest.preprocessing, settings).map_err(anyhow::Error::msg)
 }
 
@@ -68,6 +69,7 @@ pub fn identity<'a>(manifest: &'a Manifest, judge: &'a Judge) -> Identity<'a> {
         version: &manifest.version,
         digest: &manifest.digest,
         rules: judge.digest(),
+        judging: judging(judge),
         reference: manifest.val_score_histogram.as_ref().map(|scores| ScoreReference {
             edges: &scores.edges,
             real: &scores.real,
@@ -79,6 +81,19 @@ pub fn identity<'a>(manifest: &'a Manifest, judge: &'a Judge) -> Identity<'a> {
         warnings: Warning::ALL.map(Warning::as_str).to_vec(),
         classes: Class::ALL.map(Class::as_str).to_vec(),
     }
+}
+
+/// The settings that decide verdicts. What does not decide is empty, which Prometheus takes for no label.
+fn judging(judge: &Judge) -> [(&'static str, String); 4] {
+    let point = judge.operating_point();
+    let share = |of: fn(OperatingPoint) -> f64| point.map(|point| of(point).to_string()).unwrap_or_default();
+    let regions = judge.settings().regions.to_possible_value().map(|value| value.get_name().to_owned());
+    [
+        ("threshold", if point.is_none() { judge.threshold().to_string() } else { String::new() }),
+        ("false_alarms", share(|point| point.false_alarms)),
+        ("misses", share(|point| point.misses)),
+        ("regions", regions.unwrap_or_default()),
+    ]
 }
 
 /// One service. Several can run in one process.
@@ -178,12 +193,7 @@ impl App {
     }
 
     /// Serves HTTP, and gRPC if it has a listener, until `stop` resolves and the drain is over.
-    pub async fn serve(
-        &self,
-        http: TcpListener,
-        grpc: Option<TcpListener>,
-        stop: impl Future<Output = std::time::Duration>,
-    ) {
+    pub async fn serve(&self, http: Listener, grpc: Option<Listener>, stop: impl Future<Output = std::time::Duration>) {
         let grpc = grpc.map(|listener| (listener, self.grpc_router()));
         let doors = [(http, self.router())].into_iter().chain(grpc).collect();
         server::serve(doors, Arc::clone(&self.state), stop).await;

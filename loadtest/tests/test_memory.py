@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from memory import default_mib, replica_gib, said
+from memory import replica_gib
 from server import ROOT
 from tables import EXAMPLES
 
@@ -20,8 +20,3 @@ def test_the_document_has_doctors_figures():
     assert row("memory of a replica, GiB at most") == pytest.approx(each, abs=0.06)
     everything = [count * gib for count, gib in zip(replicas, each, strict=True)]
     assert row("memory in all, GiB at most") == pytest.approx(everything, rel=0.002, abs=0.06)
-
-
-def test_memory_is_linear_as_assumed():
-    assert said(2, 3) == pytest.approx((said(2, 1) + said(2, 5)) / 2, abs=0.2)
-    assert default_mib(2) > default_mib(1) > said(1, 5)

@@ -41,7 +41,7 @@ pub(super) async fn explain(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Error> {
-    let explained = counted(&state.metrics, async {
+    let explained = counted(&state.metrics, &context, async {
         let form = accept::negotiate(&headers, OFFERS)?;
         let Received { query, scheduler, upload, permit, deadline } =
             receive(&state, &context, query, &headers, body).await?;

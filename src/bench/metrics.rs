@@ -51,6 +51,6 @@ fn count(metrics: &Metrics, judgement: &Judgement) {
     if let Some(found) = &judgement.evidence {
         metrics.evidence(found.class.as_str(), judgement.verdict.as_str());
     }
-    metrics.image(Outcome::Scored);
+    metrics.image(Outcome::Scored, Some("key"));
     metrics.request("/v1/score", "POST", 200, took);
 }

@@ -106,14 +106,6 @@ fn warning<F: Future<Output = Result<ExitCode, anyhow::Error>>>(command: F) -> F
     on_runtime(command)
 }
 
-/// A share or a score of the command line.
-fn share(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
-        _ => Err("expected a number between 0 and 1".into()),
-    }
-}
-
 /// Writes a line to standard output at once. A reader that has gone (`| head`) is an error, not a panic.
 fn print_line(line: &str) -> std::io::Result<()> {
     use std::io::Write;

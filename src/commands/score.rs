@@ -49,11 +49,6 @@ pub(super) struct ScoreArgs {
     #[arg(long, env = "LFM_ALL_ERRORS")]
     all_errors: bool,
 
-    /// Score above which an image counts as fake, in place of the manifest's or of the evidence; the manifest's band
-    /// moves with it.
-    #[arg(long, env = "LFM_THRESHOLD", value_name = "SCORE", value_parser = super::share)]
-    threshold: Option<f64>,
-
     #[command(flatten)]
     model: ModelConfig,
 
@@ -117,7 +112,7 @@ pub(super) async fn run(args: ScoreArgs) -> Result<ExitCode, anyhow::Error> {
         let others = no_pictures.map(|others| format!("; {others}")).unwrap_or_default();
         anyhow::bail!("no images below the given folders{others}");
     }
-    let scorer = Scorer::start(&args.model, &args.judge, &args.limits).await?.with_threshold(args.threshold);
+    let scorer = Scorer::start(&args.model, &args.judge, &args.limits).await?;
     let scorer = if args.explain.is_some() { scorer.explaining() } else { scorer };
     let as_json = args.json || !io::stdout().is_terminal();
     let progress = progress_bar(files.len());

@@ -87,6 +87,19 @@ pub struct JudgeConfig {
     /// high, `real` where at most the share `misses` of the generated ones scores as low. Default: the manifest's.
     #[arg(long, env = "LFM_OPERATING_POINT", value_name = "SHARES", default_value = "", hide_default_value = true, value_parser = operating_point)]
     pub operating_point: PointChoice,
+
+    /// Score above which an image counts as fake, in place of the manifest's or of the evidence; the manifest's band
+    /// moves with it. Not together with --operating-point.
+    #[arg(long, env = "LFM_THRESHOLD", value_name = "SCORE", value_parser = share)]
+    pub threshold: Option<f64>,
+}
+
+/// A number between 0 and 1.
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err("expected a number between 0 and 1".into()),
+    }
 }
 
 /// An empty text, the default, means the manifest's.

@@ -100,7 +100,7 @@ pub struct ServeConfig {
     #[arg(long, env = "LFM_MAX_QUEUE_DELAY", value_name = "DURATION", default_value = "0ms", value_parser = humantime::parse_duration)]
     pub max_queue_delay: Duration,
 
-    /// After SIGTERM: how long all requests are still served while the load balancer stops sending them.
+    /// After SIGTERM: how long all requests are still served, until load balancers have seen that /readyz is off.
     #[arg(long, env = "LFM_DRAIN_DELAY", value_name = "DURATION", default_value = "5s", value_parser = humantime::parse_duration)]
     pub drain_delay: Duration,
 

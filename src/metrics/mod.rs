@@ -3,6 +3,7 @@
 //! A `Metrics` owns its registry, so several apps can run in one process. Every series whose labels are known in
 //! advance exists from the start, so that dashboards have no gaps.
 
+mod identity;
 mod labels;
 
 use std::{
@@ -16,6 +17,7 @@ use prometheus::{
     Opts, Registry, TextEncoder, core::Collector,
 };
 
+pub use identity::{Identity, ScoreReference};
 pub use labels::{Closed, Outcome, Release, Stage};
 
 use crate::{error::Code, timings::Timings};
@@ -46,6 +48,7 @@ pub struct Metrics {
     pub errors: IntCounterVec,
     warnings: IntCounterVec,
     images: IntCounterVec,
+    key_images: IntCounterVec,
     verdicts: IntCounterVec,
     evidence: IntCounterVec,
     regions: Histogram,
@@ -93,42 +96,6 @@ pub struct Runs {
     pub last: Option<SystemTime>,
 }
 
-/// The values of `lfm_build_info` and `lfm_model_info`, and the labels that are known in advance.
-#[derive(Debug, Clone)]
-pub struct Identity<'a> {
-    /// Name of the model that is served.
-    pub model: &'a str,
-    /// Its version.
-    pub version: &'a str,
-    /// Digest of its weights.
-    pub digest: &'a str,
-    /// Digest of the rules and settings that turn its logits into verdicts.
-    pub rules: &'a str,
-    /// Its scores on validation images, if it has any.
-    pub reference: Option<ScoreReference<'a>>,
-    /// Version of ONNX Runtime.
-    pub ort_version: &'a str,
-    /// Every execution provider.
-    pub providers: Vec<&'static str>,
-    /// Every verdict.
-    pub verdicts: Vec<&'static str>,
-    /// Every warning.
-    pub warnings: Vec<&'static str>,
-    /// Every class of file.
-    pub classes: Vec<&'static str>,
-}
-
-/// Image counts by score, real and fake separately.
-#[derive(Debug, Clone, Copy)]
-pub struct ScoreReference<'a> {
-    /// Bounds of the bins, ascending.
-    pub edges: &'a [f64],
-    /// Real images in each bin.
-    pub real: &'a [u32],
-    /// Fake images in each bin.
-    pub fake: &'a [u32],
-}
-
 impl Metrics {
     /// Creates and registers all metrics. `routes` are the existing (template, method) pairs, each with all its
     /// possible statuses.
@@ -152,6 +119,8 @@ impl Metrics {
                 ("ort_version", identity.ort_version),
             ],
         )?;
+        let judging: Vec<_> = identity.judging.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        add.info("lfm_judge_info", "How verdicts are given unless a caller asks otherwise; always 1.", &judging)?;
         if let Some(reference) = identity.reference {
             let scores = HistogramOpts::new(
                 "lfm_score_reference",
@@ -182,6 +151,11 @@ impl Metrics {
             errors: add.counters("lfm_errors_total", "Errors answered, by code.", &["code"])?,
             warnings: add.counters("lfm_warnings_total", "Warnings given with a verdict.", &["warning"])?,
             images: add.counters("lfm_images_total", "Images received, by outcome.", &["outcome"])?,
+            key_images: add.counters(
+                "lfm_key_images_total",
+                "Images received with an API key, by the key's name in the keys file and by outcome.",
+                &["key", "outcome"],
+            )?,
             verdicts: add.counters("lfm_verdicts_total", "Verdicts given.", &["verdict"])?,
             evidence: add.counters(
                 "lfm_evidence_total",
@@ -322,9 +296,13 @@ impl Metrics {
         self.stage_duration.with_label_values(&[stage.as_str()]).observe(spent.as_secs_f64());
     }
 
-    /// One image was finished.
-    pub fn image(&self, outcome: Outcome) {
+    /// One image was finished. `key` is the name of the valid API key that it came with: the keys file bounds the series,
+    /// since what a caller makes up is never counted here.
+    pub fn image(&self, outcome: Outcome, key: Option<&str>) {
         self.images.with_label_values(&[outcome.as_str()]).inc();
+        if let Some(key) = key {
+            self.key_images.with_label_values(&[key, outcome.as_str()]).inc();
+        }
     }
 
     /// One batch ran.

@@ -185,7 +185,7 @@ async fn infer(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Error> {
-    let mut stay = Stay::new(&state.metrics);
+    let mut stay = Stay::new(&state.metrics, &context);
     let received = receive(&state, &context, &headers, body).await;
     let inference = received.inspect_err(|error| stay.end(Outcome::of(error.code)))?;
     stay.forget();

@@ -68,7 +68,7 @@ pub(super) async fn judge(
         let held = Arc::clone(&held);
         async move {
             let one = judge_one(state, scheduler, context, image, held, permit, deadline);
-            counted(&state.metrics, one).await.map_err(|mut error| {
+            counted(&state.metrics, context, one).await.map_err(|mut error| {
                 if several {
                     error.detail = format!("image {index}: {}", error.detail);
                 }

@@ -1,6 +1,7 @@
 //! Clients: the unit of fairness.
 
 use std::{
+    fmt,
     net::{IpAddr, Ipv6Addr},
     num::NonZeroU32,
     sync::Arc,
@@ -18,6 +19,18 @@ pub(super) enum ClientId {
     Local,
     Address(IpAddr),
     Key(Arc<str>),
+}
+
+/// As the log has it: the key's name or the address, of an IPv6 address its /64 network.
+impl fmt::Display for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.id {
+            ClientId::Local => f.write_str("local"),
+            ClientId::Address(IpAddr::V6(network)) => write!(f, "{network}/64"),
+            ClientId::Address(address) => address.fmt(f),
+            ClientId::Key(name) => f.write_str(name),
+        }
+    }
 }
 
 impl Client {

@@ -7,6 +7,7 @@
 //! work on.
 
 mod access;
+mod access_line;
 mod answer;
 mod auth;
 mod body;
@@ -52,7 +53,7 @@ pub(crate) use self::{
 };
 pub use self::{
     dialect::{Dialect, Dialects, ProblemJson},
-    listener::{serve, serve_admin},
+    listener::{Listener, serve, serve_admin},
     routes::{Route, UNMATCHED, codes, series, unmatched},
     state::AppState,
 };

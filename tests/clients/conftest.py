@@ -37,6 +37,15 @@ def serving(*flags):
     assert ended == 0
 
 
+def new_key(folder):
+    """A new API key, and a keys file with it alone."""
+    made = subprocess.run([ROOT / "target/release/lfm-serve", "key", "tester"], capture_output=True, text=True, check=True)
+    words = (made.stdout + made.stderr).split()
+    line = next(word for word in words if word.startswith("tester:"))
+    (folder / "keys").write_text(line + "\n")
+    return max((word for word in words if word != line), key=len), folder / "keys"
+
+
 # Flags of a server for `full`.
 ONE_AT_ONCE = ["--max-in-flight", "1", "--request-timeout", "1h", "--body-timeout", "1h", "--min-upload-rate", "0B"]
 

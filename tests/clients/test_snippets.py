@@ -12,7 +12,7 @@ import threading
 
 import pytest
 import requests
-from conftest import GOLDEN, ROOT, serving
+from conftest import GOLDEN, ROOT, new_key, serving
 
 PICTURE = GOLDEN / "orig_rocket.jpg"
 PROGRAMS = {
@@ -76,6 +76,8 @@ class Answer(http.server.BaseHTTPRequestHandler):
             return
         if status == 200:
             body = {"verdict": "real", "score": 0.25, "warnings": ["no_signal"]}
+            if code == "void":
+                body = {"verdict": "uncertain", "score": None, "warnings": ["no_signal"]}
             if self.path.endswith("/batch"):
                 body = {"results": [{"id": "0", "result": body}]}
         else:
@@ -110,6 +112,14 @@ def test_it_retries_after_retry_after(programs, name):
         overloaded.shutdown()
 
 
+@pytest.mark.parametrize("name", SCORERS)
+def test_an_answer_without_a_score_is_no_failure(programs, name):
+    with Overloaded((200, "void")) as server:
+        ended = run(programs, name, server.url, PICTURE)
+        assert ended.returncode == 0 and "uncertain" in ended.stdout and "no_signal" in ended.stdout, ended.stderr
+        server.shutdown()
+
+
 @pytest.mark.parametrize("name", ["score.py", "score.mjs"])
 def test_it_retries_an_interrupted_request(programs, name):
     with Overloaded((0, None), (200, None)) as dying:
@@ -137,12 +147,7 @@ def test_it_does_not_retry_permanent_errors(programs, name):
 
 @pytest.mark.parametrize("name", SCORERS)
 def test_it_sends_its_key(programs, tmp_path, name):
-    made = subprocess.run([ROOT / "target/release/lfm-serve", "key", "tester"], capture_output=True, text=True, check=True)
-    words = (made.stdout + made.stderr).split()
-    line = next(word for word in words if word.startswith("tester:"))
-    key = max((word for word in words if word != line), key=len)
-    keys = tmp_path / "keys"
-    keys.write_text(line + "\n")
+    key, keys = new_key(tmp_path)
     with serving("--api-keys-file", str(keys)) as url:
         assert run(programs, name, url, PICTURE).returncode != 0
         ended = run(programs, name, url, PICTURE, key=key)

@@ -69,6 +69,38 @@ async fn base64_is_accepted_in_every_clients_form() {
 }
 
 #[tokio::test]
+async fn the_inference_protocol_takes_the_same_base64() {
+    let app = app().await;
+    let bytes = golden("images/chelsea_exif6.jpg");
+    let plain = BASE64_STANDARD.encode(&bytes);
+    let body = |text: &str| {
+        json!({"inputs": [{"name": "image", "shape": [1], "datatype": "BYTES", "data": [text]}],
+            "outputs": [{"name": "logit"}, {"name": "topk_values"}]})
+        .to_string()
+    };
+    let infer = |body: String| app.post("/v2/models/lfm/infer").body(body);
+    let expected = scored(infer(body(&plain))).await;
+    let bodies = [
+        body(&BASE64_STANDARD_NO_PAD.encode(&bytes)),
+        body(&BASE64_URL_SAFE.encode(&bytes)),
+        body(&lines(&plain, "\r\n")),
+        body(&format!("data:image/jpeg;base64,{plain}")),
+        body(&plain).replace('/', "\\/"),
+        format!("\u{feff}{}", body(&plain)),
+    ];
+    for body in bodies {
+        let start: String = body.chars().take(60).collect();
+        assert_eq!(scored(infer(body)).await, expected, "{start}");
+    }
+    for (text, word) in [("https://example.com/cat.jpg", "URL"), ("AA+_", "alphabet"), ("AA*A", "'*'")] {
+        let answer = infer(body(text)).send().await.expect("an answer");
+        assert_eq!(answer.status(), 400, "{text}");
+        let error = answer.text().await.expect("a body");
+        assert!(error.contains(word) && !error.contains("example.com"), "{text}: {error}");
+    }
+}
+
+#[tokio::test]
 async fn a_text_that_is_not_base64_is_refused_with_what_was_found() {
     let app = app().await;
     let cases = [

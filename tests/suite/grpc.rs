@@ -48,19 +48,19 @@ fn framed(message: &[u8]) -> Vec<u8> {
     [&[0], &(message.len() as u32).to_be_bytes()[..], message].concat()
 }
 
-fn call(app: &TestApp, method: &str, body: Vec<u8>) -> RequestBuilder {
+pub fn call(app: &TestApp, method: &str, body: Vec<u8>) -> RequestBuilder {
     let client = Client::builder().http2_prior_knowledge().build().expect("a client");
     let request = client.post(format!("http://{}/{method}", app.grpc));
     request.header("content-type", "application/grpc").header("te", "trailers").body(body)
 }
 
-const INFER: &str = "inference.GRPCInferenceService/ModelInfer";
+pub const INFER: &str = "inference.GRPCInferenceService/ModelInfer";
 
-fn infer(app: &TestApp, request: &ModelInferRequest) -> RequestBuilder {
+pub fn infer(app: &TestApp, request: &ModelInferRequest) -> RequestBuilder {
     call(app, INFER, framed(&request.encode_to_vec()))
 }
 
-fn request(images: usize) -> ModelInferRequest {
+pub fn request(images: usize) -> ModelInferRequest {
     let raw: Vec<u8> =
         (0..images).flat_map(|_| [&(picture().len() as u32).to_le_bytes()[..], &picture()].concat()).collect();
     ModelInferRequest {

@@ -123,7 +123,7 @@ impl TestApp {
                 let _ = stopped.await;
                 drain_delay
             };
-            async move { app.serve(listener, Some(grpc_listener), stop).await }
+            async move { app.serve(listener.into(), Some(grpc_listener.into()), stop).await }
         });
         Self { app, address, grpc, client, stop: Some(stop), serving }
     }

@@ -223,6 +223,33 @@ async fn a_key_has_no_more_images_in_flight_than_its_cap() {
     }
 }
 
+#[tokio::test]
+async fn images_are_counted_by_key_and_outcome() {
+    let (alice, bob) = (key("alice"), capped("bob", 1));
+    let file = keys_file(&[&alice, &bob]);
+    let app = guarded(vec![Fake::instant()], file.path()).await;
+    let send = async |key: &str, route: &str, body: Vec<u8>| {
+        let request = app.post(route).bearer_auth(key).header("content-type", "application/octet-stream");
+        request.body(body).send().await.expect("an answer").status().as_u16()
+    };
+    assert_eq!(send(&alice.key, "/v1/score", picture()).await, 200);
+    assert_eq!(send(&alice.key, "/v1/score", picture()).await, 200);
+    assert_eq!(send(&alice.key, "/v1/explain", picture()).await, 200);
+    assert_eq!(send(&alice.key, "/v1/score", b"no image".to_vec()).await, 415);
+    assert_eq!(send(&bob.key, "/v2/models/lfm/infer", b"{".to_vec()).await, 400);
+    assert_eq!(send("made-up", "/v1/score", picture()).await, 401);
+    let text = app.get("/metrics").await.text().await.expect("text");
+    let mut series: Vec<_> = text.lines().filter(|line| line.starts_with("lfm_key_images_total{")).collect();
+    series.sort_unstable();
+    // Nothing for what callers make up, and a series only for what has happened.
+    let expected = [
+        r#"lfm_key_images_total{key="alice",outcome="rejected"} 1"#,
+        r#"lfm_key_images_total{key="alice",outcome="scored"} 3"#,
+        r#"lfm_key_images_total{key="bob",outcome="rejected"} 1"#,
+    ];
+    assert_eq!(series, expected);
+}
+
 #[test]
 fn the_log_has_the_keys_name_and_never_the_key() {
     let (alice, stranger) = (key("alice"), key("stranger"));
@@ -255,9 +282,9 @@ fn the_log_has_the_keys_name_and_never_the_key() {
     }
     let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let requests: Vec<_> = lines.filter(|line| line["message"] == "request").collect();
-    let key_of = |id: &str| &requests.iter().find(|line| line["request_id"] == id).expect("an access line")["key"];
-    let null = Value::Null;
-    assert_eq!(["1", "2", "3", "4", "5"].map(key_of), [&json!("alice"), &json!("alice"), &null, &null, &null]);
+    let client_of =
+        |id: &str| &requests.iter().find(|line| line["request_id"] == id).expect("an access line")["client"];
+    assert_eq!(["1", "2", "3", "4", "5"].map(client_of), ["alice", "alice", "127.0.0.1", "127.0.0.1", "127.0.0.1"]);
 }
 
 #[test]

@@ -30,6 +30,7 @@ mod page;
 mod probes;
 mod providers;
 mod readme;
+mod request_ids;
 mod scheduler;
 mod score;
 mod systemd;

@@ -4,9 +4,13 @@ use std::fs;
 
 use bytesize::ByteSize;
 
-use super::{limits::Limits, report::Finding};
+use super::{
+    limits::Limits,
+    report::{Bytes, Finding},
+};
 use crate::{
     config::ServeConfig,
+    conv,
     model::{self, Provider},
     scheduler::memory::Memory,
     topk,
@@ -19,7 +23,9 @@ pub(super) fn cpu() -> Finding {
     let model = model.map_or("unknown CPU", |(_, name)| name.trim());
     let features = features();
     let features = if features.is_empty() { "no vector extensions".into() } else { features.join(" ") };
-    let detail = format!("{model}; {features}; kernels for {}; {} CPUs", topk::Kernel::fastest().name(), model::cpus());
+    let (convolutions, topk) = (conv::Kernel::fastest().name(), topk::Kernel::fastest().name());
+    let detail =
+        format!("{model}; {features}; kernels: convolutions {convolutions}, Top-K {topk}; {} CPUs", model::cpus());
     if topk::Kernel::avx2().is_some() {
         Finding::ok(detail)
     } else {
@@ -64,7 +70,8 @@ pub(super) fn memory(limits: &Limits, config: &ServeConfig) -> Finding {
     let need = format!(
         "serve needs {start_text} for {sessions} sessions, {heaviest_text} under the heaviest load that its settings admit"
     );
-    match (&limits.memory, limits.available) {
+    let limit = limits.memory.as_ref().map(|(limit, _)| *limit);
+    let finding = match (&limits.memory, limits.available) {
         (Some((limit, source)), _) if *limit < start => {
             Finding::fail(format!("{need}; the limit is {} ({source})", ByteSize(*limit)))
         }
@@ -76,7 +83,8 @@ pub(super) fn memory(limits: &Limits, config: &ServeConfig) -> Finding {
             Finding::warn(format!("{need}; only {} is free now", ByteSize(available)))
         }
         _ => Finding::ok(need),
-    }
+    };
+    finding.with_bytes(Bytes { at_start: start, most: heaviest, limit, available: limits.available })
 }
 
 /// The settings that determine the memory of `serve`.

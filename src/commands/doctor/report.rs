@@ -39,6 +39,22 @@ pub(super) struct Finding {
     /// Nodes by provider, for the check of providers.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) nodes: Vec<AssignedNode>,
+    /// The numbers of `detail`, where the check is about memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) bytes: Option<Bytes>,
+}
+
+/// Memory in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(super) struct Bytes {
+    /// What `serve` needs to be ready.
+    pub(super) at_start: u64,
+    /// The most that it takes.
+    pub(super) most: u64,
+    /// The smallest limit, null if none is known.
+    pub(super) limit: Option<u64>,
+    /// What could be had now without swapping.
+    pub(super) available: Option<u64>,
 }
 
 impl Finding {
@@ -65,8 +81,13 @@ impl Finding {
         Self::new(Status::Skip, format!("not checked, see {missing}"))
     }
 
+    /// The same, with its numbers.
+    pub(super) fn with_bytes(self, bytes: Bytes) -> Self {
+        Self { bytes: Some(bytes), ..self }
+    }
+
     fn new(status: Status, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into(), nodes: Vec::new() }
+        Self { status, detail: detail.into(), nodes: Vec::new(), bytes: None }
     }
 }
 

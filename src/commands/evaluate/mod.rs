@@ -160,7 +160,7 @@ async fn judge(
     progress: &ProgressBar,
 ) -> Judged {
     let manifest = scorer.manifest();
-    let threshold = manifest.rules.threshold;
+    let threshold = scorer.threshold();
     let folder = config.model.as_deref().map_or_else(|| "default".into(), |folder| folder.display().to_string());
     let mut judged = Judged {
         model: Identity {

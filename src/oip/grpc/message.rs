@@ -47,7 +47,7 @@ pub(super) struct Admitted {
 pub(super) async fn layer(State(state): State<Arc<AppState>>, request: Request, next: Next) -> Result<Response, Error> {
     let (mut parts, body) = request.into_parts();
     let context = parts.extensions.get::<RequestContext>().cloned().ok_or_else(Error::inference_failed)?;
-    let mut stay = Stay::new(&state.metrics);
+    let mut stay = Stay::new(&state.metrics, &context);
     let received = receive(&state, &context, &parts.headers, body).await;
     let admitted = received.inspect_err(|error| stay.end(Outcome::of(error.code)))?;
     // From here on the handler counts the image.

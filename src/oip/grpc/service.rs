@@ -33,7 +33,7 @@ impl Service {
 
     async fn infer(&self, context: &RequestContext, admitted: Admitted) -> Result<proto::ModelInferResponse, Error> {
         let state = &self.0;
-        let mut stay = Stay::new(&state.metrics);
+        let mut stay = Stay::new(&state.metrics, context);
         let received = self.receive(context, admitted).await;
         let inference = received.inspect_err(|error| stay.end(Outcome::of(error.code)))?;
         stay.forget();

@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::{Bytes, BytesMut};
 use serde::{
     Deserialize, Deserializer, Serialize,
@@ -16,6 +15,7 @@ use super::{
     tensor::{Data, DataType, SplitChecked, Tensor},
 };
 use crate::{
+    encoded,
     error::{Code, Error},
     model::Manifest,
 };
@@ -63,8 +63,10 @@ pub fn read(mut body: Bytes, json_length: Option<usize>) -> Result<WrittenReques
     let json = body.split_to_checked(length).ok_or_else(|| {
         bad(format!("Inference-Header-Content-Length is {length}, the body has {} bytes", body.len()))
     })?;
+    // A byte order mark.
+    let text = json.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&json);
     let request: JsonRequest =
-        serde_json::from_slice(&json).map_err(|error| bad(format!("the JSON is not an inference request: {error}")))?;
+        serde_json::from_slice(text).map_err(|error| bad(format!("the JSON is not an inference request: {error}")))?;
     let inputs = request.inputs.0.into_iter().map(|input| take_input(input, &mut body)).collect::<Result<_, _>>()?;
     if !body.is_empty() {
         return Err(bad(format!("{} bytes after the JSON belong to no input", body.len())));
@@ -147,8 +149,9 @@ impl<'de> Visitor<'de> for &mut Flat {
         if self.strings.len() == MOST_STRINGS {
             return Err(E::custom(format!("an input has more strings than {MOST_STRINGS}")));
         }
-        let decoded = BASE64_STANDARD.decode(text);
-        let decoded = decoded.map_err(|error| E::custom(format!("BYTES in JSON are base64 (RFC 4648): {error}")))?;
+        // The protocol's strings are text, and files are not.
+        let decoded = encoded::decode(text);
+        let decoded = decoded.map_err(|fault| E::custom(format!("BYTES in JSON are files in base64; {fault}")))?;
         self.strings.push(decoded.into());
         Ok(())
     }
