@@ -23,6 +23,9 @@ VENV_PILLOW := .venv-pillow
 VENV_CUDA := .venv-cuda
 VENV_GPU := .venv-gpu
 VENV_PERF := .venv-perf
+VENV_FUZZ := .venv-fuzz
+CARGO_FUZZ := target/tools/bin/cargo-fuzz
+FUZZERS := conv forms grpc http image importer keys manifest oip topk
 PEERS := fastapi triton mosec openvino litserve bentoml ray
 FURNACE := loadtest/compare/peers/furnace
 
@@ -115,6 +118,10 @@ bench-explain: build ## What an explanation costs against a score (10 s; an idle
 test-clients: build browser prometheus $(VENV_CLIENTS)/.installed $(VENV_KSERVE)/.installed ## The server against curl, Python's requests, a browser, Prometheus, Triton's and KServe's clients
 	$(VENV_CLIENTS)/bin/python -m pytest -q tests/clients
 	$(VENV_KSERVE)/bin/python -m pytest -q tests/kserve
+
+.PHONY: fuzz
+fuzz: system $(CARGO_FUZZ) $(VENV_FUZZ)/.installed ## Fuzz everything that reads what others wrote, under AddressSanitizer (TARGET=http MINUTES=10; all: 2 hours)
+	@fuzz/run.sh $(or $(MINUTES),10) $(or $(TARGET),$(FUZZERS))
 
 .PHONY: ops
 ops: ## The operator for any ONNX Runtime (Python, Triton): target/release/liblfm_ops.so
@@ -244,6 +251,9 @@ $(eval $(call onnxruntime,$(ORT_GPU),deploy/onnxruntime-gpu.lock,libonnxruntime_
 system: # cmake and nasm build libjpeg-turbo with its SIMD
 	@deploy/apt.sh cmake:cmake nasm:nasm
 
+$(CARGO_FUZZ):
+	cargo install --locked --quiet cargo-fuzz --version 0.13.1 --root target/tools
+
 .PHONY: compose
 compose:
 	@deploy/apt.sh docker-compose:docker-compose
@@ -280,6 +290,7 @@ $(foreach peer,$(PEERS),$(eval $(call venv,.venv-peer-$(peer),loadtest/compare/p
 $(eval $(call venv,$(VENV_CUDA),deploy/cuda.lock,NVIDIA's compilers (300 MB, no GPU needed)))
 $(eval $(call venv,$(VENV_GPU),gpu/requirements.lock,ONNX Runtime for GPUs in Python (700 MB)))
 $(eval $(call venv,$(VENV_PERF),loadtest/perf_analyzer.lock,Triton's perf_analyzer))
+$(eval $(call venv,$(VENV_FUZZ),fuzz/requirements.lock,the fuzzer for Python))
 $(eval $(call venv,$(VENV_PILLOW),deploy/pillow.lock,Pillow))
 $(eval $(call venv,$(VENV_TRAIN),models/requirements-train.lock,PyTorch and the test tools (6 GB)))
 

@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 import time
 import urllib.request
+from collections.abc import Callable
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 BINARY = ROOT / "target/release/lfm-serve"
@@ -30,12 +31,15 @@ def bare_sessions(*flags: str, cores: list[int] | None = None) -> list[dict]:
 
 
 class Server:
-    """`lfm-serve serve` on a free port, its access log in a file."""
+    """`lfm-serve serve` on a free port, its access log in a file, or in the pipe `process.stderr` for `stderr=PIPE`. `within` is
+    called in the new process before the program is."""
 
-    def __init__(self, *flags: str):
+    def __init__(self, *flags: str, stderr: int | None = None, within: Callable[[], None] | None = None):
         self.log = tempfile.NamedTemporaryFile(suffix=".jsonl")
         command = [BINARY, "serve", "--listen", "127.0.0.1:0", "--drain-delay", "0s", "--log-format", "json", *flags]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log, text=True, cwd=ROOT)
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=stderr or self.log, text=True, cwd=ROOT, preexec_fn=within
+        )
         line = self.process.stdout.readline()
         assert line.startswith("listening on "), line
         self.address = ("127.0.0.1", int(line.rsplit(":", 1)[1]))
@@ -51,8 +55,12 @@ class Server:
         return cpu_seconds(self.process.pid)
 
     def peak_mib(self) -> float:
+        return self.status("VmHWM") / 1024
+
+    def status(self, name: str) -> int:
+        """A number of /proc/PID/status."""
         status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(status.split("VmHWM:")[1].split()[0]) / 1024
+        return int(status.split(f"{name}:")[1].split()[0])
 
     def access_lines(self) -> list[dict]:
         lines = (json.loads(line) for line in pathlib.Path(self.log.name).read_text().splitlines())

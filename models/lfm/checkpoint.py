@@ -76,13 +76,15 @@ def read_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict]:
     """
     if path.stat().st_size > MAX_FILE:
         raise CheckpointError(f"larger than {MAX_FILE >> 20} MiB")
-    try:
-        with zipfile.ZipFile(path) as archive:
+    with path.open("rb") as file:
+        try:
+            archive = zipfile.ZipFile(file)
+        except Exception as e:  # zipfile does not say what it raises for a damaged archive
+            raise CheckpointError(
+                "not a PyTorch zip checkpoint (truncated, or saved before PyTorch 1.6)"
+            ) from e
+        with archive:
             return _read_archive(archive)
-    except zipfile.BadZipFile as e:
-        raise CheckpointError(
-            "not a PyTorch zip checkpoint (truncated, or saved before PyTorch 1.6)"
-        ) from e
 
 
 def _read_archive(archive: zipfile.ZipFile) -> tuple[dict[str, np.ndarray], dict]:
@@ -95,10 +97,11 @@ def _read_archive(archive: zipfile.ZipFile) -> tuple[dict[str, np.ndarray], dict
     root = pickles[0].removesuffix("data.pkl")
     if archive.getinfo(pickles[0]).file_size > MAX_PICKLE:
         raise CheckpointError(f"data.pkl is larger than {MAX_PICKLE >> 20} MiB")
-    if root + "byteorder" in archive.namelist() and archive.read(root + "byteorder") != b"little":
+    order = root + "byteorder"
+    if order in archive.namelist() and _read_entry(archive, order, "byteorder") != b"little":
         raise CheckpointError("not little-endian")
 
-    state, facts = _unpickle(archive.read(pickles[0])), {}
+    state, facts = _unpickle(_read_entry(archive, pickles[0], "data.pkl")), {}
     for wrapper in ("model", "state_dict"):
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
             left = [MAX_FACTS]
@@ -110,6 +113,13 @@ def _read_archive(archive: zipfile.ZipFile) -> tuple[dict[str, np.ndarray], dict
         if not isinstance(name, str) or not isinstance(value, _Tensor):
             raise CheckpointError(f"{str(name)[:80]!r} is no tensor: not a state dict")
     return {name: _read_tensor(archive, root, name, value) for name, value in state.items()}, facts
+
+
+def _read_entry(archive: zipfile.ZipFile, name: str, what: str) -> bytes:
+    try:
+        return archive.read(name)
+    except Exception as e:  # as above
+        raise CheckpointError(f"{what}: missing or damaged") from e
 
 
 def _plain(value: object, left: list[int], depth: int = 0) -> bool:
@@ -210,10 +220,7 @@ def _read_tensor(archive: zipfile.ZipFile, root: str, name: str, tensor: _Tensor
         values *= size
     if values > MAX_VALUES:
         raise CheckpointError(f"{name[:80]!r} has shape {tensor.shape}: too large")
-    try:
-        raw = archive.read(f"{root}data/{tensor.storage.key}")
-    except (KeyError, EOFError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as e:
-        raise CheckpointError(f"the values of {name[:80]!r} are missing or damaged") from e
+    raw = _read_entry(archive, f"{root}data/{tensor.storage.key}", f"the values of {name[:80]!r}")
     dtype = tensor.storage.dtype
     flat = np.frombuffer(raw, dtype, count=len(raw) // dtype.itemsize)
     reach = ((n - 1) * s for n, s in zip(tensor.shape, tensor.stride, strict=True))

@@ -101,8 +101,10 @@ impl Activity {
         self.only_probes
     }
 
-    pub(super) fn is_idle(&self) -> bool {
-        self.now().in_flight == 0
+    /// Since when nothing has come; none while a request is in flight.
+    pub(super) fn idle_since(&self) -> Option<Instant> {
+        let now = self.now();
+        (now.in_flight == 0).then(|| now.last.unwrap_or(self.opened))
     }
 
     pub(super) fn has_served(&self) -> bool {

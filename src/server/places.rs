@@ -2,16 +2,23 @@
 //!
 //! Behind a load balancer every connection has the same address, so an address alone limits nothing. Only when all places
 //! are taken are idle connections closed, first those that never sent a request, then those of the address that holds the
-//! most. A few places beyond the limit are kept for the probes.
+//! most; those with news of the last second only where there are no others. A few places beyond the limit are kept for the
+//! probes.
 
 use std::{
     cmp::Reverse,
     collections::HashMap,
     net::{IpAddr, Ipv6Addr},
     sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
+    time::Duration,
 };
 
+use tokio::time::Instant;
+
 use super::connection::{Activity, Peer};
+
+/// How long a connection must have been silent to be taken for idle: a request may be on its way.
+const SILENT: Duration = Duration::from_secs(1);
 
 /// Connections beyond the limit on which only the probes are answered.
 const FOR_PROBES: usize = 64;
@@ -70,12 +77,15 @@ impl Places {
 impl Open {
     /// Closes up to `count` idle connections.
     fn evict(&mut self, count: usize) {
-        let idle = self.connections.iter().filter(|(_, activity)| activity.is_idle());
-        let mut idle: Vec<_> = idle
-            .map(|(&id, activity)| (activity.has_served(), Reverse(activity.peer().connections.load(Relaxed)), id))
-            .collect();
+        let now = Instant::now();
+        let rank = |activity: &Activity| {
+            let silent = now.duration_since(activity.idle_since()?) >= SILENT;
+            Some((!silent, activity.has_served(), Reverse(activity.peer().connections.load(Relaxed))))
+        };
+        let idle = self.connections.iter();
+        let mut idle: Vec<_> = idle.filter_map(|(&id, activity)| Some((rank(activity)?, id))).collect();
         idle.sort_unstable();
-        for (.., id) in idle.into_iter().take(count) {
+        for (_, id) in idle.into_iter().take(count) {
             if let Some(activity) = self.connections.remove(&id) {
                 activity.evict();
             }
@@ -111,16 +121,30 @@ mod tests {
         Ipv4Addr::new(10, 0, 0, last).into()
     }
 
-    #[test]
-    fn the_silent_ones_of_the_address_with_the_most_go_first() {
+    #[tokio::test(start_paused = true)]
+    async fn the_silent_ones_of_the_address_with_the_most_go_first() {
         let places = Places::new(3);
         let other = places.enter(address(2)).expect("a place");
         let first = places.enter(address(1)).expect("a place");
         let second = places.enter(address(1)).expect("a place");
         drop(first.activity.begin());
+        tokio::time::advance(SILENT).await;
         let third = places.enter(address(3)).expect("a place");
         assert!(second.activity.is_evicted() && !third.activity.only_probes());
         assert!(!first.activity.is_evicted() && !other.activity.is_evicted());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_was_just_made_is_not_taken_for_an_idle_one() {
+        let places = Places::new(2);
+        let served = places.enter(address(1)).expect("a place");
+        drop(served.activity.begin());
+        tokio::time::advance(SILENT).await;
+        let new = places.enter(address(1)).expect("a place");
+        assert!(!places.enter(address(1)).expect("a place").activity.only_probes());
+        assert!(served.activity.is_evicted() && !new.activity.is_evicted());
+        // Where all are new, the oldest goes.
+        assert!(places.enter(address(1)).is_some() && new.activity.is_evicted());
     }
 
     #[test]

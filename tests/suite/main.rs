@@ -33,5 +33,7 @@ mod readme;
 mod request_ids;
 mod scheduler;
 mod score;
+mod signals;
+mod silence;
 mod systemd;
 mod trace;
