@@ -121,9 +121,14 @@ impl Scorer {
         Self { explains: true, ..self }
     }
 
-    /// The same, with a threshold in place of the manifest's or of the evidence.
-    pub(super) fn with_threshold(self, threshold: Option<f64>) -> Self {
-        Self { asked: Asked { threshold, ..self.asked }, ..self }
+    /// The same, with what a caller of the server could ask for.
+    pub(super) fn asking(self, asked: Asked) -> Self {
+        Self { asked, ..self }
+    }
+
+    /// What judges.
+    pub(super) fn judge(&self) -> &Judge {
+        &self.judge
     }
 
     /// The model's manifest.
