@@ -119,9 +119,9 @@ impl Scorer {
         Self { explains: true, ..self }
     }
 
-    /// The score above which a file counts as fake, where a threshold decides.
-    pub(super) fn threshold(&self) -> f64 {
-        self.judge.threshold()
+    /// What judges.
+    pub(super) fn judge(&self) -> &Judge {
+        &self.judge
     }
 
     /// The model's manifest.

@@ -88,8 +88,6 @@ pub struct Judgement {
     pub score: Option<f64>,
     /// The calibrated logit. None under a warning that voids the verdict.
     pub logit: Option<f32>,
-    /// The calibrated logit, void or not: what rankings of many images use.
-    pub ranking: f32,
     /// The network's own output: the mean over the regions.
     pub logit_raw: f32,
     /// How `logit_raw` became the logit.
@@ -264,7 +262,6 @@ impl Judge {
             verdict: if void { Verdict::Uncertain } else { verdict },
             score: (!void).then_some(score),
             logit: (!void).then_some(logit),
-            ranking: logit,
             logit_raw: raw as f32,
             calibration,
             threshold,

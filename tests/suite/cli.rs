@@ -160,6 +160,8 @@ fn evaluate_counts_per_source_and_their_mean() {
         report["sources"]["two"]["average_precision"].is_null() && report["sources"]["two"]["fake_accuracy"].is_null()
     );
     assert_eq!(report["mean"]["average_precision"], report["sources"]["set/one"]["average_precision"]);
+    assert_eq!((&report["all"]["n"], &report["all"]["n_fake"]), (&3.into(), &1.into()));
+    assert_eq!((&report["classes"]["small"]["n"], &report["classes"]["lossless"]["n"]), (&1.into(), &1.into()));
     assert_one_line(&run(&["evaluate", "tests"]), &["0_real"]);
 }
 
@@ -190,19 +192,72 @@ fn evaluate_sweeps_jpeg_qualities_compares_models_and_draws() {
     let both: Value = serde_json::from_str(&out).expect("JSON");
     for (model, folder) in both["models"].as_array().expect("a list").iter().zip(["models", &other]) {
         assert_eq!(model["model"]["folder"], folder);
-        for part in ["sources", "mean", "jpeg", "failed"] {
+        for part in ["judged_by", "sources", "classes", "all", "mean", "jpeg", "failed"] {
             assert_eq!(model[part], alone[part], "equal models have equal figures");
         }
     }
     let svg = fs::read_to_string(&drawn).expect("a plot");
     assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
-    for word in ["real", "generated", "JPEG 30", "as stored", "JPEG quality"] {
+    for word in ["real", "generated", "JPEG 30", "as stored", "JPEG quality", "uncertain", "jpeg_90_95"] {
         assert!(svg.contains(word), "{word} is not drawn");
     }
 
-    assert_one_line(&run(&["evaluate", &set_path, "--plot", "/nowhere/plot.svg"]), &["/nowhere/plot.svg"]);
+    for flag in ["--plot", "--scores"] {
+        assert_one_line(&run(&["evaluate", &set_path, flag, "/nowhere/file"]), &["/nowhere/file"]);
+    }
     let (code, _, log) = run(&["evaluate", &set_path, "--jpeg-quality", "0"]);
     assert!(code == Some(2) && log.contains("1..=100"), "{log}");
+}
+
+/// Verdicts are `score`'s under the same settings, image by image, and the figures are counted from them.
+#[test]
+fn evaluate_judges_as_score_does() {
+    let set = tempfile::tempdir().expect("a folder");
+    let files = ["images/coffee_rgb.png", "images/chelsea_exif6.jpg", "images/orig_rocket.jpg"];
+    for (label, file) in ["0_real", "1_fake"].into_iter().flat_map(|label| files.map(|file| (label, file))) {
+        let folder = set.path().join("one").join(label);
+        fs::create_dir_all(&folder).expect("a folder");
+        fs::write(folder.join(file.replace('/', "_")), golden(file)).expect("written");
+    }
+    let lines =
+        |text: &str| -> Vec<Value> { text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect() };
+    let (folder, scores) = (set.path().to_string_lossy(), set.path().join("scores.jsonl"));
+    let scores_path = scores.to_string_lossy();
+    for settings in [&["--threshold", "0.2"][..], &["--operating-point", "0.5"], &["--regions", "9"], &[]] {
+        let (code, out, log) = run(&[&["evaluate", &*folder, "--scores", &scores_path], settings].concat());
+        assert_eq!(code, Some(0), "{log}");
+        let report: Value = serde_json::from_str(&out).expect("JSON");
+        let (_, said, _) = run(&[&["score", &*folder], settings].concat());
+        let said = lines(&said);
+        let written = lines(&fs::read_to_string(&scores).expect("the scores"));
+        let judged: Vec<_> = said.iter().filter(|line| line["error"].is_null()).collect();
+        assert_eq!((judged.len(), written.len()), (6, 6), "{settings:?}");
+        for (line, mut written) in judged.iter().zip(written) {
+            let fields = written.as_object_mut().expect("an object");
+            let label = fields.remove("label").expect("a label");
+            let expected =
+                if line["path"].as_str().is_some_and(|path| path.contains("0_real")) { "real" } else { "fake" };
+            assert_eq!(
+                (fields.remove("source"), fields.remove("jpeg_quality")),
+                (Some("one".into()), Some(Value::Null))
+            );
+            assert_eq!((label, &written), (expected.into(), *line));
+        }
+        let share = |of: &dyn Fn(&Value) -> f64| judged.iter().map(|line| of(line)).sum::<f64>() / 6.0;
+        let coverage = share(&|line| f64::from(line["verdict"] != "uncertain"));
+        let regions = share(&|line| line["judged"]["regions"].as_array().expect("regions").len() as f64);
+        let all = &report["all"];
+        assert!((all["coverage"].as_f64().expect("a share") - coverage).abs() < 1e-12, "{settings:?}: {all}");
+        assert!((all["regions"].as_f64().expect("a mean") - regions).abs() < 1e-12, "{settings:?}: {all}");
+        let threshold = settings.first() == Some(&"--threshold");
+        assert_eq!(report["judged_by"]["threshold"].as_f64(), threshold.then_some(0.2));
+        assert_eq!(report["judged_by"]["operating_point"].is_null(), threshold);
+        // Each picture stands under both labels.
+        assert_eq!(all["average_precision"], 0.5);
+        assert!(all["accuracy"].is_null() || all["accuracy"] == 0.5, "{all}");
+    }
+    let (code, _, log) = run(&["evaluate", &folder, "--threshold", "7"]);
+    assert!(code == Some(2) && log.contains("between 0 and 1"), "{log}");
 }
 
 #[test]
