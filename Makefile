@@ -204,6 +204,11 @@ export: $(VENV_TRAIN)/.installed ## models/ from the best checkpoint of runs/lfm
 	PYTHONPATH=models $(VENV_TRAIN)/bin/python -m lfm.export "$(or $(CHECKPOINT),runs/lfm/best.pth)" models \
 		--val "$(DATA)/val" --web "$(DATA)/web" --pool "$(DATA)/pool"
 
+.PHONY: kinds
+kinds: build $(VENV_PILLOW)/.installed ## Verdicts of real pictures by how they were taken: DATA=DIR with web/MANIFEST.tsv [MODEL=DIR]
+	@test -n "$(DATA)" || { echo 'usage: make kinds DATA=DIR [MODEL=DIR]' >&2; exit 2; }
+	@PYTHONPATH=models $(VENV_PILLOW)/bin/python -m lfm.kinds "$(DATA)/web" --binary $(BIN) $(if $(MODEL),--model "$(MODEL)")
+
 .PHONY: reship
 reship: build $(VENV_PILLOW)/.installed ## Verdicts that turn when pictures are passed on, by operation: DATA=DIR [MODEL=DIR], heat map in runs/reship.svg
 	@test -n "$(DATA)" || { echo 'usage: make reship DATA=DIR [MODEL=DIR]' >&2; exit 2; }

@@ -133,13 +133,17 @@ def make(job):
 
 
 def score(binary, model, files):
-    """Results of `lfm-serve score` by file: verdict and logit, None without a score."""
-    command = [binary, "score", "--json", *(["--model", model] if model else []), *files]
-    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
-    if done.returncode not in (0, 2):
-        sys.exit(f"{binary} score ended with status {done.returncode}")
-    lines = [json.loads(line) for line in done.stdout.splitlines()]
-    return {line["path"]: (line.get("verdict"), line.get("logit")) for line in lines}
+    """Results of `lfm-serve score`, by file."""
+    said = {}
+    # The command line's length is limited.
+    for start in range(0, len(files), 500):
+        command = [binary, "score", "--json", *(["--model", model] if model else [])]
+        command += files[start : start + 500]
+        done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
+        if done.returncode not in (0, 2):
+            sys.exit(f"{binary} score ended with status {done.returncode}")
+        said |= {line["path"]: line for line in map(json.loads, done.stdout.splitlines())}
+    return said
 
 
 def judge(binary, model, images, workers):
@@ -157,12 +161,9 @@ def judge(binary, model, images, workers):
                 jobs = [(image[0], name, file) for image, file in zip(images, files, strict=True)]
                 list(pool.map(make, jobs, chunksize=4))
             made = [str(file) for file in files if file.is_file()]
-            # The command line's length is limited.
-            scored = {}
-            for start in range(0, len(made), 500):
-                scored |= score(binary, model, made[start : start + 500])
+            scored = score(binary, model, made)
             verdicts[name or "as stored"] = [
-                scored.get(str(file), (None, None))[0] for file in files
+                scored.get(str(file), {}).get("verdict") for file in files
             ]
             if name:
                 for file in made:

@@ -1,4 +1,4 @@
-"""The bench of passed-on pictures: its operations, its counts, and a run with the program itself."""
+"""The bench of passed-on pictures and that of kinds: operations, counts, and a run with the program itself."""
 
 import json
 import shutil
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from lfm import reship
+from lfm import kinds, reship
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests/golden/images"
@@ -56,6 +56,26 @@ def test_flips_are_counted_against_what_was_right():
         blurred["fake"] == {"n": 2, "flipped": 1, "wrong": 2, "undecided": 0}
         and blurred["coverage"] == 4 / 5
     )
+
+
+def test_kinds_of_real_pictures_are_told_and_counted(tmp_path, capsys):
+    rows = [
+        ("DICM-LIME/0_real/a.jpg", "0", "DICM/LIME low-light set"),
+        ("blog/0_real/b.jpg", "0", "EXIF FUJIFILM X-T5 | sw darktable 5.2.1"),
+        ("blog/0_real/c.jpg", "0", "EXIF Canon EOS 5D"),
+        ("flux/1_fake/d.jpg", "1", "Flux.1-dev"),
+    ]
+    lines = ["path\tlabel\tgenerator_or_camera", *map("\t".join, rows)]
+    (tmp_path / "MANIFEST.tsv").write_text("\n".join(lines) + "\n")
+    for path, _, _ in rows:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(GOLDEN / "orig_rocket.jpg", tmp_path / path)
+    kinds.main([str(tmp_path), "--binary", str(ROOT / "target/release/lfm-serve")])
+    found = [line.split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
+    counts = {cells[0].removeprefix("| "): cells[1:5] for cells in found}
+    one, none = ["1", "0", "1", "0"], ["0", "0", "0", "0"]
+    assert [counts[kind] for kind, _ in kinds.KINDS] == [one, none, none, one, one]
+    assert counts[kinds.OTHER] == none
 
 
 def test_a_run_with_the_program(tmp_path):

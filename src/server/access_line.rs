@@ -23,7 +23,7 @@ use tokio::time::Instant;
 
 use super::{
     AppState, UNMATCHED,
-    access::{RequestContext, Spent},
+    context::{RequestContext, Spent},
 };
 use crate::{error::Code, metrics::Outcome, trace::Finished};
 

@@ -14,6 +14,7 @@ mod body;
 mod buffer;
 mod caller;
 mod connection;
+mod context;
 mod deadline;
 mod dialect;
 mod early;
@@ -41,9 +42,10 @@ use axum::{
 use tower_http::catch_panic::CatchPanicLayer;
 
 pub(crate) use self::{
-    access::{RequestContext, quiet},
+    access::quiet,
     body::read as read_body,
     buffer::too_large,
+    context::RequestContext,
     deadline::of as deadline,
     dialect::{json as error_json, retry_after},
     judged::{Judged, judge_image},
