@@ -64,6 +64,11 @@ LOADTEST = PYTHONPATH=loadtest $(VENV_LOAD)/bin/python
 load: build $(VENV_LOAD)/.installed ## A load with thresholds on a server of its own (SCENARIO=soak DURATION=3600 ARGS="--url http://HOST:PORT")
 	@$(LOADTEST) loadtest/load.py $(SCENARIO) $(if $(DURATION),--seconds $(DURATION)) $(if $(IMAGE),--image $(IMAGE)) $(ARGS)
 
+.PHONY: soak-hostile
+soak-hostile: build $(VENV_LOAD)/.installed ## What hostile clients do, in figures: memory, answers, probes (10 minutes, root; PARTS="log small silence random doors")
+	@deploy/apt.sh curl:curl
+	@$(LOADTEST) loadtest/hostile.py $(PARTS) $(ARGS)
+
 .PHONY: test-load
 test-load: build $(VENV_LOAD)/.installed ## The load tests' own logic: client, comparison, capacity model
 	$(VENV_LOAD)/bin/ruff check -q loadtest

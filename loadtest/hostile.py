@@ -13,12 +13,11 @@ import sys
 import tempfile
 import threading
 import time
-import urllib.error
 import urllib.request
 
 import attacks
-from client import Connection, closed_loop, post, quantile
-from scenarios import DEFAULT_IMAGE, REFUSED, Threshold
+from client import Connection, closed_loop, post
+from scenarios import DEFAULT_IMAGE, Threshold
 from server import BINARY, ROOT, Server, metrics
 
 MIB = 1 << 20
@@ -122,6 +121,7 @@ def silence(silent: int) -> list[Threshold]:
 def random_requests(count: int, seconds: float) -> list[Threshold]:
     """Random requests of the fuzzers' corpora on kept connections, pipelined, and random bytes between them."""
     with Server("--sessions", "1", "--log-level", "warn") as server:
+
         def figures() -> dict[str, int]:
             descriptors = len(os.listdir(f"/proc/{server.process.pid}/fd"))
             return {"MiB": server.status("VmRSS") // 1024, "threads": server.status("Threads"), "files": descriptors}

@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// Connections held at once where `--max-connections` is `auto` and enough files may be open.
-const MOST_CONNECTIONS: usize = 8192;
+pub const MOST_CONNECTIONS: usize = 8192;
 
 /// Connections of the admin listener.
 const ADMIN_CONNECTIONS: usize = 128;
@@ -229,8 +229,10 @@ impl Connections {
         let _ = stream.set_nodelay(true);
         let activity = Arc::clone(&place.activity);
         let (router, of_request) = (self.router.clone(), Arc::clone(&activity));
+        let places = Arc::clone(&self.places);
         let service = service_fn(move |request: hyper::Request<Incoming>| {
             let in_flight = of_request.begin();
+            places.make_room();
             let http2 = request.version() >= Version::HTTP_2;
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(Arc::clone(&of_request));

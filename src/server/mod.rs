@@ -55,7 +55,7 @@ pub(crate) use self::{
 };
 pub use self::{
     dialect::{Dialect, Dialects, ProblemJson},
-    listener::{Listener, serve, serve_admin},
+    listener::{Listener, MOST_CONNECTIONS, serve, serve_admin},
     routes::{Route, UNMATCHED, codes, series, unmatched},
     state::AppState,
 };

@@ -13,6 +13,7 @@ use crate::{
     conv,
     model::{self, Provider},
     scheduler::memory::Memory,
+    server::MOST_CONNECTIONS,
     topk,
 };
 
@@ -96,6 +97,7 @@ fn memory_of(config: &ServeConfig) -> Memory {
         max_admitted_bytes: config.max_admitted_bytes.as_u64(),
         max_pixels: config.limits.max_pixels.0,
         max_in_flight: config.max_in_flight(sessions) as u64,
+        max_connections: config.max_connections.or_else(|| MOST_CONNECTIONS) as u64,
     }
 }
 
