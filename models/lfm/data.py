@@ -1,12 +1,13 @@
 """Images in the paper's layout, `<source>/{0_real,1_fake}/*`, and the service's preprocessing."""
 
 import io
-import random
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from lfm import halves
 
 SIDE = 256  # of the network's input
 LABELS = {"0_real": 0, "1_fake": 1}
@@ -26,19 +27,12 @@ class Source:
         if len({len(images) for images in self.images}) > 1:
             alone = [Source(self.name, (images, images)).half(part, seed) for images in self.images]
             return Source(self.name, tuple(source.images[0] for source in alone))
-        order = self._shuffled(seed)
-        cut = (len(order) + 1) // 2
-        return self._pairs(order[:cut] if part == "fit" else order[cut:])
+        return self._pairs(halves.half(self.name, len(self.images[0]), part, seed))
 
     def share(self, share: float, seed: int = 0) -> "Source":
         """A fixed random part of the pairs, at least one; a smaller share is a subset of a larger."""
-        order = self._shuffled(seed)
+        order = halves.shuffled(self.name, min(map(len, self.images)), seed)
         return self._pairs(order[: max(1, round(share * len(order)))])
-
-    def _shuffled(self, seed: int) -> list[int]:
-        order = list(range(min(map(len, self.images))))
-        random.Random(f"{seed}/{self.name}").shuffle(order)
-        return order
 
     def _pairs(self, chosen: list[int]) -> "Source":
         images = tuple([images[i] for i in sorted(chosen)] for images in self.images)

@@ -6,8 +6,8 @@ use super::{Scheduler, Scored, Upload};
 use crate::{
     error::Error,
     explain::{
-        Attribution, Terms,
-        overlay::{self, Caption, Subject},
+        Attribution, Caption, Terms,
+        overlay::{self, Subject},
     },
 };
 

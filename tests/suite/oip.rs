@@ -101,7 +101,8 @@ async fn the_specifications_examples() {
                     {"name": "verdict", "datatype": "BYTES", "shape": [-1]},
                     {"name": "warnings", "datatype": "BYTES", "shape": [-1]},
                     {"name": "topk_values", "datatype": "FP32", "shape": [-1, 64, 16]},
-                    {"name": "topk_indices", "datatype": "INT64", "shape": [-1, 64, 16]}
+                    {"name": "topk_indices", "datatype": "INT64", "shape": [-1, 64, 16]},
+                    {"name": "logit_raw", "datatype": "FP32", "shape": [-1]}
                 ]
             })
         );
@@ -215,11 +216,13 @@ async fn tensors_are_sent_and_received_in_binary_form() {
     let indices: Vec<_> = [68u8, 0, 0, 0, 0, 0, 0, 0].repeat(2 * 1024);
     assert_eq!(&tensors[verdicts.len()..], indices);
     // By default the answer is JSON.
-    let response = send(request(json!([{"name": "logit"}]), false)).await;
+    let response = send(request(json!([{"name": "logit"}, {"name": "logit_raw"}]), false)).await;
     assert!(!response.headers().contains_key(JSON_LENGTH));
-    let logits = json_of(response).await["outputs"][0]["data"].clone();
-    for (file, logit) in files.iter().zip(logits.as_array().expect("logits")) {
-        assert_eq!(&json_of(app.score(file.clone()).await).await["logit"], logit);
+    let outputs = json_of(response).await["outputs"].clone();
+    for (index, file) in files.iter().enumerate() {
+        let scored = json_of(app.score(file.clone()).await).await;
+        assert_eq!(scored["logit"], outputs[0]["data"][index]);
+        assert_eq!(scored["logit_raw"], outputs[1]["data"][index]);
     }
 }
 

@@ -92,16 +92,23 @@ pub enum Output {
     TopkValues,
     /// Their indices.
     TopkIndices,
+    /// The network's own logit, the mean over the regions, before calibration; a number whatever the verdict.
+    LogitRaw,
 }
 
 impl Output {
-    /// Every output, in the default order of an answer.
-    pub const ALL: [Self; 6] =
+    /// The outputs of an answer to a request that names none, in their order.
+    pub const BY_DEFAULT: [Self; 6] =
         [Self::Score, Self::Logit, Self::Verdict, Self::Warnings, Self::TopkValues, Self::TopkIndices];
+
+    /// Every output.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Self::BY_DEFAULT.into_iter().chain([Self::LogitRaw])
+    }
 
     /// The output of this name.
     pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|output| output.name() == name)
+        Self::all().find(|output| output.name() == name)
     }
 
     const fn name(self) -> &'static str {
@@ -112,13 +119,14 @@ impl Output {
             Self::Warnings => "warnings",
             Self::TopkValues => "topk_values",
             Self::TopkIndices => "topk_indices",
+            Self::LogitRaw => "logit_raw",
         }
     }
 
     /// Its name, type and shape.
     pub fn spec(self, manifest: &Manifest) -> Spec {
         let (datatype, pooled) = match self {
-            Self::Score | Self::Logit => (DataType::Fp32, false),
+            Self::Score | Self::Logit | Self::LogitRaw => (DataType::Fp32, false),
             Self::Verdict | Self::Warnings => (DataType::Bytes, false),
             Self::TopkValues => (DataType::Fp32, true),
             Self::TopkIndices => (DataType::Int64, true),
@@ -139,6 +147,7 @@ impl Output {
                 Data::Fp32(judgements.map(|judgement| judgement.score.map_or(f32::NAN, |s| s as f32)).collect())
             }
             Self::Logit => Data::Fp32(judgements.map(|judgement| judgement.logit.unwrap_or(f32::NAN)).collect()),
+            Self::LogitRaw => Data::Fp32(judgements.map(|judgement| judgement.logit_raw).collect()),
             Self::Verdict => Data::Bytes(judgements.map(|judgement| judgement.verdict.as_str().into()).collect()),
             Self::Warnings => Data::Bytes(judgements.map(words).collect()),
             Self::TopkValues => {
