@@ -107,6 +107,10 @@ bench-fair: build $(VENV_LOAD)/.installed ## What one client's expensive files c
 	@deploy/apt.sh cjpeg:libjpeg-turbo-progs
 	@$(LOADTEST) loadtest/fair.py $(ARGS)
 
+.PHONY: bench-stopping
+bench-stopping: build $(VENV_LOAD)/.installed ## How soon decoding ends when its deadline passes or its client hangs up, by format (3 minutes; an idle machine)
+	@$(LOADTEST) loadtest/stopping.py $(ARGS)
+
 .PHONY: bench-graphs
 bench-graphs: build ## What our operators gain end to end over ONNX Runtime's in the same server (80 s; an idle machine)
 	$(PYTHON) loadtest/graphs.py
@@ -204,6 +208,11 @@ export: $(VENV_TRAIN)/.installed ## models/ from the best checkpoint of runs/lfm
 	@test -n "$(DATA)" || { echo 'usage: make export DATA=DIR [CHECKPOINT=FILE]' >&2; exit 2; }
 	PYTHONPATH=models $(VENV_TRAIN)/bin/python -m lfm.export "$(or $(CHECKPOINT),runs/lfm/best.pth)" models \
 		--val "$(DATA)/val" --web "$(DATA)/web" --pool "$(DATA)/pool"
+
+.PHONY: kinds
+kinds: build $(VENV_PILLOW)/.installed ## Verdicts of real pictures by how they were taken: DATA=DIR with web/MANIFEST.tsv [MODEL=DIR]
+	@test -n "$(DATA)" || { echo 'usage: make kinds DATA=DIR [MODEL=DIR]' >&2; exit 2; }
+	@PYTHONPATH=models $(VENV_PILLOW)/bin/python -m lfm.kinds "$(DATA)/web" --binary $(BIN) $(if $(MODEL),--model "$(MODEL)")
 
 .PHONY: reship
 reship: build $(VENV_PILLOW)/.installed ## Verdicts that turn when pictures are passed on, by operation: DATA=DIR [MODEL=DIR], heat map in runs/reship.svg

@@ -15,14 +15,14 @@ BINARY = ROOT / "target/release/lfm-serve"
 
 
 def cpu_seconds(pid: int) -> float:
-    """Of all threads of a process so far."""
-    # CPUCLOCK_SCHED of the process, as clock_getcpuclockid(3) makes it: nanoseconds, where /proc has hundredths.
+    """CPU time of all threads of a process so far."""
+    # CPUCLOCK_SCHED of the process, as by clock_getcpuclockid(3): nanoseconds; /proc has only hundredths of a second.
     return time.clock_gettime_ns(~pid << 3 | 2) / 1e9
 
 
 def bare_sessions(*flags: str, cores: list[int] | None = None) -> list[dict]:
-    """What `lfm-serve bench` has of sessions without a server: a row for each layout and batch size, in turns. On these cores,
-    or on all."""
+    """`lfm-serve bench` on sessions without a server: a row per layout and batch size, interleaved. On these cores, or
+    on all."""
     ended = subprocess.run(
         [BINARY, "bench", "--only", "session", "--json", *flags], cwd=ROOT, check=True, capture_output=True, text=True,
         preexec_fn=(lambda: os.sched_setaffinity(0, cores)) if cores else None,

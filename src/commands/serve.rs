@@ -7,7 +7,7 @@ use std::{
 };
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::{net::TcpListener, task::spawn_blocking, time::timeout};
+use tokio::{task::spawn_blocking, time::timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::systemd::{self, Passed};
@@ -17,7 +17,7 @@ use crate::{
     keys::KeysFile,
     model::{Model, SessionOptions, placement_summary},
     server::{
-        self,
+        self, Listener,
         lifecycle::{self, AtOnce},
     },
     telemetry::{self, Log},
@@ -72,7 +72,7 @@ async fn serve(config: ServeConfig, log: &Log, at_once: AtOnce) -> Result<ExitCo
         Some(grpc) => Some(passed.or_bind("grpc", grpc).await?),
         None => passed.optional("grpc")?,
     };
-    let grpc_address = grpc.as_ref().map(TcpListener::local_addr).transpose()?;
+    let grpc_address = grpc.as_ref().map(Listener::local_addr).transpose()?;
     let admin_address = admin.as_ref().map(|(address, _)| *address);
 
     let _told = systemd::report(&app);
