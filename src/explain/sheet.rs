@@ -53,7 +53,7 @@ impl Sheet {
         let wide = texts.map(|text| text + 2 * MARGIN).chain([pictures]).max().unwrap_or(pictures);
         let below = panels.iter().map(RgbImage::height).max().unwrap_or(0) + 2 * MARGIN;
         let words = step(LARGE) + step(SMALL) * (caption.lines.len() as u32 + 3) + SCALE_HEIGHT + MARGIN;
-        let mut sheet = Self { pixels: RgbImage::from_pixel(wide, below + words, WHITE), font };
+        let mut sheet = Self { pixels: RgbImage::from_pixel(wide, below + words, WHITE), font: font.clone() };
 
         let mut left = MARGIN;
         for panel in panels {
