@@ -13,7 +13,7 @@ const MOST_OTHER_CONTENTS: usize = 64 << 10;
 /// Bytes that an element of a `Vec<Bytes>` takes.
 const ELEMENT: usize = size_of::<bytes::Bytes>();
 
-/// Memory of the decoded message, in addition to the encoded one, in bytes. `most_images`: the limit of images in a request.
+/// Memory of the decoded message, in addition to the encoded one, in bytes, for a request of at most `most_images` images.
 ///
 /// # Errors
 /// `bad_request` for an invalid message, or one with more elements than the limits.
