@@ -49,6 +49,7 @@ pub struct Metrics {
     images: IntCounterVec,
     verdicts: IntCounterVec,
     evidence: IntCounterVec,
+    declared: IntCounterVec,
     regions: Histogram,
     /// Scores given: the distribution shifts when the uploads or the forgeries do.
     pub score: Histogram,
@@ -117,6 +118,8 @@ pub struct Identity<'a> {
     pub warnings: Vec<&'static str>,
     /// Every class of file.
     pub classes: Vec<&'static str>,
+    /// Every source of what files say of themselves, and every kind of what they say.
+    pub declared: [Vec<&'static str>; 2],
 }
 
 /// Images by score, real and fake ones apart.
@@ -188,6 +191,11 @@ impl Metrics {
                 "lfm_evidence_total",
                 "Verdicts given by a model with evidence, by class of file.",
                 &["class", "verdict"],
+            )?,
+            declared: add.counters(
+                "lfm_declared_total",
+                "Claims that judged files make of themselves, by where they stand and what they say.",
+                &["source", "kind"],
             )?,
             regions: add.register(Histogram::with_opts(
                 HistogramOpts::new("lfm_regions", "Regions that an image was judged by.")
@@ -291,9 +299,18 @@ impl Metrics {
                 self.evidence.with_label_values(&[class, verdict]);
             }
         }
+        let [sources, kinds] = &identity.declared;
+        for (source, kind) in sources.iter().flat_map(|source| kinds.iter().map(move |kind| (source, kind))) {
+            self.declared.with_label_values(&[source, kind]);
+        }
         for warning in &identity.warnings {
             self.warnings.with_label_values(&[warning]);
         }
+    }
+
+    /// One claim of a judged file.
+    pub fn declared(&self, source: &str, kind: &str) {
+        self.declared.with_label_values(&[source, kind]).inc();
     }
 
     /// What the model runs on, which may turn out to be another than was chosen at first.

@@ -6,6 +6,7 @@ mod audit;
 mod bench;
 mod cli;
 mod conv;
+mod declared;
 mod dist;
 mod doctor;
 mod drain;

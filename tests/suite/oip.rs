@@ -100,7 +100,8 @@ async fn the_specifications_examples() {
                     {"name": "verdict", "datatype": "BYTES", "shape": [-1]},
                     {"name": "warnings", "datatype": "BYTES", "shape": [-1]},
                     {"name": "topk_values", "datatype": "FP32", "shape": [-1, 64, 16]},
-                    {"name": "topk_indices", "datatype": "INT64", "shape": [-1, 64, 16]}
+                    {"name": "topk_indices", "datatype": "INT64", "shape": [-1, 64, 16]},
+                    {"name": "declared", "datatype": "BYTES", "shape": [-1]}
                 ]
             })
         );

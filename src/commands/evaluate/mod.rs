@@ -21,7 +21,7 @@ use serde::Serialize;
 
 use self::figures::{Scored, Summary};
 use super::{files::Found, score::progress_bar, scorer::Scorer};
-use crate::config::{JudgeConfig, LimitsConfig, ModelConfig, RuntimeConfig};
+use crate::config::{DeclaredConfig, JudgeConfig, LimitsConfig, ModelConfig, RuntimeConfig};
 
 const REAL: &str = "0_real";
 const FAKE: &str = "1_fake";
@@ -61,6 +61,9 @@ pub(super) struct EvaluateArgs {
 
     #[command(flatten)]
     limits: LimitsConfig,
+
+    #[command(flatten)]
+    declared: DeclaredConfig,
 }
 
 /// A labelled image.
@@ -80,6 +83,14 @@ struct Judged {
     sets: Vec<(Option<u8>, Scored)>,
     /// Images that could not be scored.
     failed: usize,
+    declared: Option<SayGenerated>,
+}
+
+/// Files that say of themselves that they were generated, by their label.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+struct SayGenerated {
+    real: usize,
+    fake: usize,
 }
 
 #[derive(Serialize)]
@@ -99,6 +110,9 @@ struct Report<'a> {
     as_stored: Summary,
     /// Images that could not be scored, left out of the figures.
     failed: usize,
+    /// Files that say of themselves that they were generated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    declared_generated: Option<SayGenerated>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     jpeg: BTreeMap<u8, Summary>,
 }
@@ -133,7 +147,7 @@ pub(super) async fn run(args: EvaluateArgs) -> Result<ExitCode, anyhow::Error> {
     let mut judged = Vec::new();
     for model in models {
         let model = ModelConfig { model, runtime: args.runtime.clone() };
-        let scorer = Scorer::start(&model, &args.judge, &args.limits).await?;
+        let scorer = Scorer::start(&model, &args.judge, &args.limits, &args.declared).await?;
         judged.push(judge(&scorer, &model, &labelled, &args.jpeg_quality, &progress).await);
     }
     progress.finish_and_clear();
@@ -174,6 +188,7 @@ async fn judge(
         threshold,
         sets: Vec::new(),
         failed: 0,
+        declared: None,
     };
     let mut sound: Vec<_> = labelled.iter().collect();
     for jpeg in std::iter::once(None).chain(qualities.iter().copied().map(Some)) {
@@ -185,6 +200,12 @@ async fn judge(
             match result {
                 Ok(file) => {
                     let scores = scored.entry(sound[index].source.to_owned()).or_default();
+                    // As stored: a file that was passed on says nothing any more.
+                    if let (None, Some(declared)) = (jpeg, &file.declared) {
+                        let count = judged.declared.get_or_insert_default();
+                        let says = usize::from(declared.generated == Some(true));
+                        *if sound[index].fake { &mut count.fake } else { &mut count.real } += says;
+                    }
                     if sound[index].fake { &mut scores.fake } else { &mut scores.real }.push(file.judgement.ranking);
                 }
                 Err(error) => {
@@ -223,7 +244,13 @@ impl<'a> Report<'a> {
                 None => as_stored = summary,
             }
         }
-        Self { model: named.then_some(&judged.model), as_stored, failed: judged.failed, jpeg }
+        Self {
+            model: named.then_some(&judged.model),
+            as_stored,
+            failed: judged.failed,
+            declared_generated: judged.declared,
+            jpeg,
+        }
     }
 }
 

@@ -71,7 +71,7 @@ pub struct TensorMetadata {
 const PLATFORM: &str = "onnxruntime_onnx";
 
 fn outputs(manifest: &Manifest) -> impl Iterator<Item = Spec> {
-    Output::ALL.into_iter().map(|output| output.spec(manifest))
+    Output::all().map(|output| output.spec(manifest))
 }
 
 impl ModelMetadata {

@@ -167,7 +167,7 @@ fn pixels(data: &[u8], count: usize) -> Option<Vec<Image>> {
 
 fn wanted(outputs: &[WrittenOutput], all_binary: bool) -> Result<Vec<Wanted>, Error> {
     if outputs.is_empty() {
-        return Ok(Output::ALL.map(|output| Wanted { output, binary: all_binary }).to_vec());
+        return Ok(Output::USUAL.map(|output| Wanted { output, binary: all_binary }).to_vec());
     }
     let mut wanted: Vec<Wanted> = Vec::new();
     for written in outputs {

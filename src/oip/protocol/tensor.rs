@@ -88,6 +88,8 @@ pub enum Output {
     Verdict,
     /// The warnings, separated by commas.
     Warnings,
+    /// What the file says of itself, in JSON; empty where nothing was read. Only if it is asked for.
+    Declared,
     /// The Top-K values of each map, of the first region.
     TopkValues,
     /// Where they stand.
@@ -95,13 +97,18 @@ pub enum Output {
 }
 
 impl Output {
-    /// Every output, in the order of an answer that leaves the choice to us.
-    pub const ALL: [Self; 6] =
+    /// The outputs of an answer that leaves the choice to us, in their order.
+    pub const USUAL: [Self; 6] =
         [Self::Score, Self::Logit, Self::Verdict, Self::Warnings, Self::TopkValues, Self::TopkIndices];
+
+    /// Every output.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Self::USUAL.into_iter().chain([Self::Declared])
+    }
 
     /// The output of this name.
     pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|output| output.name() == name)
+        Self::all().find(|output| output.name() == name)
     }
 
     const fn name(self) -> &'static str {
@@ -110,6 +117,7 @@ impl Output {
             Self::Logit => "logit",
             Self::Verdict => "verdict",
             Self::Warnings => "warnings",
+            Self::Declared => "declared",
             Self::TopkValues => "topk_values",
             Self::TopkIndices => "topk_indices",
         }
@@ -119,7 +127,7 @@ impl Output {
     pub fn spec(self, manifest: &Manifest) -> Spec {
         let (datatype, pooled) = match self {
             Self::Score | Self::Logit => (DataType::Fp32, false),
-            Self::Verdict | Self::Warnings => (DataType::Bytes, false),
+            Self::Verdict | Self::Warnings | Self::Declared => (DataType::Bytes, false),
             Self::TopkValues => (DataType::Fp32, true),
             Self::TopkIndices => (DataType::Int64, true),
         };
@@ -141,6 +149,7 @@ impl Output {
             Self::Logit => Data::Fp32(judgements.map(|judgement| judgement.logit.unwrap_or(f32::NAN)).collect()),
             Self::Verdict => Data::Bytes(judgements.map(|judgement| judgement.verdict.as_str().into()).collect()),
             Self::Warnings => Data::Bytes(judgements.map(words).collect()),
+            Self::Declared => Data::Bytes(judged.iter().map(|one| one.declared.clone()).collect()),
             Self::TopkValues => {
                 Data::Fp32(judged.iter().flat_map(|one| one.output.topk_values.iter().copied()).collect())
             }
@@ -158,6 +167,8 @@ impl Output {
 pub struct Judged {
     /// What the service says of it.
     pub judgement: Judgement,
+    /// What its file says of itself, in JSON.
+    pub declared: Arc<str>,
     /// What the network says of its first region.
     pub output: model::Output,
 }
