@@ -15,6 +15,9 @@ const MOST_DEPTH: usize = 12;
 
 const SUPERBOX: &[u8; 4] = b"jumb";
 
+/// A manifest under Brotli (C2PA 2.2 section 11.1.4.2): few bytes can be megabytes, whose boxes are not seen here.
+const COMPRESSED: &[u8; 4] = b"brob";
+
 /// Whether a store is worth checking; else why not.
 pub(super) fn check(store: &[u8]) -> Result<(), &'static str> {
     if store.len() > MOST_BYTES {
@@ -30,6 +33,9 @@ pub(super) fn check(store: &[u8]) -> Result<(), &'static str> {
             continue;
         };
         boxes += 1;
+        if kind == COMPRESSED {
+            return Err("a compressed manifest, which is not checked");
+        }
         if kind == SUPERBOX {
             manifests += usize::from(levels.len() == 2);
             levels.push(body);
@@ -76,6 +82,7 @@ mod tests {
         assert!(check(&nested(10_000)).is_err());
         assert!(check(&superbox(&superbox(&b"\0\0\0\x08cbor".repeat(MOST_BOXES)))).is_err());
         assert!(check(&vec![0; MOST_BYTES + 1]).is_err());
+        assert!(check(&superbox(&superbox(b"\0\0\0\x08brob"))).is_err());
         // Lengths that say too much, too little or nothing.
         for bytes in [&b"\xff\xff\xff\xffjumb\0\0\0\x02jumb"[..], b"\0\0\0\0jumb\0\0\0\0jumb", b"\0\0\0\x01jumb\0", b""]
         {

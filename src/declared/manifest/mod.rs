@@ -36,7 +36,6 @@ impl Checker {
             "core": {
                 "allowed_network_hosts": [],
                 "decode_identity_assertions": false,
-                "max_decompressed_manifest_size_in_mb": 8,
             },
             "verify": { "ocsp_fetch": false, "remote_manifest_fetch": false },
         });
