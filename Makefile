@@ -23,6 +23,9 @@ VENV_PILLOW := .venv-pillow
 VENV_CUDA := .venv-cuda
 VENV_GPU := .venv-gpu
 VENV_PERF := .venv-perf
+VENV_FUZZ := .venv-fuzz
+CARGO_FUZZ := target/tools/bin/cargo-fuzz
+FUZZERS := conv declared forms grpc http image importer keys manifest oip topk
 PEERS := fastapi triton mosec openvino litserve bentoml ray
 FURNACE := loadtest/compare/peers/furnace
 
@@ -60,6 +63,11 @@ LOADTEST = PYTHONPATH=loadtest $(VENV_LOAD)/bin/python
 .PHONY: load
 load: build $(VENV_LOAD)/.installed ## A load with thresholds on a server of its own (SCENARIO=soak DURATION=3600 ARGS="--url http://HOST:PORT")
 	@$(LOADTEST) loadtest/load.py $(SCENARIO) $(if $(DURATION),--seconds $(DURATION)) $(if $(IMAGE),--image $(IMAGE)) $(ARGS)
+
+.PHONY: soak-hostile
+soak-hostile: build $(VENV_LOAD)/.installed ## What hostile clients do, in figures: memory, answers, probes (10 minutes, root; PARTS="log small silence random doors")
+	@deploy/apt.sh curl:curl
+	@$(LOADTEST) loadtest/hostile.py $(PARTS) $(ARGS)
 
 .PHONY: test-load
 test-load: build $(VENV_LOAD)/.installed ## The load tests' own logic: client, comparison, capacity model
@@ -99,6 +107,10 @@ bench-fair: build $(VENV_LOAD)/.installed ## What one client's expensive files c
 	@deploy/apt.sh cjpeg:libjpeg-turbo-progs
 	@$(LOADTEST) loadtest/fair.py $(ARGS)
 
+.PHONY: bench-stopping
+bench-stopping: build $(VENV_LOAD)/.installed ## How soon decoding ends when its deadline passes or its client hangs up, by format (3 minutes; an idle machine)
+	@$(LOADTEST) loadtest/stopping.py $(ARGS)
+
 .PHONY: bench-graphs
 bench-graphs: build ## What our operators gain end to end over ONNX Runtime's in the same server (80 s; an idle machine)
 	$(PYTHON) loadtest/graphs.py
@@ -111,6 +123,10 @@ bench-explain: build ## What an explanation costs against a score (10 s; an idle
 test-clients: build browser prometheus $(VENV_CLIENTS)/.installed $(VENV_KSERVE)/.installed ## The server against curl, Python's requests, a browser, Prometheus, Triton's and KServe's clients
 	$(VENV_CLIENTS)/bin/python -m pytest -q tests/clients
 	$(VENV_KSERVE)/bin/python -m pytest -q tests/kserve
+
+.PHONY: fuzz
+fuzz: system $(CARGO_FUZZ) $(VENV_FUZZ)/.installed ## Fuzz everything that reads what others wrote, under AddressSanitizer (TARGET=http MINUTES=10; all: 2 hours)
+	@fuzz/run.sh $(or $(MINUTES),10) $(or $(TARGET),$(FUZZERS))
 
 .PHONY: ops
 ops: ## The operator for any ONNX Runtime (Python, Triton): target/release/liblfm_ops.so
@@ -193,6 +209,11 @@ export: $(VENV_TRAIN)/.installed ## models/ from the best checkpoint of runs/lfm
 	PYTHONPATH=models $(VENV_TRAIN)/bin/python -m lfm.export "$(or $(CHECKPOINT),runs/lfm/best.pth)" models \
 		--val "$(DATA)/val" --web "$(DATA)/web" --pool "$(DATA)/pool"
 
+.PHONY: kinds
+kinds: build $(VENV_PILLOW)/.installed ## Verdicts of real pictures by how they were taken: DATA=DIR with web/MANIFEST.tsv [MODEL=DIR]
+	@test -n "$(DATA)" || { echo 'usage: make kinds DATA=DIR [MODEL=DIR]' >&2; exit 2; }
+	@PYTHONPATH=models $(VENV_PILLOW)/bin/python -m lfm.kinds "$(DATA)/web" --binary $(BIN) $(if $(MODEL),--model "$(MODEL)")
+
 .PHONY: reship
 reship: build $(VENV_PILLOW)/.installed ## Verdicts that turn when pictures are passed on, by operation: DATA=DIR [MODEL=DIR], heat map in runs/reship.svg
 	@test -n "$(DATA)" || { echo 'usage: make reship DATA=DIR [MODEL=DIR]' >&2; exit 2; }
@@ -240,6 +261,9 @@ $(eval $(call onnxruntime,$(ORT_GPU),deploy/onnxruntime-gpu.lock,libonnxruntime_
 system: # cmake and nasm build libjpeg-turbo with its SIMD
 	@deploy/apt.sh cmake:cmake nasm:nasm
 
+$(CARGO_FUZZ):
+	cargo install --locked --quiet cargo-fuzz --version 0.13.1 --root target/tools
+
 .PHONY: compose
 compose:
 	@deploy/apt.sh docker-compose:docker-compose
@@ -276,6 +300,7 @@ $(foreach peer,$(PEERS),$(eval $(call venv,.venv-peer-$(peer),loadtest/compare/p
 $(eval $(call venv,$(VENV_CUDA),deploy/cuda.lock,NVIDIA's compilers (300 MB, no GPU needed)))
 $(eval $(call venv,$(VENV_GPU),gpu/requirements.lock,ONNX Runtime for GPUs in Python (700 MB)))
 $(eval $(call venv,$(VENV_PERF),loadtest/perf_analyzer.lock,Triton's perf_analyzer))
+$(eval $(call venv,$(VENV_FUZZ),fuzz/requirements.lock,the fuzzer for Python))
 $(eval $(call venv,$(VENV_PILLOW),deploy/pillow.lock,Pillow))
 $(eval $(call venv,$(VENV_TRAIN),models/requirements-train.lock,PyTorch and the test tools (6 GB)))
 

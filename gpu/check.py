@@ -2,9 +2,9 @@
 
     python3 gpu/check.py [--quick] [--only cpu,cuda,...] [--out gpu-report.md]
 
-For the CPU, CUDA and TensorRT, in fp32 and where there is one fp16: what runs where, golden images against the CPU and,
-with ../shared, against the reference's float64, the operator against a stable sort, images a second by batch size with
-their share of the roofline, a load test. Exit status: 0 when every provider ran and held, 1 otherwise.
+For the CPU, CUDA and TensorRT, in fp32 and, where supported, fp16: node placement, golden images against the CPU and,
+with ../shared, against the reference's float64, the operator against a stable sort, throughput by batch size with its
+share of the roofline, a load test. Exit status: 0 if every provider ran and passed, 1 otherwise.
 """
 
 import argparse
@@ -29,11 +29,11 @@ RUNS = [("cpu", "fp32"), ("cuda", "fp32"), ("tensorrt", "fp32"), ("tensorrt", "f
 ORT_NAMES = {"cpu": "CPU", "cuda": "CUDA", "tensorrt": "Tensorrt"}
 IMAGES = ROOT / "tests/golden/images"
 GOLDEN = ROOT / "../shared/reference"
-REFERENCE_TOLERANCE = 5e-4  # what the CPU is held to
+REFERENCE_TOLERANCE = 5e-4  # the CPU's limit too
 
 
 class Failed(Exception):
-    """A program that ended badly: its last line."""
+    """A program failed: its last line."""
 
 
 def run(*command, **environment: str) -> str:
@@ -47,7 +47,7 @@ def run(*command, **environment: str) -> str:
 
 
 def line_of(*command) -> str:
-    """A program's output on one line, or why there is none."""
+    """A program's output on one line, or the reason why there is none."""
     try:
         return "; ".join(run(*command).strip().splitlines())
     except (Failed, OSError) as error:
@@ -60,13 +60,13 @@ def table(header: list[str], rows: list[list]) -> str:
 
 
 def doctor(settings: dict[str, str]) -> dict[str, dict]:
-    """Its checks by name; it may well end with 1."""
+    """Doctor's checks by name; exit status 1 is accepted."""
     ended = subprocess.run([BINARY, "doctor", "--json"], cwd=ROOT, env={**os.environ, **settings}, capture_output=True)
     return {check["name"]: check for check in json.loads(ended.stdout)["checks"]}
 
 
 def logits(settings: dict[str, str], model: Path | None = None) -> dict[str, tuple[float, str]]:
-    """The network's own logit and the verdict of every golden image; one of them is refused."""
+    """The network's logit and the verdict of every golden image; one of them is refused."""
     extra = ["--model", model] if model else []
     command = [BINARY, "score", "--json", *extra, IMAGES]
     ended = subprocess.run(command, cwd=ROOT, env={**os.environ, **settings}, capture_output=True, text=True)
@@ -77,7 +77,7 @@ def logits(settings: dict[str, str], model: Path | None = None) -> dict[str, tup
 
 
 def golden(settings: dict[str, str], cpu: dict, published: Path | None) -> tuple[bool, list[str]]:
-    """Whether every verdict is the CPU's, and what to report."""
+    """Whether every verdict equals the CPU's, and the lines of the report."""
     found = logits(settings)
     worst = max(abs(found[name][0] - cpu[name][0]) for name in cpu)
     other = sorted(name for name in cpu if found[name][1] != cpu[name][1])
@@ -95,7 +95,7 @@ def golden(settings: dict[str, str], cpu: dict, published: Path | None) -> tuple
 
 @contextmanager
 def server(settings: dict[str, str]):
-    """Its URL, once it is ready."""
+    """The server's URL, once it is ready."""
     environment = {**os.environ, **settings, "LFM_LISTEN": "127.0.0.1:0", "LFM_DRAIN_DELAY": "0s", "LFM_LOG_LEVEL": "warn"}
     command = [BINARY, "serve", "--sessions", "1"]
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
@@ -109,7 +109,7 @@ def server(settings: dict[str, str]):
 
 
 def batches(settings: dict[str, str]) -> str:
-    """How far an image's logit moves with the batch that it comes in: on the CPU not at all."""
+    """How much an image's logit depends on its batch: on the CPU not at all."""
     images = sorted(IMAGES.iterdir())
     with server({**settings, "LFM_MAX_BATCH_SIZE": "16", "LFM_REQUEST_TIMEOUT": "120s"}) as url:
 
@@ -127,7 +127,7 @@ def batches(settings: dict[str, str]) -> str:
 
 
 def operator(provider: str) -> tuple[bool, str]:
-    """models/tests/test_op.py on this provider. TensorRT has the standard TopK: its order of ties is the question."""
+    """models/tests/test_op.py on this provider. TensorRT runs the standard TopK: this checks its order of ties."""
     if not PYTHON.is_file():
         return False, "- operator: not tested, there is no .venv-gpu"
     chosen = ["-k", "standard"] if provider == "tensorrt" else []
@@ -160,7 +160,7 @@ def load(settings: dict[str, str]) -> str:
 
 
 def examine(provider: str, precision: str, context: dict) -> tuple[bool, list[str]]:
-    """A provider's section of the report, and whether it ran and held."""
+    """A provider's section of the report, and whether it ran and passed."""
     settings = {"LFM_PROVIDER": provider, "LFM_PRECISION": precision, "LFM_ENGINE_CACHE_DIR": str(ENGINES)}
     checks = doctor(settings)
     if checks["providers"]["status"] != "ok":

@@ -1,8 +1,8 @@
-"""The least time that the network takes on a GPU, by its data sheet: python3 gpu/roofline.py prints docs/gpu.md's tables.
+"""The network's minimum time on a GPU, from its data sheet: python3 gpu/roofline.py prints docs/gpu.md's tables.
 
-An operator takes at least as long as its arithmetic at the peak rate, and at least as long as its inputs and outputs
-at the peak bandwidth; the network takes the sum. Operators run one after the other, each reading and writing main
-memory once: Relu is part of its convolution, and the NPR residue, whose seven nodes a compiler fuses, one operator.
+An operator takes at least the time of its arithmetic at the peak rate, and at least the time of its inputs and outputs
+at the peak bandwidth; the network takes the sum. Operators run one after another, each reading and writing main memory
+once. Relu counts as part of its convolution, and the NPR residue, whose seven nodes a compiler fuses, as one operator.
 """
 
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ class Operator:
     fixed_bytes: int = 0  # whatever the precision
 
     def seconds(self, gpu: Gpu, precision: str, batch: int) -> float:
-        """For one image of a batch: the weights are read once a batch."""
+        """For one image of a batch: the weights are read once per batch."""
         width = 2 if precision == "fp16" else 4
         arithmetic = self.flop / (getattr(gpu, precision) * 1e12)
         moved = width * (self.values + self.weights / batch) + self.fixed_bytes

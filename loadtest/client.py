@@ -1,6 +1,6 @@
-"""Load over HTTP from one process: kept-alive connections, a closed loop, an open loop. Standard library only.
+"""Load over HTTP from one process: keep-alive connections, a closed loop, an open loop. Standard library only.
 
-A wait counts from the intended time of sending: a slow server cannot slow the load that judges it.
+A wait counts from the intended time of sending: a slow server does not slow down the load (coordinated omission).
 """
 
 import asyncio
@@ -14,7 +14,7 @@ LOST = 0  # the status of a request that got no answer
 
 @dataclass(slots=True)
 class Answer:
-    """What came back for one request."""
+    """The answer to one request."""
 
     status: int
     body: bytes
@@ -23,13 +23,13 @@ class Answer:
 
 
 def post(path: str, body: bytes, *headers: str) -> bytes:
-    """A request, ready to send."""
+    """A request as bytes."""
     lines = [f"POST {path} HTTP/1.1", "host: lfm", f"content-length: {len(body)}", *headers]
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
 class Wire(asyncio.Protocol):
-    """The bytes of one connection: one answer at a time. Leaner than asyncio's streams: the client shares the server's cores."""
+    """One connection, one answer at a time. Cheaper than asyncio's streams: the client shares the server's cores."""
 
     def __init__(self):
         self.buffer, self.answer, self.head_ends, self.opened = bytearray(), None, None, True
@@ -71,7 +71,7 @@ class Wire(asyncio.Protocol):
 
 
 def joined(chunks: bytearray) -> bytes:
-    """A chunked body without its chunks (RFC 9112, 7.1)."""
+    """A chunked body, decoded (RFC 9112, 7.1)."""
     body = b""
     while (line := chunks.partition(b"\r\n"))[0] != b"0":
         size = int(line[0].split(b";")[0], 16)
@@ -81,13 +81,13 @@ def joined(chunks: bytearray) -> bytes:
 
 
 class Connection:
-    """A client's kept-alive connection, opened when it is needed."""
+    """A client's keep-alive connection, opened on demand."""
 
     def __init__(self, address: Address):
         self.address, self.wire = address, None
 
     async def ask(self, request: bytes) -> tuple[int, bytes]:
-        """Sends it and waits for the answer. A kept connection that the server had closed is opened again, once."""
+        """Sends the request and waits for the answer. A kept connection that the server closed is reopened once."""
         kept = self.wire is not None and self.wire.opened
         try:
             return await self._ask(request)
@@ -114,7 +114,7 @@ class Connection:
             self.wire = None
 
     async def answer(self, request: bytes, intended: float, patience: float) -> Answer:
-        """As `ask`, whatever happens."""
+        """Like `ask`, but never raises."""
         try:
             async with asyncio.timeout(intended + patience - time.monotonic()):
                 status, body = await self.ask(request)
@@ -126,7 +126,7 @@ class Connection:
 async def closed_loop(
     address: Address, requests: list[bytes], clients: int, seconds: float, patience: float = 30
 ) -> list[Answer]:
-    """Each client sends its next request when the last is answered."""
+    """Each client sends its next request when the previous one is answered."""
     end = time.monotonic() + seconds
     answers = []
 
@@ -145,7 +145,7 @@ async def closed_loop(
 async def open_loop(
     address: Address, requests: list[bytes], arrivals: list[float], patience: float = 30
 ) -> list[Answer]:
-    """Sends at `arrivals`, seconds from now, whatever the answers do; a client gives up after `patience`."""
+    """Sends at `arrivals`, seconds from now, independently of the answers; a client gives up after `patience`."""
     free: list[Connection] = []
     answers = []
 
@@ -166,12 +166,12 @@ async def open_loop(
 
 
 def evenly(rate: float, seconds: float) -> list[float]:
-    """Arrivals at one pace."""
+    """Arrivals at a constant rate."""
     return [i / rate for i in range(int(rate * seconds))]
 
 
 def independent(rate: float, seconds: float, seed: int = 1) -> list[float]:
-    """Arrivals of clients that know nothing of each other: a Poisson process, the same for the same seed."""
+    """Arrivals of independent clients: a Poisson process, the same for the same seed."""
     draw, arrivals = random.Random(seed), []
     at = draw.expovariate(rate)
     while at < seconds:
@@ -181,7 +181,7 @@ def independent(rate: float, seconds: float, seed: int = 1) -> list[float]:
 
 
 def ramp(first: float, last: float, seconds: float) -> list[float]:
-    """Arrivals whose rate goes in a straight line from `first` to `last`."""
+    """Arrivals whose rate changes linearly from `first` to `last`."""
     arrivals, slope = [], (last - first) / seconds
     for i in range(int((first + last) / 2 * seconds)):
         # The i-th arrival is where the integral of the rate, first * t + slope * t^2 / 2, is i.

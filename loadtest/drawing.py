@@ -1,4 +1,4 @@
-"""How all plots here are made: matplotlib, as SVG, the same file for the same figures."""
+"""Common settings of all plots: matplotlib, as SVG, reproducible for equal figures."""
 
 import matplotlib
 
@@ -11,6 +11,6 @@ OURS, OTHERS = "#1f6f8b", "#b9c4c9"
 
 
 def save(figure, file) -> None:
-    """To a path or an open file."""
+    """Saves to a path or an open file."""
     figure.savefig(file, format="svg", metadata={"Date": None})
     plt.close(figure)

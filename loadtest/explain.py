@@ -1,6 +1,6 @@
-"""What an explanation costs: CPU time of the server for /v1/explain (JSON) against /v1/score, one client, in turns.
+"""The cost of an explanation: the server's CPU time for /v1/explain (JSON) and /v1/score, one client, interleaved.
 
-All of the process counts, the writing of the JSON too: `make bench-explain`. Standard library only.
+The whole process counts, including the serialisation of the JSON: `make bench-explain`. Standard library only.
 """
 
 import argparse

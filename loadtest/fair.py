@@ -1,12 +1,12 @@
-"""One client's expensive files beside another client's small photographs: `make bench-fair`.
+"""Fairness: one client's expensive files against another client's small photographs: `make bench-fair`.
 
-The victim sends one small photograph after another. Beside it, as another client, come
+The victim sends one small photograph after another. Concurrently another client sends
 
 1. 8 connections of arithmetic-coded progressive JPEGs of 64 megapixels (some hundred bytes each),
 2. 64 connections of photographs of 12 megapixels.
 
-Victim alone and victim beside run in turns on one server each, and the figures are medians over the rounds. Times are the
-server's own, from its access log. Clients are told apart by X-Forwarded-For. Needs cjpeg (libjpeg-turbo).
+The victim alone and the victim under attack run alternately, on one server each; the figures are medians over the
+rounds. Times are the server's own, from its access log. Clients differ by X-Forwarded-For. Needs cjpeg (libjpeg-turbo).
 """
 
 import argparse
@@ -33,7 +33,7 @@ def arithmetic_progressive() -> bytes:
 
 
 async def loop(server: Server, image: bytes, who: str, address: str, end: float):
-    """Sends the image again and again. Who is refused waits a little, or the client would be what takes the machine."""
+    """Sends the image repeatedly. Waits a little after a refusal, so that the client does not load the machine."""
     request = post("/v1/score", image, f"x-forwarded-for: {address}", f"x-request-id: {who}")
     connection = Connection(server.address)
     while (now := time.monotonic()) < end:
@@ -44,7 +44,7 @@ async def loop(server: Server, image: bytes, who: str, address: str, end: float)
 
 
 def run(server: Server, seconds: float, beside: tuple[int, bytes] | None) -> dict:
-    """The victim for `seconds`, alone or beside connections that send a file."""
+    """The victim for `seconds`, alone or with concurrent connections that send a file."""
     before, busy_before = len(server.access_lines()), server.cpu_seconds()
 
     async def all_of_them():
@@ -81,7 +81,7 @@ def compare(beside: tuple[int, bytes], rounds: int, seconds: float) -> dict:
             together = run(server, seconds, beside)
         median.append(together["p50_ms"] / alone["p50_ms"])
         tail.append(together["p99_ms"] / alone["p50_ms"])
-        # An image of the victim takes the CPU time that it takes alone.
+        # The victim's CPU time per image is taken from its run alone.
         own = together["images"] * alone["cpu_seconds"] / alone["images"]
         shares.append(1 - own / together["cpu_seconds"])
         runs.append({"alone": alone, "beside": together})

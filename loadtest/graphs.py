@@ -1,6 +1,6 @@
-"""What lfm.cpu.onnx gains end to end: the same server with it and without it, in turns: `make bench-graphs`.
+"""The end-to-end gain of lfm.cpu.onnx: the same server with and without it, interleaved: `make bench-graphs`.
 
-Saturated by a closed loop with one picture, both servers up all the time, one of them idle. Standard library only.
+Saturated by a closed loop with one picture; both servers run all the time, one of them idle. Standard library only.
 """
 
 import argparse
@@ -20,7 +20,7 @@ CLIENTS = 8
 
 
 def without_the_graph(target: pathlib.Path) -> pathlib.Path:
-    """A copy of the bundled model from before the graph was there: the server runs lfm.onnx."""
+    """A copy of the bundled model without the graph: the server runs lfm.onnx."""
     shutil.copytree(
         ROOT / "models", target, ignore=shutil.ignore_patterns("*.pth", GRAPH, "lfm", "tests", "__pycache__")
     )

@@ -1,6 +1,6 @@
-"""A load on `lfm-serve serve`, with thresholds: `make load SCENARIO=name DURATION=60`. Exit status 1 when one is not held.
+"""A load on `lfm-serve serve`, with thresholds: `make load SCENARIO=name DURATION=60`. Exit status 1 if one is not met.
 
-Starts a server of its own unless --url names one. Text on standard output; JSON and a page with plots in --out.
+Starts its own server unless --url names one. Text on standard output; JSON and a page with plots in --out.
 """
 
 import argparse

@@ -1,16 +1,16 @@
-"""Tables, and the places in documents where measured figures stand."""
+"""Tables, and the blocks of measured figures in documents."""
 
 import re
 
 
 def table(header: list[str], rows: list[list]) -> str:
-    """The first column to the left, figures to the right."""
+    """First column left-aligned, figures right-aligned."""
     rule = ["---", *["---:"] * (len(header) - 1)]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in [header, rule, *rows])
 
 
 def refreshed(document: str, blocks: dict[str, str]) -> str:
-    """The document with the text between its markers replaced. Every block must have its place."""
+    """The document with the text between its markers replaced. Every block must have its markers."""
     for name, block in blocks.items():
         marked = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         if not marked.search(document):

@@ -1,4 +1,4 @@
-"""A scenario's result as one HTML file, plots within."""
+"""A scenario's result as one HTML file with embedded plots."""
 
 import io
 from html import escape
@@ -31,7 +31,7 @@ def shown(value) -> str:
 
 
 def plot(phase: Phase) -> str:
-    """Waits and answers a second, over the time at which they were to be sent."""
+    """Waits and answers per second, by intended time of sending."""
     began = min(answer.intended for answer in phase.answers)
     kinds = {
         "scored": (OURS, lambda status: status == 200),
@@ -43,7 +43,7 @@ def plot(phase: Phase) -> str:
     for colour, belongs in kinds.values():
         own = [answer for answer in phase.answers if belongs(answer.status)]
         sent.append([answer.intended - began for answer in own])
-        # A picture of many points is lighter than as many shapes.
+        # Rasterised: many points as a bitmap are smaller than as shapes.
         waits.scatter(sent[-1], [1000 * answer.seconds for answer in own], s=3, color=colour, rasterized=True)
     last = max(answer.intended for answer in phase.answers) - began
     rates.hist(
@@ -58,4 +58,4 @@ def plot(phase: Phase) -> str:
     file = io.StringIO()
     save(figure, file)
     drawn = file.getvalue()
-    return drawn[drawn.index("<svg") :]  # without the XML declaration, which HTML has no place for
+    return drawn[drawn.index("<svg") :]  # without the XML declaration, which is not allowed in HTML

@@ -1,7 +1,7 @@
-"""Triton's perf_analyzer against a server of its own: a concurrency sweep over HTTP and gRPC, with each of the two inputs,
-each level held against what the server's own metrics say of the same time.
+"""Triton's perf_analyzer on a dedicated server: a concurrency sweep over HTTP and gRPC, with each of the two inputs;
+each level is compared with the server's own metrics of the same time.
 
-python perf_analyzer.py, from the virtual environment that `make perf-analyzer` makes.
+python perf_analyzer.py, from the virtual environment of `make perf-analyzer`.
 """
 
 import base64
@@ -22,14 +22,14 @@ import urllib.request
 ROOT = pathlib.Path(__file__).parents[1]
 LEVELS = [1, 2, 4]
 ROUTES = {"http": "/v2/models/{name}/infer", "grpc": "/inference.GRPCInferenceService/ModelInfer"}
-# perf_analyzer is linked with CUDA's runtime, whatever it measures, and with libb64 (Debian: libb64-0d).
+# perf_analyzer is always linked with CUDA's runtime, and with libb64 (Debian: libb64-0d).
 CUDA = pathlib.Path(sysconfig.get_paths()["purelib"], "nvidia/cuda_runtime/lib")
 ENVIRONMENT = {**os.environ, "LD_LIBRARY_PATH": str(CUDA)}
 PERF_ANALYZER = pathlib.Path(sys.executable).with_name("perf_analyzer")
 
 
 def inputs(folder):
-    """--input-data for each input: raw contents in base64, a BYTES element behind its length."""
+    """--input-data for each input: raw contents in base64, a BYTES element preceded by its length."""
     image = (ROOT / "tests/golden/images/orig_rocket.jpg").read_bytes()
     contents = {"image": (struct.pack("<I", len(image)) + image, [1]), "pixels": (os.urandom(196608), [1, 256, 256, 3])}
     for name, (raw, shape) in contents.items():
@@ -54,7 +54,7 @@ class Watch(threading.Thread):
             self.samples.append((time.monotonic(), float(values["count"]), float(values["sum"])))
 
     def end(self):
-        """Requests a second and milliseconds a request, between the first half second and the last of the load."""
+        """Requests per second and milliseconds per request, without the first and last half second of the load."""
         self.over.set()
         self.join()
         busy = [now for before, now in itertools.pairwise(self.samples) if now[1] > before[1]]
@@ -63,7 +63,7 @@ class Watch(threading.Thread):
 
 
 def measure(protocol, address, metrics, name, level, folder):
-    # A machine that does other things beside is never stable: three windows are taken as they come.
+    # A machine with other work is never stable: three windows are accepted as they are.
     command = [PERF_ANALYZER, "-m", "lfm", "-i", protocol, "-u", address, "--input-data", folder / f"{name}.json",
                "--concurrency-range", f"{level}:{level}", "-p", "1500", "-s", "200"]  # fmt: skip
     watch = Watch(metrics, ROUTES[protocol])

@@ -1,4 +1,4 @@
-"""Loads that a user meets, each with what must hold under it. `make load SCENARIO=name`."""
+"""Realistic loads, each with the conditions that must hold under it. `make load SCENARIO=name`."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -9,7 +9,7 @@ from client import Address, Answer, Connection, closed_loop, evenly, independent
 from server import ROOT, metrics
 
 CLIENTS = 16
-REFUSED = {429, 503}  # honest: both say when to come back
+REFUSED = {429, 503}  # proper refusals: both have Retry-After
 
 
 @dataclass
@@ -25,11 +25,11 @@ class Phase:
         return sum(answer.status in statuses for answer in self.answers) / max(1, len(self.answers))
 
     def waits(self) -> list[float]:
-        """Of the scores, in milliseconds."""
+        """Waits of the scores, in milliseconds."""
         return [1000 * answer.seconds for answer in self.answers if answer.status == 200]
 
     def scores_per_second(self) -> float:
-        """Those that came while the load was offered."""
+        """Scores received while the load was offered."""
         began = min((answer.intended for answer in self.answers), default=0.0)
         inside = (
             answer.intended + answer.seconds <= began + self.seconds for answer in self.answers if answer.status == 200
@@ -39,7 +39,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class Setting:
-    """Where a scenario runs, and for how long its parts do."""
+    """Where a scenario runs, and the duration of its phases."""
 
     address: Address
     headers: list[str]
@@ -57,7 +57,7 @@ class Setting:
         return Phase(name, arrivals[-1], await open_loop(self.address, requests or [self.score()], arrivals))
 
     async def capacity(self, requests: list[bytes] | None = None) -> float:
-        """Images a second of a closed loop: what the shares of the scenarios are of."""
+        """Images per second of a closed loop: the reference of the scenarios' loads."""
         found = await self.closed("capacity", CLIENTS, max(2.0, self.seconds / 4), requests)
         if not (rate := found.scores_per_second()):
             raise SystemExit(f"no scores: {found.answers[:1]}")
@@ -94,26 +94,26 @@ Result = tuple[list[Phase], list[Threshold]]
 
 
 async def smoke(setting: Setting) -> Result:
-    """One client for a moment."""
+    """One client for a short time."""
     phase = await setting.closed("one client", 1, min(3, setting.seconds))
     return [phase], [all_scored(phase)]
 
 
 async def closed(setting: Setting) -> Result:
-    """1, 2, 4, 8 and 16 clients, each sending its next image when the last is answered."""
+    """1, 2, 4, 8 and 16 clients, each sending its next image when the previous one is answered."""
     phases = [await setting.closed(f"{clients} clients", clients, setting.seconds) for clients in (1, 2, 4, 8, 16)]
     return phases, [all_scored(phase) for phase in phases]
 
 
 async def constant(setting: Setting) -> Result:
-    """Half the capacity, from clients that know nothing of each other."""
+    """Half the capacity, from independent clients."""
     capacity = await setting.capacity()
     phase = await setting.open("50 % of capacity", independent(0.5 * capacity, setting.seconds))
     return [phase], [all_scored(phase), soon(phase, setting)]
 
 
 async def ramping(setting: Setting) -> Result:
-    """From a tenth of the capacity to twice it, in a straight line."""
+    """From a tenth of the capacity to twice it, linearly."""
     capacity = await setting.capacity()
     phase = await setting.open("10 % to 200 %", ramp(0.1 * capacity, 2 * capacity, setting.seconds))
     return [phase], [scored_or_refused(phase)]
@@ -127,7 +127,7 @@ async def overload(setting: Setting) -> Result:
 
 
 async def burst(setting: Setting) -> Result:
-    """A quarter of the capacity, and three times as much at once as a second can take."""
+    """A quarter of the capacity, and three bursts of one second's capacity each."""
     capacity = await setting.capacity()
     base = independent(0.25 * capacity, setting.seconds)
     bursts = [at * setting.seconds / 4 for at in range(1, 4) for _ in range(round(capacity))]
@@ -136,14 +136,14 @@ async def burst(setting: Setting) -> Result:
 
 
 async def soak(setting: Setting) -> Result:
-    """Seven tenths of the capacity for long (DURATION=3600), watching memory."""
+    """Seven tenths of the capacity for a long time (DURATION=3600), monitoring memory."""
     capacity = await setting.capacity()
     phases = []
     for part in range(10):
         phase = await setting.open(f"part {part + 1}", independent(0.7 * capacity, setting.seconds / 10, part))
         phase.notes["memory_mib"] = metrics(setting.address)["process_resident_memory_bytes"] / 2**20
         phases.append(phase)
-    # The second part's: the first one still meets sizes and depths for the first time.
+    # Relative to the second part: in the first one, sizes and queue depths occur for the first time.
     growth = phases[-1].notes["memory_mib"] / phases[1].notes["memory_mib"] - 1
     whole = Phase("all parts", setting.seconds, [answer for phase in phases for answer in phase.answers])
     grown = Threshold("memory grows by no more than 10 % after the second part", growth <= 0.1, f"{growth:+.1%}")
@@ -160,7 +160,7 @@ async def mixed(setting: Setting) -> Result:
 
 
 async def slow(setting: Setting) -> Result:
-    """32 clients that send a kilobyte a second, beside others at half the capacity."""
+    """32 clients that send a kilobyte per second, concurrently with others at half the capacity."""
     capacity = await setting.capacity()
     arrivals = independent(0.5 * capacity, setting.seconds)
     alone = await setting.open("without slow clients", arrivals)
@@ -173,7 +173,7 @@ async def slow(setting: Setting) -> Result:
 
 
 async def trickle(setting: Setting) -> None:
-    """Sends its image slowly, again and again, whatever it is answered."""
+    """Sends its image slowly and repeatedly, whatever the answer."""
     request = setting.score()
     while True:
         reader, writer = await asyncio.open_connection(*setting.address)
@@ -184,13 +184,13 @@ async def trickle(setting: Setting) -> None:
                 await asyncio.sleep(0.1)
             await reader.read()
         except ConnectionError:
-            pass  # the server's time for a body was over
+            pass  # the server's body timeout
         finally:
             writer.close()
 
 
 async def hangups(setting: Setting) -> Result:
-    """Clients at half the capacity, and as many again at the whole of it that leave after 20 ms."""
+    """Clients at half the capacity, and others at the full capacity that disconnect after 20 ms."""
     capacity = await setting.capacity()
     before = scored(setting)
     leaving = asyncio.create_task(leave(setting, independent(capacity, setting.seconds, 2)))
@@ -205,7 +205,7 @@ def scored(setting: Setting) -> float:
 
 
 async def leave(setting: Setting, arrivals: list[float]) -> int:
-    """How many hung up before they were answered."""
+    """How many disconnected before they were answered."""
     request, left = setting.score(), 0
 
     async def one():

@@ -1,12 +1,12 @@
-"""Proves what the scheduler promises, on the real server with the bundled model: `make bench-scheduler`.
+"""Measures the scheduler's guarantees on the real server with the bundled model: `make bench-scheduler`.
 
-1. One client: what the server adds to a bare session's run beside decoding.
-2. Saturated, closed loop: images a second against the best bare-session layout, decoding counted in on both sides.
-3. Twice the capacity, open loop: goodput, answers against their deadlines, how fast refusals are, memory.
-4. Idle: the share of a core that a server without work takes.
+1. One client: the server's overhead over a bare session's run, without decoding.
+2. Saturated, closed loop: throughput against the best bare-session layout, decoding included on both sides.
+3. Twice the capacity, open loop: goodput, answers against their deadlines, latency of refusals, memory.
+4. Idle: the CPU use of a server without work.
 
-Server-side times come from the answers and from the access log. Bare sessions (`lfm-serve bench`) and the server run in
-turns, and the figures are medians over the rounds. Standard library only.
+Server-side times are from the answers and the access log. Bare sessions (`lfm-serve bench`) and the server run
+alternately, and the figures are medians over the rounds. Standard library only.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def saturate(address: Address, image: bytes, clients: int, seconds: float) -> li
 
 
 def layouts(*flags: str) -> dict:
-    """Layouts of bare sessions, (sessions, threads in each), with their images a second on decoded pixels."""
+    """Images per second on decoded pixels by layout of bare sessions, (sessions, threads per session)."""
     rows = bare_sessions("--rounds", "100", "--batch-sizes", "1", *flags)
     return {(row["sessions"], row["intra_threads"]): row["images_per_second"]["median"] for row in rows}
 
@@ -99,7 +99,7 @@ def overload(image: bytes, seconds: float) -> dict:
 
 
 def timer_jitter() -> float:
-    """How late this machine wakes a sleeper, idle: below it no p99 means anything."""
+    """Timer latency of this machine when idle: a p99 below it is meaningless."""
     late = []
     for _ in range(500):
         began = time.monotonic()

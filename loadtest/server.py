@@ -8,20 +8,21 @@ import subprocess
 import tempfile
 import time
 import urllib.request
+from collections.abc import Callable
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-BINARY = ROOT / "target/release/lfm-serve"
+BINARY = pathlib.Path(os.environ.get("LFM_BINARY", ROOT / "target/release/lfm-serve"))
 
 
 def cpu_seconds(pid: int) -> float:
-    """Of all threads of a process so far."""
-    # CPUCLOCK_SCHED of the process, as clock_getcpuclockid(3) makes it: nanoseconds, where /proc has hundredths.
+    """CPU time of all threads of a process so far."""
+    # CPUCLOCK_SCHED of the process, as by clock_getcpuclockid(3): nanoseconds; /proc has only hundredths of a second.
     return time.clock_gettime_ns(~pid << 3 | 2) / 1e9
 
 
 def bare_sessions(*flags: str, cores: list[int] | None = None) -> list[dict]:
-    """What `lfm-serve bench` has of sessions without a server: a row for each layout and batch size, in turns. On these cores,
-    or on all."""
+    """`lfm-serve bench` on sessions without a server: a row per layout and batch size, interleaved. On these cores, or
+    on all."""
     ended = subprocess.run(
         [BINARY, "bench", "--only", "session", "--json", *flags], cwd=ROOT, check=True, capture_output=True, text=True,
         preexec_fn=(lambda: os.sched_setaffinity(0, cores)) if cores else None,
@@ -30,12 +31,15 @@ def bare_sessions(*flags: str, cores: list[int] | None = None) -> list[dict]:
 
 
 class Server:
-    """`lfm-serve serve` on a free port, its access log in a file."""
+    """`lfm-serve serve` on a free port, its access log in a file, or in the pipe `process.stderr` for `stderr=PIPE`. `within` is
+    called in the new process before the program is."""
 
-    def __init__(self, *flags: str):
+    def __init__(self, *flags: str, stderr: int | None = None, within: Callable[[], None] | None = None):
         self.log = tempfile.NamedTemporaryFile(suffix=".jsonl")
         command = [BINARY, "serve", "--listen", "127.0.0.1:0", "--drain-delay", "0s", "--log-format", "json", *flags]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log, text=True, cwd=ROOT)
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=stderr or self.log, text=True, cwd=ROOT, preexec_fn=within
+        )
         line = self.process.stdout.readline()
         assert line.startswith("listening on "), line
         self.address = ("127.0.0.1", int(line.rsplit(":", 1)[1]))
@@ -51,8 +55,12 @@ class Server:
         return cpu_seconds(self.process.pid)
 
     def peak_mib(self) -> float:
+        return self.status("VmHWM") / 1024
+
+    def status(self, name: str) -> int:
+        """A number of /proc/PID/status."""
         status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(status.split("VmHWM:")[1].split()[0]) / 1024
+        return int(status.split(f"{name}:")[1].split()[0])
 
     def access_lines(self) -> list[dict]:
         lines = (json.loads(line) for line in pathlib.Path(self.log.name).read_text().splitlines())

@@ -1,4 +1,4 @@
-//! Assembly: configuration in, a running service out. Nothing below knows this module.
+//! Assembly: builds the running service from the configuration. No lower layer uses this module.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use axum::{
     Router,
     http::{HeaderName, HeaderValue, Method, Uri},
 };
-use tokio::net::TcpListener;
+use clap::ValueEnum;
 use tokio_util::task::TaskTracker;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
@@ -17,28 +17,28 @@ use crate::{
     config::{DeclaredConfig, DeclaredDetail, JudgeConfig, ServeConfig, Switch},
     declared::{self, Kind, Source},
     image::Limits,
-    judge::{Class, Judge, Settings, Verdict, Warning},
+    judge::{Class, Judge, OperatingPoint, Settings, Verdict, Warning},
     keys::KeysFile,
     metrics::{Identity, Metrics, ScoreReference},
     model::{Execution, Manifest, Model, OnnxModel, Provider, SessionOptions, cpus, runtime, start_sessions},
     oip, page,
     scheduler::{Rebuild, Scheduler, SchedulerConfig},
     server::{
-        self, AppState, Dialects, ProblemJson, Route,
+        self, AppState, Dialects, Listener, ProblemJson, Route,
         lifecycle::{Lifecycle, Phase},
         probes,
     },
     trace::Traces,
 };
 
-/// How the transports write errors, by the beginning of a path.
+/// Error formats of the transports, by path prefix.
 const DIALECTS: Dialects = Dialects(&[
     ("/v2", &oip::http::TritonJson),
     ("/inference.", &oip::grpc::GrpcStatus),
     ("/grpc.", &oip::grpc::GrpcStatus),
 ]);
 
-/// Parts of the decision log that are kept beside the one that is written.
+/// Rotated parts of the decision log that are kept.
 const AUDIT_PARTS: usize = 10;
 
 /// All routes over HTTP.
@@ -46,7 +46,7 @@ pub fn routes() -> impl Iterator<Item = &'static Route> {
     [api::ROUTES, probes::ROUTES, page::ROUTES, oip::http::ROUTES].into_iter().flatten()
 }
 
-/// (route, method, statuses) of every series that the routes over HTTP can have with a known method.
+/// (route, method, statuses) of every series of the HTTP routes with a known method.
 pub fn series() -> impl Iterator<Item = (&'static str, &'static str, Vec<u16>)> {
     let ours = [api::ROUTES, probes::ROUTES, page::ROUTES];
     let ours = ours.into_iter().flat_map(|routes| server::series(routes, &ProblemJson));
@@ -56,9 +56,10 @@ pub fn series() -> impl Iterator<Item = (&'static str, &'static str, Vec<u16>)> 
 /// How a model's logits become verdicts under these settings.
 ///
 /// # Errors
-/// One line for the operator: settings that the model cannot follow.
+/// One line for the operator: settings that the model does not support.
 pub fn judge(manifest: &Manifest, settings: &JudgeConfig) -> Result<Judge, anyhow::Error> {
-    let settings = Settings { regions: settings.regions, operating_point: settings.operating_point };
+    let &JudgeConfig { regions, operating_point, threshold } = settings;
+    let settings = Settings { regions, operating_point, threshold };
     Judge::new(manifest.rules.clone(), manifest.preprocessing, settings).map_err(anyhow::Error::msg)
 }
 
@@ -81,13 +82,14 @@ pub fn declared(settings: &DeclaredConfig) -> Result<Option<Arc<declared::Reader
     Ok(Some(Arc::new(reader)))
 }
 
-/// What the metrics say of a model from the start on.
+/// The metrics' constant facts about a model.
 pub fn identity<'a>(manifest: &'a Manifest, judge: &'a Judge) -> Identity<'a> {
     Identity {
         model: &manifest.name,
         version: &manifest.version,
         digest: &manifest.digest,
         rules: judge.digest(),
+        judging: judging(judge),
         reference: manifest.val_score_histogram.as_ref().map(|scores| ScoreReference {
             edges: &scores.edges,
             real: &scores.real,
@@ -102,10 +104,23 @@ pub fn identity<'a>(manifest: &'a Manifest, judge: &'a Judge) -> Identity<'a> {
     }
 }
 
+/// The settings that decide verdicts. What does not decide is empty, which Prometheus takes for no label.
+fn judging(judge: &Judge) -> [(&'static str, String); 4] {
+    let point = judge.operating_point();
+    let share = |of: fn(OperatingPoint) -> f64| point.map(|point| of(point).to_string()).unwrap_or_default();
+    let regions = judge.settings().regions.to_possible_value().map(|value| value.get_name().to_owned());
+    [
+        ("threshold", if point.is_none() { judge.threshold().to_string() } else { String::new() }),
+        ("false_alarms", share(|point| point.false_alarms)),
+        ("misses", share(|point| point.misses)),
+        ("regions", regions.unwrap_or_default()),
+    ]
+}
+
 /// One service. Several can run in one process.
 #[derive(Debug, Clone)]
 pub struct App {
-    /// What its handlers work on.
+    /// State of the handlers.
     pub state: Arc<AppState>,
     declared: Option<Arc<declared::Reader>>,
     cors: Option<CorsLayer>,
@@ -147,7 +162,7 @@ impl App {
         Ok(Self { state: Arc::new(state), declared, cors })
     }
 
-    /// Builds and warms up the sessions and says in the metrics what they run on; blocks.
+    /// Builds and warms up the sessions and reports their provider in the metrics; blocks.
     ///
     /// # Errors
     /// One line for the operator.
@@ -161,7 +176,7 @@ impl App {
         Ok((options, sessions))
     }
 
-    /// Starts the scheduler on these models; from here on work is taken.
+    /// Starts the scheduler on these models; from then on requests are accepted.
     pub fn start<M: Model>(&self, models: Vec<M>, rebuild: Rebuild<M>) {
         let settings = &self.state.config;
         let config = SchedulerConfig {
@@ -169,7 +184,7 @@ impl App {
             max_admitted_bytes: settings.max_admitted_bytes.as_u64(),
             max_queue_delay: settings.max_queue_delay,
             cpus: cpus(),
-            // What is estimated to take longer than any request may is not begun.
+            // A decode estimated to exceed every request's deadline is refused.
             limits: Limits { max_cost: settings.request_timeout, ..settings.limits.image() },
             preprocessing: self.state.manifest.preprocessing,
             hash_pixels: false,
@@ -196,25 +211,20 @@ impl App {
         server::layered(oip::grpc::router(&self.state), Arc::clone(&self.state))
     }
 
-    /// What `--admin-listen` serves: probes and metrics, nothing that takes work.
+    /// The routes of `--admin-listen`: probes and metrics only.
     pub fn admin_router(&self) -> Router {
         server::layered(probes::router(), Arc::clone(&self.state))
     }
 
-    /// Serves HTTP, and gRPC where there is a listener for it, until `stop` resolves and the drain is over.
-    pub async fn serve(
-        &self,
-        http: TcpListener,
-        grpc: Option<TcpListener>,
-        stop: impl Future<Output = std::time::Duration>,
-    ) {
+    /// Serves HTTP, and gRPC if it has a listener, until `stop` resolves and the drain is over.
+    pub async fn serve(&self, http: Listener, grpc: Option<Listener>, stop: impl Future<Output = std::time::Duration>) {
         let grpc = grpc.map(|listener| (listener, self.grpc_router()));
         let doors = [(http, self.router())].into_iter().chain(grpc).collect();
         server::serve(doors, Arc::clone(&self.state), stop).await;
     }
 }
 
-/// What lets pages of other origins read answers.
+/// The CORS layer, which lets pages of other origins read answers.
 fn cors(origins: &[String]) -> Result<Option<CorsLayer>, anyhow::Error> {
     if origins.is_empty() {
         return Ok(None);

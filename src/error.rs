@@ -114,6 +114,11 @@ impl Error {
         Self::new(Code::InferenceFailed, "the model failed on this image; the server's log says why")
     }
 
+    /// The allocator has no memory for what a client sent.
+    pub fn out_of_memory(detail: impl Into<String>) -> Self {
+        Self::retry(Code::Overloaded, detail, Duration::from_secs(1))
+    }
+
     /// The deadline passed.
     pub fn deadline_exceeded() -> Self {
         Self::new(Code::DeadlineExceeded, "the request's deadline passed before its answer was ready")
@@ -169,7 +174,7 @@ impl From<ImageError> for Error {
             ImageError::TooSmall { .. } => Code::ImageTooSmall,
             // A decode is cancelled when its deadline has passed or its caller has gone.
             ImageError::Cancelled => Code::DeadlineExceeded,
-            ImageError::OutOfMemory => Code::Overloaded,
+            ImageError::OutOfMemory => return Self::out_of_memory(error.to_string()),
         };
         Self::new(code, error.to_string())
     }

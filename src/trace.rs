@@ -1,6 +1,6 @@
-//! Traces for an OpenTelemetry collector (OTLP over HTTP, protobuf): a span for each request that may bring images, made when
-//! its access line is, and under it spans of what its images went through. The SDK batches them on a thread of its own
-//! and drops them when its queue of 2,048 is full: a collector that is slow or away costs requests nothing.
+//! Traces for an OpenTelemetry collector (OTLP over HTTP, protobuf): a span for each request that may contain images,
+//! created together with its access line, with child spans for its images' stages. The SDK batches spans on its own
+//! thread and drops them when its queue of 2,048 is full: a slow or absent collector does not affect requests.
 
 use std::time::{Duration, SystemTime};
 
@@ -25,37 +25,37 @@ use tokio::time::Instant;
 
 use crate::timings::Timings;
 
-/// How long one export may take.
+/// Timeout of an export.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long the last export may take, when the process ends.
+/// Timeout of the last export, at the end of the process.
 const LAST_EXPORT: Duration = Duration::from_secs(2);
 
-/// Sends traces.
+/// The exporter.
 #[derive(Debug, Clone)]
 pub struct Traces {
     provider: SdkTracerProvider,
     tracer: SdkTracer,
 }
 
-/// A request that is over.
+/// A finished request.
 #[derive(Debug)]
 pub struct Finished<'a> {
     /// Method and route template.
     pub name: String,
-    /// What is known of it.
+    /// Span attributes.
     pub attributes: Vec<KeyValue>,
     /// Whether the server is at fault.
     pub failed: bool,
     /// When its head was read.
     pub started: Instant,
-    /// When its body was read, if it was.
+    /// Start and end of reading the body, if it was read.
     pub read: Option<(Instant, Instant)>,
     /// The images that were judged.
     pub images: &'a [Timings],
 }
 
-/// The caller's span (W3C Trace Context), if it sent a valid one. Its `tracestate` stays out: it is the caller's text.
+/// The caller's span (W3C Trace Context), if it sent a valid one. Its `tracestate` is ignored: it is untrusted text.
 pub fn parent(headers: &HeaderMap) -> Option<SpanContext> {
     let context = TraceContextPropagator::new().extract_with_context(&Context::new(), &HeaderExtractor(headers));
     let span = context.span();
@@ -66,17 +66,15 @@ pub fn parent(headers: &HeaderMap) -> Option<SpanContext> {
 }
 
 impl Traces {
-    /// An exporter to the collector at `endpoint`, e.g. `http://127.0.0.1:4318`. What is sampled, the size of batches and
-    /// further resource attributes are OpenTelemetry's own environment variables (`OTEL_TRACES_SAMPLER`, `OTEL_BSP_*`,
+    /// An exporter to the collector at `endpoint`, e.g. `http://127.0.0.1:4318`. OpenTelemetry's own environment
+    /// variables set sampling, batch sizes and further resource attributes (`OTEL_TRACES_SAMPLER`, `OTEL_BSP_*`,
     /// `OTEL_RESOURCE_ATTRIBUTES`).
     ///
     /// # Errors
-    /// One line for the operator: the endpoint is none.
+    /// One line for the operator: the endpoint is invalid.
     pub fn new(endpoint: &str, model_digest: &str) -> Result<Self, anyhow::Error> {
         if !endpoint.starts_with("http://") {
-            anyhow::bail!(
-                "--otlp-endpoint {endpoint}: an address that begins with http:// is wanted (TLS is the collector's beside it)"
-            );
+            anyhow::bail!("--otlp-endpoint {endpoint}: must begin with http:// (for TLS, run a local collector)");
         }
         let agent = ureq::Agent::config_builder().timeout_global(Some(EXPORT_TIMEOUT)).build().into();
         let exporter = SpanExporter::builder()
@@ -98,7 +96,7 @@ impl Traces {
         Ok(Self { provider, tracer })
     }
 
-    /// Tells of a request, under the caller's span if there is one; gives the trace's id.
+    /// Records a request, under the caller's span if there is one; returns the trace's id.
     pub fn record(&self, request: Finished, parent: Option<&SpanContext>) -> TraceId {
         let clock = Clock::now();
         let above = parent.map_or_else(Context::new, |span| Context::new().with_remote_span_context(span.clone()));
@@ -117,7 +115,7 @@ impl Traces {
         }
         for image in request.images {
             let stages = stages(image);
-            // One image's stages stand under the request; of several, each image has a span.
+            // A single image's stages are children of the request's span; several images have a span each.
             let of_image = (request.images.len() > 1).then(|| {
                 let from = stages.first().map_or(request.started, |stage| stage.1);
                 let builder = SpanBuilder::from_name("image").with_start_time(clock.at(from));
@@ -139,7 +137,7 @@ impl Traces {
         self.tracer.build_with_context(builder, context).end_with_timestamp(clock.at(to));
     }
 
-    /// Sends what is left; blocks, for two seconds at most.
+    /// Exports the remaining spans; blocks for two seconds at most.
     pub fn finish(&self) {
         if let Err(error) = self.provider.shutdown_with_timeout(LAST_EXPORT) {
             tracing::warn!(%error, "the last traces may be lost");
@@ -147,7 +145,7 @@ impl Traces {
     }
 }
 
-/// An image's stages in order: name, beginning, end. It waits twice, for a decoder and for a session.
+/// An image's stages in order: name, start, end. It waits twice, for a decoder and for a session.
 fn stages(image: &Timings) -> Vec<(&'static str, Instant, Instant)> {
     let mut stages = Vec::with_capacity(4);
     let mut queue = image.queue;
@@ -165,7 +163,7 @@ fn stages(image: &Timings) -> Vec<(&'static str, Instant, Instant)> {
     stages
 }
 
-/// One moment on both clocks: spans have wall time, stages are measured on a clock that never jumps.
+/// One instant on both clocks: spans use wall-clock time, stages a monotonic clock.
 #[derive(Debug, Clone, Copy)]
 struct Clock {
     steady: Instant,
@@ -182,7 +180,7 @@ impl Clock {
     }
 }
 
-/// The collector, over a client that blocks: the SDK calls it on its own thread.
+/// A blocking client to the collector: the SDK calls it on its own thread.
 #[derive(Debug)]
 struct Collector(ureq::Agent);
 

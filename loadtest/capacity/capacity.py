@@ -1,4 +1,4 @@
-"""Measures the stages, predicts waits against load, holds them against a measured curve, and writes the figures into
+"""Measures the stages, predicts waits by load, compares them with a measured curve, and writes the figures into
 docs/scaling.md: `make capacity`, on an idle machine.
 """
 

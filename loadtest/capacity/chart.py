@@ -1,4 +1,4 @@
-"""Waits against load: measured and predicted."""
+"""Waits by load: measured and predicted."""
 
 from pathlib import Path
 

@@ -1,8 +1,8 @@
-"""The capacity model: what a server of N cores gives, and how long its clients wait. Pure.
+"""The capacity model: throughput of a server of N cores, and how long its clients wait. Pure.
 
-An image needs a core for its decoding (with all that the server does beside), then waits for a session, then needs a core
-for its share of a run. Decoders and sessions are as many as cores and share them evenly; a core is slower while another
-works. That is all of the model.
+An image needs a core for its decoding (with all the server's other work), then waits for a session, then needs a core
+for its share of a run. There are as many decoders and sessions as cores, and they share the cores evenly; a core is
+slower while another works. That is the whole model.
 """
 
 import heapq
@@ -18,16 +18,16 @@ IMAGES = 8000  # of a simulated load: 80 beyond its p99
 
 @dataclass(frozen=True)
 class Stages:
-    """Seconds of a core, measured."""
+    """Measured seconds of a core."""
 
     decode_base: float  # of a JPEG, and for each megapixel
     decode_per_megapixel: float
-    overhead: float  # reading, hashing, writing, scheduling: what an image costs beside decoding and its run
-    runs: tuple[float, ...]  # of one image, as they came
-    batches: dict[int, float]  # a run of so many images, in runs of one
-    transfer: float  # what a client waits beside, at an idle server: no core works then
-    client: float = 0.0  # of the load's own client an image, which counts where it shares the server's cores
-    pace: float = 1.0  # of a core while another works (memory, caches, clocks), in that of a core alone
+    overhead: float  # reading, hashing, writing, scheduling: an image's cost besides decoding and its run
+    runs: tuple[float, ...]  # of one image, each measurement
+    batches: dict[int, float]  # a run of n images, relative to a run of one
+    transfer: float  # a client's additional wait at an idle server, without work of a core
+    client: float = 0.0  # of the load's client per image, which counts where it shares the server's cores
+    pace: float = 1.0  # of a core while another works (memory, caches, clocks), relative to a core alone
 
     def decode(self, megapixels: float) -> float:
         return self.decode_base + self.decode_per_megapixel * megapixels
@@ -36,25 +36,25 @@ class Stages:
         return sum(self.runs) / len(self.runs)
 
     def max_batch(self) -> int:
-        """As the server chooses it: the smallest within 5 % of the most images a second."""
+        """As the server chooses it: the smallest within 5 % of the highest throughput."""
         best = min(cost / size for size, cost in self.batches.items())
         return min(size for size, cost in self.batches.items() if best / (cost / size) >= 0.95)
 
     def work(self, megapixels: float) -> float:
-        """Of an image in a full batch."""
+        """Work of an image in a full batch."""
         size = self.max_batch()
         return self.decode(megapixels) + self.overhead + self.run() * self.batches[size] / size
 
     def capacity(self, cores: int, megapixels: float, with_client: bool = False) -> float:
-        """Images a second at which all cores are busy."""
+        """Images per second at which all cores are busy."""
         return cores * self.pace_of(cores) / (self.work(megapixels) + with_client * self.client)
 
     def pace_of(self, working: int) -> float:
-        """Measured with two; more are taken to be as two."""
+        """Measured with two cores; more are assumed to be equal."""
         return self.pace if working > 1 else 1.0
 
     def scale(self, images: int) -> float:
-        """A run's cost by its images, in runs of one: between the measured sizes on a straight line."""
+        """A run's cost by its images, relative to a run of one: interpolated linearly between the measured sizes."""
         sizes = sorted(self.batches)
         above = next((size for size in sizes if size >= images), sizes[-1])
         below = max(size for size in sizes if size <= images)
@@ -65,7 +65,7 @@ class Stages:
 
 
 def line(points: list[tuple[float, float]]) -> tuple[float, float]:
-    """A straight line through (x, y) with the least squares of relative errors: its value at 0, and its slope."""
+    """The line with the least squares of relative errors through (x, y): its value at 0, and its slope."""
     weights = [1 / y**2 for _, y in points]
     mean_x = sum(w * x for w, (x, _) in zip(weights, points, strict=True)) / sum(weights)
     mean_y = sum(w * y for w, (_, y) in zip(weights, points, strict=True)) / sum(weights)
@@ -77,8 +77,8 @@ def line(points: list[tuple[float, float]]) -> tuple[float, float]:
 def simulate(arrivals: list[float], decode: list[float], runs: list[float], cores: int, stages: Stages) -> list[float]:
     """Seconds that each image waits for its answer, without the transfer. `decode` and `runs`: work by image."""
     waits, now, virtual = [0.0] * len(arrivals), 0.0, 0.0
-    # All that are at work get the same share of the cores, so one clock of work done serves them all: a task ends when it
-    # shows what it showed at the task's start and the task's work.
+    # All running tasks get the same share of the cores, so one clock of work done serves all of them: a task ends when
+    # the clock reaches its value at the task's start plus the task's work.
     at_work: list[tuple[float, int, str, list[int]]] = []
     to_decode, to_run = deque(), deque()
     decoding = running = number = 0
@@ -121,7 +121,7 @@ def simulate(arrivals: list[float], decode: list[float], runs: list[float], core
 def waits(
     stages: Stages, cores: int, arrivals: list[float], megapixels: float, seed: int = 1, with_client: bool = False
 ) -> list[float]:
-    """What clients wait, in seconds, whose images of this size are sent at these times."""
+    """Waits in seconds of clients that send images of this size at these times."""
     beside = stages.overhead + with_client * stages.client
     decode = [stages.decode(megapixels) + beside] * len(arrivals)
     runs = random.Random(seed).choices(stages.runs, k=len(arrivals))
@@ -135,8 +135,8 @@ def predict(stages: Stages, cores: int, rate: float, megapixels: float) -> tuple
 
 
 def usable(stages: Stages, cores: int, megapixels: float, most_wait: float) -> float:
-    """The largest load, as a share of the capacity, whose predicted p99 is within `most_wait` times an idle server's wait.
-    Never above four fifths: what the model does not know needs room too."""
+    """The largest load, as a share of the capacity, with a predicted p99 within `most_wait` times the idle one; at most
+    four fifths, as a margin for what the model does not include."""
     idle = stages.transfer + stages.decode(megapixels) + stages.overhead + stages.run()
     capacity = stages.capacity(cores, megapixels)
     for share in range(80, 0, -5):

@@ -1,4 +1,4 @@
-"""Measures what the model takes in, and the curve that it is held against."""
+"""Measures the model's inputs, and the curve that it is compared with."""
 
 import asyncio
 import json
@@ -14,7 +14,7 @@ from model import Stages, line, waits
 from server import Server, bare_sessions
 
 SIZES = [(256, 256), (1024, 768), (2000, 1500), (4000, 3000)]
-TYPICAL = (1024, 768)  # what a web page shows
+TYPICAL = (1024, 768)  # as on a web page
 
 
 def jpeg(size: tuple[int, int]) -> bytes:
@@ -31,7 +31,7 @@ def score(image: bytes) -> list[bytes]:
 
 @contextmanager
 def pinned(cores: list[int]):
-    """A server that runs on these cores alone; it takes them as it would take a smaller machine."""
+    """A server that runs on these cores only, as on a smaller machine."""
     own = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores)
     try:
@@ -61,21 +61,21 @@ ONE_THREAD = ["--sessions", "1", "--intra-threads", "1"]
 
 
 def batch_costs(core: int, rounds: int) -> dict[int, float]:
-    """A run of so many images in runs of one."""
+    """Cost of a run by its images, relative to a run of one."""
     rows = bare_sessions(*ONE_THREAD, "--batch-sizes", "1,2,4,8", "--rounds", str(rounds), cores=[core])
     rates = {row["batch_size"]: row["images_per_second"]["median"] for row in rows}
     return {size: size * rates[1] / rate for size, rate in rates.items()}
 
 
 def pace_beside_another(cores: list[int], rounds: int) -> float:
-    """Of a session on one of these two cores while the other runs one too, in that of a session alone."""
+    """Pace of a session on one of these two cores while the other runs one too, relative to a session alone."""
     rows = bare_sessions(*ONE_THREAD, "--batch-sizes", "1", "--rounds", str(rounds), cores=cores)
     rates = {row["sessions"]: row["images_per_second"]["median"] for row in rows if row["intra_threads"] == 1}
     return min(1.0, rates[2] / (2 * rates[1]))
 
 
 def measure(seconds: float) -> tuple[Stages, dict]:
-    """The stages, on one core with the client on another; and what else the document tells."""
+    """The stages, on one core with the client on another; and further figures of the document."""
     first, second = sorted(os.sched_getaffinity(0))[:2]
     rounds = 3 if seconds < 3 else 20
     batches, pace = batch_costs(first, rounds), pace_beside_another([first, second], rounds)
@@ -105,8 +105,8 @@ def measure(seconds: float) -> tuple[Stages, dict]:
 def curve(
     cores: list[int], client: list[int], shares: list[float], stages: Stages, rounds: int, seconds: float
 ) -> list:
-    """Waits by load, as measured and as the model has them for the very arrivals that were sent: a p99 of seconds hangs on
-    how they happened to cluster."""
+    """Waits by load, measured and predicted for the same arrivals: a p99 over seconds depends on how the arrivals
+    cluster."""
     image, size, own = score(jpeg(TYPICAL)), megapixels(TYPICAL), os.sched_getaffinity(0)
     shared = set(cores) == set(client)
     capacity = stages.capacity(len(cores), size, with_client=shared)
@@ -141,6 +141,6 @@ def curve(
 
 
 def stolen() -> float:
-    """Seconds that the hypervisor has kept this machine's cores from it."""
+    """Seconds of steal time: the hypervisor ran something else on this machine's cores."""
     with open("/proc/stat") as stat:
         return int(stat.readline().split()[8]) / os.sysconf("SC_CLK_TCK")

@@ -1,11 +1,11 @@
-"""The model's figures as Markdown, and where they stand in a document."""
+"""The model's figures as Markdown, and their places in a document."""
 
 import math
 
 from markdown import table
 from model import Stages, usable
 
-MOST_WAIT = 5  # p99 in waits at an idle server: what a replica is loaded to
+MOST_WAIT = 5  # p99 relative to the wait at an idle server: the load limit of a replica
 EXAMPLES = [(10, 1), (1_000, 8), (100_000, 32)]  # images a second, cores of a replica
 ZONES = 3
 
@@ -59,7 +59,7 @@ def cores_block(stages: Stages, typical: float) -> str:
 
 
 def fleet(stages: Stages, rate: float, cores: int, typical: float, image_bytes: int, replica_gib: float) -> dict:
-    """What a rate takes. Sized so that the loss of one zone of three leaves enough, and never fewer than two replicas."""
+    """The fleet for a rate. Sized so that it survives the loss of one zone of three, with at least two replicas."""
     each = usable(stages, cores, typical, MOST_WAIT) * stages.capacity(cores, typical)
     needed = math.ceil(rate / each)
     replicas = max(2, math.ceil(needed * ZONES / (ZONES - 1)))

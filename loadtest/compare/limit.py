@@ -1,9 +1,9 @@
-"""The bare ONNX Runtime session, without a server: the limit of everything that runs this graph on these cores.
+"""The bare ONNX Runtime session, without a server: the upper limit of any server with this graph on these cores.
 
     PYTHONPATH=models:loadtest/compare/peers limit.py SECONDS IMAGE...    one JSON object
 
-A thread with a session of its own on every core that the process may use; ONNX Runtime and Pillow let go of the
-interpreter's lock while they work.
+A thread with its own session on every core that the process may use; ONNX Runtime and Pillow release the GIL while
+they work.
 """
 
 import json

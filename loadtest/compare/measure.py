@@ -1,4 +1,4 @@
-"""What is measured on a running system, step by step."""
+"""The measurements on a running system, step by step."""
 
 import asyncio
 import time
@@ -13,7 +13,7 @@ from visit import Failed, Visit
 
 CLIENTS = 16  # enough that a full batch can form while another runs
 LEAVERS = 32
-EQUAL = 5e-4  # of a logit: what our own golden test allows against a float64 run of the reference
+EQUAL = 5e-4  # tolerance in logits, as in our golden test against a float64 run of the reference
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def measure(visit: Visit, images: list[bytes], golden: dict[str, tuple[bytes, fl
     requests = [visit.system.request(image) for image in images]
     figures: dict = {"start_seconds": visit.start_seconds}
     figures["scores"] = asyncio.run(compare_scores(visit, golden))  # it warms up as well
-    # Not from the first moment on: a full batch of the slowest takes a second to form and run.
+    # After a settling time: a full batch of the slowest system takes a second to form and run.
     closed = closed_loop(visit.address, requests, CLIENTS, times.settle + times.saturated)
     saturated = loaded(times.saturated, closed, times.settle)
     figures["saturated"] = saturated
@@ -45,7 +45,7 @@ def measure(visit: Visit, images: list[bytes], golden: dict[str, tuple[bytes, fl
     loads = (("half", 0.5, times.steady), ("most", 0.8, times.steady), ("double", 2.0, times.overload))
     for name, load, seconds in loads:
         arrivals = independent(load * capacity, seconds)
-        # A client gives up after five deadlines: none of its answers would be good.
+        # A client gives up after five deadlines: a later answer would not count as good.
         figures[name] = loaded(seconds, open_loop(visit.address, requests, arrivals, 5 * DEADLINE_MS / 1000))
         figures[name]["good_of_capacity"] = figures[name]["good_per_second"] / capacity
     figures["memory_mib"] = visit.memory_mib()
@@ -56,7 +56,7 @@ def measure(visit: Visit, images: list[bytes], golden: dict[str, tuple[bytes, fl
 
 
 def loaded(seconds: float, load: Coroutine, settle: float = 0) -> dict:
-    """The figures of a load that is offered for some time (after it has settled), and how much of a core its client took."""
+    """The figures of a load that is offered for some time (after it has settled), and its client's share of a core."""
     began, spent = time.monotonic(), time.process_time()
     answers = asyncio.run(load)
     spent, took = time.process_time() - spent, time.monotonic() - began
@@ -64,8 +64,8 @@ def loaded(seconds: float, load: Coroutine, settle: float = 0) -> dict:
 
 
 def summary(answers: list[Answer], began: float, seconds: float) -> dict:
-    """`good`: a score within the deadline. Rates are those of answers that came while the load was offered: what comes
-    after it is backlog. The waits are those of all scores, late ones too."""
+    """`good`: a score within the deadline. Rates count answers received while the load was offered; later ones are
+    backlog. The waits are those of all scores, late ones included."""
 
     def rate(answers: list[Answer]) -> float:
         return sum(began <= answer.intended + answer.seconds <= began + seconds for answer in answers) / seconds
@@ -110,7 +110,7 @@ async def compare_scores(visit: Visit, golden: dict[str, tuple[bytes, float]]) -
 
 
 async def leave(visit: Visit, executed: Callable[[], int]) -> dict:
-    """Many ask at once and hang up when the first is answered; then one asks that stays."""
+    """Many clients send at once and disconnect when the first is answered; then one sends and stays."""
     before = executed()
     tasks = [asyncio.create_task(Connection(visit.address).ask(visit.request)) for _ in range(LEAVERS)]
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

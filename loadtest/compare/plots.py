@@ -1,4 +1,4 @@
-"""The summary as pictures, one for each placement."""
+"""Plots of the summary, one per placement."""
 
 from pathlib import Path
 

@@ -2,7 +2,7 @@
 
     PYTHONPATH=models:loadtest/compare/peers reference.py IMAGE...
 
-`make test-model` holds the standard graph to PyTorch, and the golden tests hold Pillow's pixels.
+`make test-model` verifies the standard graph against PyTorch, and the golden tests verify Pillow's pixels.
 """
 
 import json

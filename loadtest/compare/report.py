@@ -1,4 +1,4 @@
-"""The figures of all rounds to one summary, and the summary to a page."""
+"""Summarises the figures of all rounds, and writes the summary as a page."""
 
 from statistics import median, quantiles
 
@@ -6,7 +6,7 @@ from markdown import table
 from measure import CLIENTS, EQUAL, LEAVERS
 from systems import DEADLINE_MS, OURS
 
-# What a column is called, where a visit has its figure, how it is written, and whether more or less of it is better.
+# A column's title, the location of its figure in a visit, its format, and whether more or less is better.
 COLUMNS = [
     ("images/s, saturated", ("saturated", "scores_per_second"), "{:.1f}", "more"),
     ("p50 at 50 %, ms", ("half", "p50_ms"), "{:.1f}", "less"),
@@ -36,7 +36,7 @@ def look_up(visit: dict, path: tuple[str, ...]) -> float:
 
 
 def summarise(results: dict) -> dict:
-    """One row for a system in a placement, in the order in which they were first measured."""
+    """One row per system and placement, in the order of their first measurement."""
     visits = [with_shares(visit) for visit in results["visits"]]
     rows = []
     for placement, system in dict.fromkeys((visit["placement"], visit["system"]) for visit in visits):
@@ -65,7 +65,7 @@ def with_shares(visit: dict) -> dict:
 
 
 def worst_scores(rounds: list[dict]) -> dict:
-    """Of all rounds: a score that differed once differs."""
+    """Over all rounds: a score that differed once counts as different."""
     return {
         "equal": min(scores["equal"] for scores in rounds),
         "other": sorted({name for scores in rounds for name in scores["other"]}),
@@ -100,7 +100,7 @@ def cell(figures: dict, form: str) -> str:
 
 
 def scores_cell(scores: dict) -> str:
-    """How many are equal, and what is not."""
+    """How many scores are equal, and which are not."""
     text = f"{scores['equal']}"
     if scores["other"]:
         text += f", {len(scores['other'])} differ (by up to {scores['worst']:.1e})"
@@ -110,7 +110,7 @@ def scores_cell(scores: dict) -> str:
 
 
 def placement_table(placement: str, summary: dict) -> str:
-    """A line for each figure and a column for each system: reads well with many of both."""
+    """A line per figure and a column per system."""
     rows = [row for row in summary["rows"] if row["placement"] == placement]
     lines = [[title, *(cell(row["figures"][title], form) for row in rows)] for title, _, form, _ in COLUMNS]
     lines.append(["scores equal to the reference's", *(scores_cell(row["scores"]) for row in rows)])
@@ -147,7 +147,7 @@ OTHERWISE = {
 
 
 def differing(rows: list[dict]) -> list[str]:
-    """What of these systems does not run what the peers run."""
+    """The systems that do not run the same as the peers."""
     systems = {row["system"] for row in rows}
     return [f"- {name}: {what}" for name, what in OTHERWISE.items() if name in systems]
 
@@ -211,7 +211,7 @@ def readme_block(results: dict, summary: dict, date: str, link: str, systems: li
 
 
 def readme_others(results: dict, summary: dict, date: str, link: str, above: list[str]) -> str:
-    """The same of the systems that `readme_block` leaves out, beside ours. The other block may come to be of a later run."""
+    """The same for the systems that `readme_block` omits, and ours. The other block may be from a later run."""
     rows = [row for row in first_placement(summary) if row["system"] == OURS or row["system"] not in above]
     where = f"`{results['command']}` on {results['machine']['Model name']}, {date}, on one core as well ([results]({link})):"
     return "\n".join([where, "", medians(rows), "", *differing(rows), "", ahead(summary, rows)])
@@ -228,7 +228,7 @@ def medians(rows: list[dict]) -> str:
 
 
 def ahead(summary: dict, rows: list[dict]) -> str:
-    """Of these rows, who is ahead of us beyond the spread, and in what."""
+    """Which of these rows are better than ours beyond the spread, and in which figure."""
     found = [
         f"{one['system']}, {one['row']}"
         for one in summary["behind"]

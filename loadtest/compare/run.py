@@ -1,7 +1,7 @@
-"""Us and others on the same cores, with the same files, in turns: `make compare`, `make compare-all`.
+"""Our server and others on the same cores, with the same files, interleaved: `make compare`, `make compare-all`.
 
-Every round visits every system in each placement: start, golden scores, saturation, half and four fifths of what it gave,
-twice that, clients that leave, idleness. Results so far are in results.json after every visit.
+Every round visits every system in each placement: start, golden scores, saturation, half and four fifths of that
+throughput, twice that, clients that disconnect, idle. After every visit results.json has the results so far.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from visit import Failed, Visit
 
 HERE = Path(__file__).parent
 GOLDEN = ROOT / "tests/golden/images"
-# What is sent in turn: photographs of 640 x 427 and 600 x 400, as JPEG and WebP.
+# Sent in rotation: photographs of 640 x 427 and 600 x 400, as JPEG and WebP.
 LOAD = ["orig_rocket.jpg", "orig_china.jpg", "orig_flower.jpg", "coffee_420_q75.jpg", "coffee_q80.webp"]
 
 
@@ -50,7 +50,7 @@ def placements() -> list[Placement]:
 
 
 def helper(program: str, cores: list[int], *arguments) -> dict:
-    """One of the programs beside this one that run the detector without a server."""
+    """Runs one of the programs in this folder that use the detector without a server."""
     environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'models'}:{PEERS}", "ORT_DISABLE_TELEMETRY": "1"}
     ended = subprocess.run(
         [sys.executable, HERE / program, *map(str, arguments)],
@@ -64,7 +64,7 @@ def helper(program: str, cores: list[int], *arguments) -> dict:
 
 
 def own_session(cores: list[int], quick: bool) -> float:
-    """Images a second of our own session on decoded pixels, in the layout that the server takes."""
+    """Images per second of our own session on decoded pixels, in the server's layout."""
     rows = bare_sessions("--batch-sizes", "1", "--rounds", "2" if quick else "20", cores=cores)
     return max(row["images_per_second"]["median"] for row in rows if row["intra_threads"] == 1)
 
@@ -76,7 +76,7 @@ def golden_logits() -> dict[str, tuple[bytes, float]]:
 
 
 class Comparison:
-    """The rounds, and what they gave so far, on disk after every visit."""
+    """The rounds and their results so far, saved after every visit."""
 
     def __init__(self, given: argparse.Namespace):
         self.began = time.monotonic()
@@ -110,7 +110,7 @@ class Comparison:
         self.say(f"{name}: {why}")
 
     def install(self, system: System) -> bool:
-        """Makes what it runs from."""
+        """Builds what the system runs from."""
         if not system.installed_by:
             return True
         ended = subprocess.run(["make", system.installed_by], cwd=ROOT, capture_output=True, text=True)
@@ -125,10 +125,10 @@ class Comparison:
             began = time.monotonic()
             for placement in placements():
                 self.limits(number, placement)
-                # Another one begins each round, so that none always follows the same.
+                # Each round starts with another system, so that none always follows the same one.
                 turn = number % len(self.systems)
                 for system in self.systems[turn:] + self.systems[:turn]:
-                    # One that failed twice would only cost the others their time.
+                    # A system that failed twice is skipped, to save time for the others.
                     if self.failures[system.name] < 2:
                         self.visit(number, placement, system, golden, images)
             end = 2 * time.monotonic() - began  # of another round
@@ -173,7 +173,7 @@ class Comparison:
         partial.rename(self.out / "results.json")
 
     def report(self) -> None:
-        """The page of what there is."""
+        """Writes the page of the results so far."""
         self.save()
         summary = report.summarise(self.results)
         page = self.out / "README.md"

@@ -1,4 +1,4 @@
-"""What is compared: how each is started, asked, read and counted."""
+"""The compared systems: how each is started, requested, parsed and counted."""
 
 import json
 import struct
@@ -19,12 +19,12 @@ class System:
     command: Callable[[int, int], list]  # port, cores
     request: Callable[[bytes], bytes]
     logit: Callable[[bytes], float]
-    # Images run so far, by its address, where the system counts them itself; else peers/detector.py does.
+    # Images run so far, by address, if the system counts them itself; else peers/detector.py does.
     executed: Callable[[Address], int] | None = None
 
     @property
     def installed_by(self) -> str | None:
-        """The target of make; `make build` has made our own."""
+        """The make target; our own is built by `make build`."""
         if self.name == OURS:
             return None
         return "peer-furnace" if self.name == FURNACE else f"{venv(self.name).name}/.installed"
@@ -34,7 +34,7 @@ OURS, FURNACE = "lfm-serve", "furnace"
 
 
 def venv(name: str) -> Path:
-    """Of a peer in Python."""
+    """The virtual environment of a Python peer."""
     return ROOT / f".venv-peer-{name}"
 
 
@@ -74,7 +74,7 @@ def multipart(path: str) -> Callable[[bytes], bytes]:
 
 
 def triton(image: bytes) -> bytes:
-    """Its binary tensor extension: a JSON head, then the file as one BYTES element behind its length."""
+    """Its binary tensor extension: a JSON head, then the file as one BYTES element after its length."""
     tensor = struct.pack("<I", len(image)) + image
     inputs = [{"name": "image", "datatype": "BYTES", "shape": [1, 1], "parameters": {"binary_data_size": len(tensor)}}]
     head = json.dumps({"inputs": inputs, "outputs": [{"name": "logit"}]}).encode()

@@ -1,4 +1,4 @@
-"""The versions of what was run."""
+"""The versions of the compared software."""
 
 import subprocess
 import tomllib
@@ -13,7 +13,7 @@ SHOWN = {
 
 
 def versions(systems: list[System]) -> dict[str, dict[str, str]]:
-    """By system."""
+    """Versions by system."""
     return {system.name: dict(sorted(of(system.name).items())) for system in systems}
 
 

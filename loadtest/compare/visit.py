@@ -1,4 +1,4 @@
-"""One system on its cores: started, loaded, counted, watched and ended."""
+"""One system on its cores: start, load, counters, monitoring and stop."""
 
 import asyncio
 import os
@@ -19,11 +19,11 @@ READY_WITHIN = 60
 
 
 class Failed(Exception):
-    """A system that does not run: its own last words."""
+    """A system that does not run: its last output."""
 
 
 class Visit:
-    """A running system. As a context manager it is ready inside, and gone with all its processes after."""
+    """A running system. As a context manager it is ready inside; all its processes have ended afterwards."""
 
     def __init__(self, system: System, cores: list[int], image: bytes):
         self.system, self.cores = system, cores
@@ -64,7 +64,7 @@ class Visit:
         return self
 
     def __exit__(self, *_):
-        # Handles, not numbers: a number may be given to another process once its own has ended.
+        # Handles (pidfd), not process ids: an id may be reused once its process has ended.
         processes = []
         for pid in tree(self.process.pid):
             with suppress(ProcessLookupError):
@@ -77,14 +77,14 @@ class Visit:
                 signal.pidfd_send_signal(process, signal.SIGKILL)
             select.select([process], [], [], 10)  # readable once it has ended
             os.close(process)
-        # And what it started since.
+        # And processes started since.
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         self.scratch.cleanup()
 
     async def first_answer(self, end: float):
-        """Asks until there is a score: what a user waits for after a start."""
+        """Sends requests until there is a score: a user's wait after a start."""
         connection = Connection(self.address)
         last = ""
         while time.monotonic() < end:
@@ -95,7 +95,7 @@ class Visit:
                 self.system.logit(answer.body)
                 return connection.hang_up()
             last = f"status {answer.status}: {answer.body[:200].decode(errors='replace')}"
-            # Another process cannot call back: it is asked again.
+            # Polling: another process cannot notify us.
             await asyncio.sleep(0.02)
         raise Failed(f"not ready within {READY_WITHIN} s: {last}; {self.last_words()}")
 
@@ -108,16 +108,16 @@ class Visit:
         return self.system.executed(self.address) if self.system.executed else os.path.getsize(self.counter.name)
 
     def settled(self) -> int:
-        """Images run, once none has been for a second: work that was let in has ended."""
+        """Images run, once none has been run for a second: all admitted work has ended."""
         count, since = self.executed(), time.monotonic()
         while time.monotonic() < since + 1:
-            time.sleep(0.05)  # a peer in another process cannot call back
+            time.sleep(0.05)  # polling: a peer in another process cannot notify us
             if (now := self.executed()) != count:
                 count, since = now, time.monotonic()
         return count
 
     def cpu_seconds(self) -> float:
-        """Of all its processes so far."""
+        """CPU time of all its processes so far."""
         total = 0.0
         for pid in tree(self.process.pid):
             with suppress(OSError):
@@ -125,7 +125,7 @@ class Visit:
         return total
 
     def memory_mib(self) -> float:
-        """Of all its processes now; memory that they share counts once (PSS)."""
+        """Memory of all its processes now; shared memory counts once (PSS)."""
         total = 0
         for pid in tree(self.process.pid):
             with suppress(OSError):
@@ -140,7 +140,7 @@ def tree(root: int) -> list[int]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with suppress(OSError):
-                # After the name, which may hold anything, come the state and the parent.
+                # The state and the parent follow the name, which may contain any character.
                 parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
                 children.setdefault(parent, []).append(int(entry.name))
     found = [root]

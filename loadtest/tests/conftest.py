@@ -1,4 +1,4 @@
-"""The programs here are scripts beside each other, not a package."""
+"""The programs here are scripts in one folder, not a package."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A server in the manner of a peer: one image at a time, whether or not its client still waits. PEER_PORT, PEER_COUNTER."""
+"""A fake peer: runs one image at a time, even if its client has disconnected. PEER_PORT, PEER_COUNTER."""
 
 import asyncio
 import os
@@ -27,7 +27,7 @@ async def main():
             writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", int(os.environ["PEER_PORT"]))
-    # A process of its own, as servers with workers have.
+    # A child process, as in servers with workers.
     await asyncio.create_subprocess_exec("cat", stdin=asyncio.subprocess.PIPE)
     await server.serve_forever()
 

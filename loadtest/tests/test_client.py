@@ -15,7 +15,7 @@ def answer(body: bytes, status: bytes = b"200 OK", *headers: bytes) -> bytes:
 
 
 def against(respond, load):
-    """What `load(address)` gives against a server that answers each request with `await respond(number)`."""
+    """Result of `load(address)` against a server that answers each request with `await respond(number)`."""
 
     async def main():
         numbers = itertools.count()
@@ -60,7 +60,7 @@ def test_every_client_of_a_closed_loop_waits_for_its_answer():
 
 
 def test_an_open_loop_sends_all_and_counts_from_the_intended_time():
-    """A server that does nothing for a moment delays the answers of all that were to be sent in it, and none is left out."""
+    """A server that stalls delays the answers of all requests due in that time, and none is left out."""
     stall = 0.3
 
     async def stalls_once(number):
@@ -73,7 +73,7 @@ def test_an_open_loop_sends_all_and_counts_from_the_intended_time():
     assert len(found) == 50
     starts = sorted(one.intended for one in found)
     assert [start - starts[0] for start in starts] == pytest.approx(arrivals)
-    # The stall begins with the first; what is to be sent at its middle waits for half of it.
+    # The stall begins with the first; a request due in its middle waits for half of it.
     middle = min(found, key=lambda one: abs(one.intended - starts[0] - stall / 2))
     assert middle.seconds >= 0.4 * stall
 
@@ -97,7 +97,7 @@ def test_a_chunked_answer_is_joined():
     assert against(chunked, twice) == [(200, b"abcd\r\ne")] * 2
 
 
-def test_a_kept_connection_that_the_server_closed_is_opened_again():
+def test_a_kept_connection_that_the_server_closed_is_reopened():
     async def closes_after_the_first(number):
         return None if number == 1 else answer(b"%d" % number)
 
@@ -110,7 +110,7 @@ def test_a_kept_connection_that_the_server_closed_is_opened_again():
     assert against(closes_after_the_first, twice) == [(200, b"0"), (200, b"2")]
 
 
-def test_no_answer_is_an_answer_too():
+def test_a_missing_answer_is_recorded():
     async def never(number):
         await asyncio.Event().wait()
 
@@ -132,12 +132,12 @@ def test_arrivals():
     assert statistics.stdev(gaps) == pytest.approx(statistics.mean(gaps), rel=0.05)
     rising = ramp(10, 30, 10)
     assert len(rising) == 200 and rising == sorted(rising) and rising[-1] < 10
-    # 10 a second and 2 more each second: by the middle 10 * 5 + 5 * 5 have come.
+    # 10 a second and 2 more each second: by the middle 10 * 5 + 5 * 5 have arrived.
     assert sum(at < 5 for at in rising) == pytest.approx(75, abs=1)
     assert ramp(5, 5, 2) == pytest.approx(evenly(5, 2))
 
 
-def test_quantiles_are_values_that_were_measured():
+def test_quantiles_are_measured_values():
     assert quantile([3.0, 1.0, 2.0], 0.5) == 2.0
     assert quantile(list(range(100)), 0.99) == 99
     assert quantile([], 0.5) != quantile([], 0.5)  # not a number

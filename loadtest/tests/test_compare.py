@@ -1,4 +1,4 @@
-"""The comparison's own logic: a visit to a made-up peer, the summary of rounds, the page."""
+"""The comparison's logic: a visit to a fake peer, the summary of rounds, the page."""
 
 import json
 import os
@@ -19,7 +19,7 @@ CORES = sorted(os.sched_getaffinity(0))
 
 
 def runs(pid: int) -> bool:
-    """Whether it is there, and no zombie that nobody has asked after."""
+    """Whether the process exists and is not a zombie."""
     stat = Path(f"/proc/{pid}/stat")
     return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
 
@@ -33,7 +33,7 @@ def test_a_visit_measures_a_peer_and_leaves_nothing_behind():
     assert not any(runs(pid) for pid in processes), "nor does that outlive it"
     assert found["scores"]["equal"] == 1 and found["scores"]["other"] == ["wrong.png"]
     assert found["saturated"]["statuses"].keys() == {"200"}
-    # It takes one image at a time, none in under its 10 ms.
+    # It runs one image at a time, each in at least 10 ms.
     assert 0 < found["saturated"]["scores_per_second"] <= 100
     assert found["saturated"]["p50_ms"] >= 10
     assert found["half"]["asked"] < found["most"]["asked"] < found["double"]["asked"]
@@ -49,7 +49,7 @@ def test_a_peer_that_does_not_start_says_why():
         Visit(dies, CORES[:1], b"x").__enter__()
 
 
-def test_good_is_in_time_and_the_rate_is_of_the_offered_time():
+def test_good_means_in_time_and_the_rate_is_over_the_offered_time():
     answers = [
         Answer(200, b"", 8.8, 0.1),
         Answer(200, b"", 10.0, 0.5),
@@ -59,7 +59,7 @@ def test_good_is_in_time_and_the_rate_is_of_the_offered_time():
     ]
     found = summary(answers, began=9.0, seconds=4.0)
     assert (found["asked"], found["unanswered"]) == (5, 0)
-    # 12.5 is within the four seconds, late; 13.8 and 8.9 are not within them.
+    # 12.5 is within the four seconds, but late; 13.8 and 8.9 are outside.
     assert found["scores_per_second"] == pytest.approx(2 / 4)
     assert found["good_per_second"] == pytest.approx(1 / 4)
     assert found["p99_ms"] == 2500
@@ -98,7 +98,7 @@ def test_rounds_become_medians_with_quartiles_and_shares():
     assert rows[OURS]["figures"]["idle, % of a core"]["median"] == pytest.approx(0.1)
 
 
-def test_where_another_is_ahead_is_said_and_whether_the_spread_allows_it():
+def test_better_systems_are_reported_and_whether_beyond_the_spread():
     slower = results()
     assert report.summarise(slower)["behind"] == []
     for visit in slower["visits"]:
@@ -110,7 +110,7 @@ def test_where_another_is_ahead_is_said_and_whether_the_spread_allows_it():
     assert not ahead["images/s, saturated"]["apart"] and ahead["memory, MiB"]["apart"]
 
 
-def test_the_page_has_every_system_and_every_error_and_the_picture_is_there(tmp_path):
+def test_the_page_has_every_system_every_error_and_the_plot(tmp_path):
     summarised = report.summarise(json.loads(json.dumps(results())))
     page = report.page(results(), summarised)
     assert "| images/s, saturated | 200.0 (150.0-250.0) | 151.0 (150.5-151.5) |" in page
@@ -121,7 +121,7 @@ def test_the_page_has_every_system_and_every_error_and_the_picture_is_there(tmp_
     assert "</svg>" in (tmp_path / report.figure_name("here")).read_text()
 
 
-def test_readme_gets_medians_and_where_another_is_ahead():
+def test_readme_gets_medians_and_better_systems():
     found = results()
     for visit in found["visits"]:
         visit["memory_mib"] = 50.0 if visit["system"] == "other" else 100.0
@@ -132,7 +132,7 @@ def test_readme_gets_medians_and_where_another_is_ahead():
     assert "beyond the spread: other, memory, MiB." in block
 
 
-def test_the_block_of_the_rest_leaves_out_what_stands_above_it():
+def test_the_block_of_other_systems_omits_those_above():
     found = results()
     for name in ("above", "openvino"):
         found["visits"] += [{**visit, "system": name} for visit in found["visits"] if visit["system"] == "other"]

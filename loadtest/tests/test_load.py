@@ -1,4 +1,4 @@
-"""`make load`, as a user has it: the program and our server."""
+"""`make load` as a user runs it: the program and our server."""
 
 import json
 import subprocess
@@ -11,7 +11,7 @@ def load(*arguments) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, ROOT / "loadtest/load.py", *arguments], capture_output=True, text=True)
 
 
-def test_smoke_is_held_and_leaves_its_summary_and_page(tmp_path):
+def test_smoke_passes_and_writes_summary_and_page(tmp_path):
     ended = load("smoke", "--seconds", "1", "--out", tmp_path)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "held      one client: every image is scored: 100.00%" in ended.stdout
@@ -20,7 +20,7 @@ def test_smoke_is_held_and_leaves_its_summary_and_page(tmp_path):
     assert "</svg>" in (tmp_path / "index.html").read_text()
 
 
-def test_a_threshold_that_is_not_held_fails(tmp_path):
+def test_an_unmet_threshold_fails(tmp_path):
     wrong = tmp_path / "not-an-image"
     wrong.write_text("no")
     ended = load("smoke", "--seconds", "1", "--out", tmp_path, "--image", wrong)

@@ -1,4 +1,4 @@
-"""Writes cases by which the service's judgement is held against the reference (`lfm.judge`).
+"""Writes test cases that compare the service's judgement with the reference (`lfm.judge`).
 
 python -m lfm.cases MODEL FILE.json
 """
@@ -15,8 +15,8 @@ SIZES = [(256, 256), (256, 300), (384, 384), (512, 512), (513, 767), (640, 400),
 
 
 def make(manifest: dict) -> dict:
-    """Logits about every value that a verdict of a class turns at, one region and five, and the
-    places of the regions of several sizes."""
+    """Logits around every threshold of a class's verdicts, with one region and five, and the
+    positions of the regions for several sizes."""
     cases = []
     for file_class in CLASSES:
         found = table(manifest, file_class, 1)

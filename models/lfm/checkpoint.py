@@ -4,8 +4,8 @@ The format (torch/serialization.py, zip since PyTorch 1.6): a zip archive `<name
 pickle whose tensors are `torch._utils._rebuild_tensor_v2(storage, offset, shape, stride, ...)`
 over storages named by persistent ids, and one raw file `<name>/data/<key>` per storage.
 
-A pickle is a program. This one may name a closed list of things, none of which does anything, and
-may use a closed list of opcodes; whatever else is refused before it could run.
+A pickle is a program. Only an allowlist of names without side effects and an allowlist of opcodes
+are accepted; anything else is refused before it runs.
 """
 
 import collections
@@ -20,10 +20,10 @@ import numpy as np
 
 MAX_FILE = 256 << 20  # bytes of the checkpoint: the network has 3 MB, an Adam state 9 MB
 MAX_PICKLE = 1 << 20  # bytes of data.pkl
-MAX_VALUES = 16 << 20  # values of one tensor: a stride of 0 makes a huge one of a small file
+MAX_VALUES = 16 << 20  # values of one tensor: with a stride of 0 a small file makes a huge tensor
 MAX_MEMO = 1 << 16  # memo index: the unpickler allocates a table of that size
-MAX_TUPLE = 1 << 10  # values in a tuple, those of the tuples in it included
-MAX_FACTS = 1 << 14  # values beside the state dict, counted as often as they are reached
+MAX_TUPLE = 1 << 10  # values in a tuple, including nested tuples
+MAX_FACTS = 1 << 14  # values besides the state dict, counted each time they are reached
 
 STORAGES = {
     "FloatStorage": np.dtype("<f4"),
@@ -33,7 +33,7 @@ STORAGES = {
     "IntStorage": np.dtype("<i4"),
 }
 
-# What `torch.save` of a dict of tensors, numbers, strings, lists and tuples writes.
+# The opcodes of `torch.save` for a dict of tensors, numbers, strings, lists and tuples.
 OPCODES = set(
     """
     PROTO FRAME STOP MARK MEMOIZE PUT BINPUT LONG_BINPUT GET BINGET LONG_BINGET
@@ -45,12 +45,12 @@ OPCODES = set(
 
 
 class CheckpointError(ValueError):
-    """A file that is no checkpoint we read; the message is one line for the user."""
+    """An unsupported checkpoint; the message is one line for the user."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Storage:
-    """A persistent id of the pickle: where the values of a tensor lie."""
+    """A persistent id of the pickle: the location of a tensor's values."""
 
     dtype: np.dtype
     key: str
@@ -67,26 +67,28 @@ class _Tensor:
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict]:
-    """The tensors of the state dict in `path` by name, and what else its trainer wrote.
+    """The tensors of the state dict in `path` by name, and the trainer's other values.
 
-    The state dict is the pickled object itself or lies under `model` or `state_dict`; then the
-    plain values beside it (numbers, strings, dicts of those) are the second of the pair. Raises
-    `CheckpointError` for anything unsafe, truncated or unknown, `OSError` if the file cannot be
-    read.
+    The state dict is the pickled object itself or its key `model` or `state_dict`; in the latter
+    case the plain values beside it (numbers, strings, dicts of those) are the second of the pair.
+    Raises `CheckpointError` for anything unsafe, truncated or unknown, `OSError` if the file cannot
+    be read.
     """
     if path.stat().st_size > MAX_FILE:
         raise CheckpointError(f"larger than {MAX_FILE >> 20} MiB")
-    try:
-        with zipfile.ZipFile(path) as archive:
+    with path.open("rb") as file:
+        try:
+            archive = zipfile.ZipFile(file)
+        except Exception as e:  # zipfile does not say what it raises for a damaged archive
+            raise CheckpointError(
+                "not a PyTorch zip checkpoint (truncated, or saved before PyTorch 1.6)"
+            ) from e
+        with archive:
             return _read_archive(archive)
-    except zipfile.BadZipFile as e:
-        raise CheckpointError(
-            "not a PyTorch zip checkpoint (truncated, or saved before PyTorch 1.6)"
-        ) from e
 
 
 def _read_archive(archive: zipfile.ZipFile) -> tuple[dict[str, np.ndarray], dict]:
-    # torch.save stores without compression, so nothing here can grow while it is read.
+    # torch.save stores without compression, so nothing can expand while it is read.
     if any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist()):
         raise CheckpointError("compressed entries: torch.save writes none")
     pickles = [name for name in archive.namelist() if name.split("/")[1:] == ["data.pkl"]]
@@ -95,10 +97,11 @@ def _read_archive(archive: zipfile.ZipFile) -> tuple[dict[str, np.ndarray], dict
     root = pickles[0].removesuffix("data.pkl")
     if archive.getinfo(pickles[0]).file_size > MAX_PICKLE:
         raise CheckpointError(f"data.pkl is larger than {MAX_PICKLE >> 20} MiB")
-    if root + "byteorder" in archive.namelist() and archive.read(root + "byteorder") != b"little":
+    order = root + "byteorder"
+    if order in archive.namelist() and _read_entry(archive, order, "byteorder") != b"little":
         raise CheckpointError("not little-endian")
 
-    state, facts = _unpickle(archive.read(pickles[0])), {}
+    state, facts = _unpickle(_read_entry(archive, pickles[0], "data.pkl")), {}
     for wrapper in ("model", "state_dict"):
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
             left = [MAX_FACTS]
@@ -112,8 +115,15 @@ def _read_archive(archive: zipfile.ZipFile) -> tuple[dict[str, np.ndarray], dict
     return {name: _read_tensor(archive, root, name, value) for name, value in state.items()}, facts
 
 
+def _read_entry(archive: zipfile.ZipFile, name: str, what: str) -> bytes:
+    try:
+        return archive.read(name)
+    except Exception as e:  # as above
+        raise CheckpointError(f"{what}: missing or damaged") from e
+
+
 def _plain(value: object, left: list[int], depth: int = 0) -> bool:
-    # A pickle can refer to one dict from many places: a few of them make a tree without end.
+    # A pickle can refer to one dict many times: a few dicts can form an exponentially large tree.
     left[0] -= 1
     if left[0] < 0 or depth > 16:
         raise CheckpointError("unsafe: too many values beside the state dict")
@@ -135,11 +145,11 @@ def _unpickle(data: bytes) -> object:
 
 
 def _check(data: bytes) -> None:
-    """Goes through the opcodes without running them.
+    """Checks the opcodes without running them.
 
-    The hash of a tuple is that of all tuples in it, however often one is shared: 40 tuples, each
-    the pair of the one before, take forever as the key of a dict. So sizes are followed as the
-    unpickler would build them.
+    The hash of a tuple visits all tuples in it, shared ones each time: 40 tuples, each a pair of
+    the previous one, never finish as the key of a dict. So sizes are tracked as the unpickler would
+    build them.
     """
     stack, marks, memo = [], [], {}
     for opcode, argument, _ in pickletools.genops(data):
@@ -159,7 +169,7 @@ def _check(data: bytes) -> None:
         else:
             if pickletools.markobject in opcode.stack_before:
                 start = marks.pop()
-                # What stands before the mark, of APPENDS and SETITEMS: the list or the dict.
+                # The item before the mark, for APPENDS and SETITEMS: the list or the dict.
                 below = opcode.stack_before.index(pickletools.markobject)
             else:
                 start, below = len(stack) - len(opcode.stack_before), 0
@@ -173,7 +183,7 @@ def _check(data: bytes) -> None:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Knows the names of a checkpoint and nothing else (docs.python.org, "Restricting Globals")."""
+    """Accepts only the names of a checkpoint (docs.python.org, "Restricting Globals")."""
 
     def find_class(self, module: str, name: str) -> object:
         if (module, name) == ("collections", "OrderedDict"):
@@ -192,7 +202,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _rebuild_tensor_v2(storage, offset, shape, stride, requires_grad, hooks, *_) -> _Tensor:
-    """Stands in for the PyTorch function of this name, for a record of its arguments."""
+    """Replaces the PyTorch function of this name: records its arguments."""
 
     def counts(values: object) -> bool:
         return isinstance(values, tuple) and all(type(v) is int and v >= 0 for v in values)
@@ -210,10 +220,7 @@ def _read_tensor(archive: zipfile.ZipFile, root: str, name: str, tensor: _Tensor
         values *= size
     if values > MAX_VALUES:
         raise CheckpointError(f"{name[:80]!r} has shape {tensor.shape}: too large")
-    try:
-        raw = archive.read(f"{root}data/{tensor.storage.key}")
-    except (KeyError, EOFError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as e:
-        raise CheckpointError(f"the values of {name[:80]!r} are missing or damaged") from e
+    raw = _read_entry(archive, f"{root}data/{tensor.storage.key}", f"the values of {name[:80]!r}")
     dtype = tensor.storage.dtype
     flat = np.frombuffer(raw, dtype, count=len(raw) // dtype.itemsize)
     reach = ((n - 1) * s for n, s in zip(tensor.shape, tensor.stride, strict=True))

@@ -1,8 +1,8 @@
-"""Draws the crops of a training.
+"""Samples the crops of a training.
 
-They are drawn in couples, a real and a generated one that were stored alike and are treated alike:
-two images of a pair, two pictures of one bucket of the web, or a photograph and what a generator of
-the zoo makes of it. So the label follows from nothing but the pixels.
+They are sampled in couples, a real and a generated one, stored and treated alike: two images of a
+pair, two pictures of one web bucket, or a photograph and its version by a generator of the zoo. So
+the label depends only on the pixels.
 """
 
 import random
@@ -19,15 +19,15 @@ from lfm.history import Step
 from lfm.web import LEAST, Picture
 
 MARGIN = 16  # cut off at the end, so that an 8x8 grid lies at any even offset in the crop
-FEWEST = 5  # of either class in a bucket, or it would be learnt by heart
+FEWEST = 5  # of either class in a bucket, or it would be memorised
 WORST = 0.1  # share of the real pictures that is mined ...
 OFTEN = 4.0  # ... and how many times as often they are drawn
 
 
 @dataclass
 class Recipe:
-    """Chances: of each kind of couple, of a history, and of a lossy save of quality `quality`..100
-    at the end."""
+    """Probabilities: of each kind of couple, of a history, and of a final lossy save of quality
+    `quality`..100."""
 
     pairs: float = 0.3
     web: float = 0.4
@@ -39,7 +39,7 @@ class Recipe:
 
 @dataclass
 class Photograph:
-    """A real picture by its place in the table of false alarms."""
+    """A real picture by its index in the table of false alarms."""
 
     id: int
     origin: str
@@ -47,7 +47,7 @@ class Photograph:
 
 
 class Chooser:
-    """Draws by weights: origins by the root of their size, and of them the worst more often."""
+    """Samples by weight: origins by the root of their size, and in them the worst more often."""
 
     def __init__(self, origins: list[str]) -> None:
         sizes = Counter(origins)
@@ -62,8 +62,8 @@ class Chooser:
 
 
 class Feed:
-    """All that a training draws from. `alarms` is the mean score of every real picture, kept by
-    the trainer: `mine` lets the worst of them be drawn more often."""
+    """All sources of a training's samples. `alarms` is the mean score of every real picture, kept
+    by the trainer: after `mine` the worst of them are sampled more often."""
 
     def __init__(
         self,
@@ -94,7 +94,7 @@ class Feed:
         return len(self.photographs) - 1
 
     def saw(self, ids: np.ndarray, scores: np.ndarray) -> None:
-        """Scores of real crops, to be remembered as running means of their pictures."""
+        """Updates the running means of pictures with the scores of real crops."""
         self.alarms[ids] += 0.3 * (scores - self.alarms[ids])
 
     def mine(self) -> None:
@@ -110,7 +110,7 @@ class Feed:
     def batch(
         self, size: int, side: int, rng: random.Random
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """`size` crops, real and generated in turns: uint8 (size, side, side, 3), labels float32
+        """`size` crops, real and generated alternating: uint8 (size, side, side, 3), labels float32
         (size,) and the number of every real crop's picture (size / 2,)."""
         crops, ids = [], []
         for kind in rng.choices(list(self.kinds), list(self.kinds.values()), k=size // 2):
@@ -154,7 +154,7 @@ class Feed:
 
     @staticmethod
     def _fitting(chance: float, side: int, rng: random.Random, *images: np.ndarray) -> list[Step]:
-        """A history that leaves enough of all `images`; at times none."""
+        """A history that keeps enough of all `images`; sometimes none."""
         least = min(n for pixels in images for n in pixels.shape[:2])
         if rng.random() < chance:
             for _ in range(4):
@@ -176,6 +176,6 @@ class Feed:
 
     @staticmethod
     def _cut(pixels: np.ndarray, side: int, rng: random.Random) -> np.ndarray:
-        """A square at a random even offset, smaller only where the image is."""
+        """A square at a random even offset, smaller only if the image is."""
         y, x = (2 * rng.randint(0, max(0, n - side) // 2) for n in pixels.shape[:2])
         return pixels[y : y + side, x : x + side]

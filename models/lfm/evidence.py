@@ -1,12 +1,12 @@
-"""The evidence of a manifest of format 2: for every class of file a calibration and how real and
-generated validation pictures score in it.
+"""The evidence of a manifest of format 2: for every class of file a calibration and the scores of
+real and generated validation pictures.
 
-Every picture is shipped in many ways first: as it is stored, resized, filtered, turned, saved again.
-What a way makes of a picture falls into the class of the file it ends as.
+Every picture is first processed in many ways: as stored, resized, filtered, rotated, saved again.
+The result belongs to the class of the file it ends as.
 
-The pictures come from few sources, and what users send comes from others. So a threshold is tried
-on each source with the evidence of all the others (leave one out), and the distributions are moved
-apart until that holds too; a class in which it cannot hold answers `uncertain` always.
+The pictures are from few sources, and users' pictures are from others. So a threshold is tested on
+each source with the evidence of all others (leave one out), and the distributions are shifted apart
+until it holds there too; a class in which it cannot hold always answers `uncertain`.
 """
 
 import random
@@ -26,26 +26,26 @@ from lfm.data import LABELS, SIDE, crop, decode, recompress
 from lfm.judge import CLASSES, class_of, jpeg_class
 
 FALSE_ALARMS, MISSES = 0.05, 0.10  # the operating point
-RIGHT = 0.88  # of the verdicts of either side, on sources left out, both classes equally many
-WORST_WAY = 0.12  # of the real pictures shipped in one way, called fake
+RIGHT = 0.88  # share of correct verdicts of either side, on sources left out, with balanced classes
+WORST_WAY = 0.12  # share of the real pictures processed in one way that may be called fake
 VALUES = 256  # of a stored distribution
 SHIFTS = np.arange(0, 6.01, 0.1)  # tried of a distribution, in calibrated logits
 
 
 @dataclass
 class Picture:
-    """A validation picture never trained on; `group` weighs as a whole (a set of sources)."""
+    """A validation picture never trained on; `group` (a set of sources) is weighted as a whole."""
 
     source: str
     group: str
     label: int
-    stored: str  # class of the file it came as
+    stored: str  # class of the original file
     pixels: np.ndarray
 
 
 @dataclass
 class Shot:
-    """A picture as one way of shipping left it, scored."""
+    """A picture after one way of processing, scored."""
 
     source: str
     group: str
@@ -55,13 +55,13 @@ class Shot:
     raw: float  # the network's own logit of the centre
 
 
-# Whose photographs the sources of `data/val` hold, so that "leave one out" leaves all of them out.
+# Origin of the photographs in the sources of `data/val`, so that "leave one out" leaves out all.
 PHOTOGRAPHS = {"mobilestylegan_png256": "ffhq", "faces_jpeg512q92": "ffhq"}
 MOST = 60  # pictures of one source and label
 
 
 def gather(val: Path, web_root: Path, pool: Path) -> list[Picture]:
-    """The pictures kept out of training: those of val, val2 and pool."""
+    """The pictures excluded from training: those of val, val2 and pool."""
     found: list[Picture] = []
     for folder in sorted(val.glob("*/*")):
         label, made_by = LABELS[folder.name], folder.parent.name
@@ -85,7 +85,7 @@ def _picture(source: str, group: str, label: int, path: Path) -> Picture:
 
 
 def ways(picture: Picture, number: int) -> Iterable[tuple[str, str, np.ndarray]]:
-    """(way, class of file, pixels). What there are several of is taken in turns by `number`."""
+    """(way, class of file, pixels). Alternatives are rotated by `number`."""
     pixels = picture.pixels
     chroma = history.CHROMAS[number % 2]
     filter = history.FILTERS[number % 3]
@@ -140,9 +140,9 @@ def shoot(pictures: list[Picture], scorer: Callable) -> list[Shot]:
 
 
 class Table:
-    """The shots of one class of file as arrays, with weights: both labels alike; groups alike
-    within a label, sources within a group, what is stored as much as all that was done to it, and
-    ways alike."""
+    """The shots of one class of file as arrays, with weights: equal for both labels, for the groups
+    of a label, for the sources of a group, for the stored file and all its processed versions
+    together, and for the ways."""
 
     def __init__(self, shots: list[Shot]) -> None:
         self.raw = np.array([s.raw for s in shots])
@@ -150,7 +150,7 @@ class Table:
         self.source = np.array([s.source for s in shots])
         self.way = np.array([s.way for s in shots])
         plain = ["," not in s.way and s.way.split()[0] in PLAIN for s in shots]
-        # From the root to the leaf every branch has an equal part of what its parent has.
+        # From the root to the leaves, every branch has an equal part of its parent's weight.
         paths = [(s.label, s.group, s.source, p, s.way) for s, p in zip(shots, plain, strict=True)]
         self.weight = np.ones(len(shots))
         for depth in range(len(paths[0])):
@@ -163,11 +163,11 @@ class Table:
         return a * self.raw + b
 
 
-PLAIN = ("as", "saved", "JPEG", "WebP", "cut")  # ways that leave the pixels' grid as it was
+PLAIN = ("as", "saved", "JPEG", "WebP", "cut")  # ways that keep the pixel grid
 
 
 def calibrate(table: Table) -> tuple[float, float]:
-    """Platt's a and b by the weights; a = 0 where the class ranks no better than chance."""
+    """Platt's a and b with these weights; a = 0 if the class ranks no better than chance."""
     model = LogisticRegression(C=1.0)
     model.fit(table.raw[:, None], table.label, table.weight * len(table.raw) / table.weight.sum())
     a, b = float(model.coef_[0, 0]), float(model.intercept_[0])
@@ -175,8 +175,8 @@ def calibrate(table: Table) -> tuple[float, float]:
 
 
 def threshold(values: np.ndarray, weights: np.ndarray, share: float, above: bool) -> float:
-    """The least value that at most `share` of the weight reaches; or, not `above`, the greatest
-    that at most `share` stays under."""
+    """The least value that at most `share` of the weight reaches; or, without `above`, the greatest
+    value that at most `share` is below."""
     order = np.argsort(-values if above else values)
     total = np.cumsum(weights[order]) / weights.sum()
     beyond = np.searchsorted(total, share, side="right")
@@ -185,9 +185,9 @@ def threshold(values: np.ndarray, weights: np.ndarray, share: float, above: bool
 
 @dataclass
 class Held:
-    """How the verdicts of a class held on sources left out, as shares by weight."""
+    """How well the verdicts of a class hold on sources left out, as shares by weight."""
 
-    shift_real: float  # by which the distributions were moved apart
+    shift_real: float  # by which the distributions were shifted apart
     shift_fake: float
     real_called_fake: float
     worst_way_called_fake: float
@@ -199,7 +199,7 @@ class Held:
 
 
 def leave_one_out(table: Table, a: float, b: float) -> tuple[np.ndarray, np.ndarray]:
-    """For every shot the thresholds of `fake` and of `real`, from all sources but its own."""
+    """For every shot the thresholds of `fake` and of `real`, from all sources except its own."""
     values = table.logits(a, b)
     up, down = np.zeros(len(values)), np.zeros(len(values))
     for source in np.unique(table.source):
@@ -216,16 +216,16 @@ def share(table: Table, of: np.ndarray, chosen: np.ndarray) -> float:
 
 
 def effective(weights: np.ndarray) -> float:
-    """The number of equally weighted pictures that tell as much (Kish)."""
+    """The effective sample size (Kish)."""
     return float(weights.sum() ** 2 / (weights**2).sum())
 
 
 def apart(table: Table, a: float, b: float) -> Held | None:
-    """The least shifts with which the verdicts hold on sources left out; None: none does."""
+    """The least shifts with which the verdicts hold on sources left out; None if there are none."""
     values = table.logits(a, b)
     up, down = leave_one_out(table, a, b)
     real, fake = table.label == 0, table.label == 1
-    # One wrong verdict more than there were is counted: few right ones prove nothing.
+    # One additional wrong verdict is counted: a few correct ones prove nothing.
     one_real, one_fake = (1 / effective(table.weight[of]) for of in (real, fake))
     found = []
     for shift in SHIFTS:
@@ -250,7 +250,7 @@ def apart(table: Table, a: float, b: float) -> Held | None:
 
 
 def quantiles(values: np.ndarray, weights: np.ndarray) -> list[float]:
-    """The weighted distribution as ascending values that weigh the same."""
+    """The weighted distribution as ascending values of equal weight."""
     order = np.argsort(values)
     total = (np.cumsum(weights[order]) - weights[order] / 2) / weights.sum()
     n = min(VALUES, len(values))
@@ -259,7 +259,7 @@ def quantiles(values: np.ndarray, weights: np.ndarray) -> list[float]:
 
 
 def classes(shots: list[Shot]) -> tuple[dict, dict]:
-    """The evidence by class of file, and how it held."""
+    """The evidence by class of file, and how well it holds."""
     result, held = {}, {}
     for name in CLASSES:
         table = Table([s for s in shots if s.file_class == name])
@@ -293,7 +293,7 @@ def rounded(values: dict) -> dict:
 def spread(pictures: list[Picture], scorer: Callable, evidence: dict) -> dict:
     """The manifest's `regions`, from the pictures that are large enough for five: `open_below` is
     the least logit of the centre with which 98 % of them keep their side when all five are read;
-    `margin` is what 98 % of them, all of which are of one piece, stay under."""
+    `margin` is the value that 98 % of these pictures, all of them uniform, stay below."""
     firsts, means, strays = [], [], []
     for picture in pictures:
         for quality in (None, 90):
@@ -325,8 +325,8 @@ def spread(pictures: list[Picture], scorer: Callable, evidence: dict) -> dict:
 
 
 def calibration_errors(shots: list[Shot], by_class: dict, bins: int = 10) -> dict[str, float]:
-    """Expected calibration error (Guo et al. 2017) of P(fake) by class of file and of all: in equal
-    bins of the score, how far its mean lies from the share of fakes."""
+    """Expected calibration error (Guo et al. 2017) of P(fake) by class of file and overall: in
+    equal bins of the score, the distance of its mean from the share of fakes."""
     errors, rows = {}, []
     for name in CLASSES:
         table, found = Table([s for s in shots if s.file_class == name]), by_class[name]

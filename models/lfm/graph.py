@@ -1,13 +1,12 @@
-"""Builds the ONNX graphs of an LFM model from its canonical weights: the one builder that export
-and import share.
+"""Builds the ONNX graphs of an LFM model from its canonical weights; shared by export and import.
 
 Input   `pixels`        uint8   [n, 256, 256, 3]  RGB
 Outputs `logit`         float32 [n]               log-odds of "fake"
         `topk_values`   float32 [n, 64, K]        descending
-        `topk_indices`  int64   [n, 64, K]        places of the 30x30 map, row * 30 + column
+        `topk_indices`  int64   [n, 64, K]        positions in the 30x30 map, row * 30 + column
 
 `lfm.onnx` pools with the operator `lfm:TopKPooling`, `lfm.std.onnx` with standard operators;
-`lfm.cpu.onnx` also convolves with operators of ours (src/conv/), for CPUs.
+`lfm.cpu.onnx` also uses our operators for convolutions (src/conv/), for CPUs.
 """
 
 import base64
@@ -20,7 +19,7 @@ from lfm.weights import MAPS, PLACES, digest, top_k
 
 SIDE = 256
 OPSET = 18
-IR_VERSION = 8  # the one that came with opset 18: the widest range of runtimes reads it
+IR_VERSION = 8  # the version of opset 18: supported by most runtimes
 DOMAIN = "lfm"
 STD = np.array([0.229, 0.224, 0.225])  # ImageNet; the means cancel in the NPR residue
 BN_EPS = 1e-5  # torch.nn.BatchNorm2d
@@ -41,8 +40,8 @@ def build(weights: dict[str, np.ndarray], *, standard: bool) -> bytes:
 
 
 def build_for_cpu(weights: dict[str, np.ndarray]) -> bytes:
-    """The same with `lfm:ResidueConv` and `lfm:WinogradConv`, each a convolution with all that
-    stands between it and the next one. Their images are NHWC."""
+    """The same with `lfm:ResidueConv` and `lfm:WinogradConv`, each a convolution with all
+    operations up to the next one. Their images are NHWC."""
     graph = _Graph()
     x = graph.node("ResidueConv", ["pixels", *_conv(graph, weights, 1)], "conv1",
                    domain=DOMAIN)  # fmt: skip  # (n, 127, 127, 64)
@@ -78,7 +77,7 @@ def _serialised(graph: "_Graph", maps: str, weights: dict[str, np.ndarray], *, s
         ir_version=IR_VERSION,
         producer_name="lfm",
     )
-    # What an explanation needs beside the outputs, and what ties this file to its manifest.
+    # Data for explanations, and the digest that links this file to its manifest.
     helper.set_model_props(
         model,
         {
@@ -92,7 +91,7 @@ def _serialised(graph: "_Graph", maps: str, weights: dict[str, np.ndarray], *, s
 
 
 class _Graph:
-    """Nodes and constants in the order of their making; a node's output bears its name."""
+    """Nodes and constants in order of creation; a node's output has its name."""
 
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
@@ -113,7 +112,7 @@ def _npr(g: _Graph) -> str:
 
     The residue of bytes is a whole number, exact in float32; 1 / (255 std) is left to conv1.
     """
-    # Cast before all else: TensorRT takes uint8 as a network input under a Cast alone.
+    # Cast first: TensorRT accepts a uint8 network input only directly before a Cast.
     x = g.node("Cast", ["pixels"], "float", to=TensorProto.FLOAT)
     x = g.node("Transpose", [x], "nchw", perm=[0, 3, 1, 2])  # (n, 3, 256, 256)
     down = g.node("Slice", [x, g.const("slice.starts", np.array([0, 0])),
@@ -127,7 +126,7 @@ def _npr(g: _Graph) -> str:
 
 
 def _conv(g: _Graph, weights: dict[str, np.ndarray], i: int) -> tuple[str, str]:
-    """Weight and bias of convolution `i` with its batch norm (and for the first the input scale)
+    """Weight and bias of convolution `i` with its batch norm (and, for the first, the input scale)
     folded in, computed in float64."""
     w, b = (weights[f"cnn.layer{i}.0.{n}"].astype(np.float64) for n in ("weight", "bias"))
     gamma, beta, mean, var = (
@@ -155,8 +154,8 @@ def _top_k(g: _Graph, maps: str, k: int, standard: bool) -> None:
 def _linear(g: _Graph, weights: dict[str, np.ndarray], k: int) -> None:
     """logit = sum over (map, rank) of weight * value, + bias.
 
-    A row-wise sum and no Gemm: a Gemm may choose its kernel, and so its order of summation, by
-    the batch size, and the logit must not depend on that to the last bit.
+    A row-wise sum instead of a Gemm: a Gemm may choose its kernel, and so its order of summation,
+    by the batch size, but the logit must not depend on that, to the last bit.
     """
     weight = g.const("linear.weight", weights["fc1.weight"].reshape(1, MAPS, k))
     terms = g.node("Mul", ["topk_values", weight], "contributions")

@@ -1,8 +1,8 @@
-"""What may happen to a picture between its making and the service: resampling, sharpening, noise,
+"""Processing of a picture between its creation and the service: resampling, sharpening, noise,
 rotation, lossy saves.
 
-A history is drawn once and applied to a real and to a generated picture alike, so that the label
-follows from no part of it.
+A history is sampled once and applied to both a real and a generated picture, so that the label does
+not depend on it.
 """
 
 import math
@@ -25,7 +25,7 @@ def apply(pixels: np.ndarray, steps: list[Step]) -> np.ndarray:
 
 
 def needed(steps: list[Step], side: int) -> int:
-    """The side of a square of which `steps` leave one of `side`."""
+    """The side of a square that is `side` after `steps`."""
     need = float(side)
     for name, *parameters in reversed(steps):
         if name == "scale":
@@ -37,8 +37,8 @@ def needed(steps: list[Step], side: int) -> int:
 
 
 def draw(rng: random.Random, jpeg_first: float = 0.3) -> list[Step]:
-    """A history of a picture: perhaps a JPEG, then one thing that people do to pictures. It ends
-    lossless: a save at the end would hide what there is to learn."""
+    """A history of a picture: perhaps a JPEG, then one common operation. It ends lossless: a final
+    lossy save would hide the traces to be learned."""
     steps: list[Step] = []
     if rng.random() < jpeg_first:
         steps.append(("jpeg", rng.randint(60, 98), rng.choice(CHROMAS)))
@@ -74,7 +74,7 @@ def scale(pixels: np.ndarray, factor: float, filter: str) -> np.ndarray:
 
 
 def rotate(pixels: np.ndarray, degrees: float) -> np.ndarray:
-    """Turned, and the largest upright rectangle of its shape that the picture still fills."""
+    """Rotates, and crops to the largest upright rectangle of the same shape within the picture."""
     turned = np.asarray(Image.fromarray(pixels).rotate(degrees, Image.Resampling.BICUBIC))
     angle = math.radians(abs(degrees))
     share = 1 / (math.cos(angle) + math.sin(angle) * max(pixels.shape[:2]) / min(pixels.shape[:2]))

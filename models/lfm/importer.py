@@ -1,4 +1,4 @@
-"""Turns a checkpoint with the official names into a model folder, without PyTorch.
+"""Converts a checkpoint with the official names to a model folder, without PyTorch.
 
 python -m lfm.importer WEIGHTS.pth MODEL [--preprocess resize|crop]
 """

@@ -1,6 +1,6 @@
-"""The reference of how the service judges a picture from a manifest of format 2: its regions, its
-class of file, its calibrated logit, what the evidence says, the verdict. The service's own code is
-src/judge/; tests/data/judge/cases.json ties the two.
+"""Reference implementation of the service's judgement with a manifest of format 2: regions, class
+of file, calibrated logit, evidence, verdict. The service's own code is src/judge/;
+tests/data/judge/cases.json compares the two.
 """
 
 import math
@@ -35,8 +35,8 @@ LUMA = np.array([
 
 
 def quality(table: list[int]) -> int:
-    """The JPEG quality whose scaled table is nearest to this one of 64 values (in any fixed order
-    that `LUMA` has too), the highest of equals: as src/image/jpeg/quality.rs."""
+    """The JPEG quality whose scaled table is nearest to this one of 64 values (in the same order as
+    `LUMA`), the highest of equals: as src/image/jpeg/quality.rs."""
     best = {}
     for q in range(100, 0, -1):
         scale = 5000 // q if q < 50 else 200 - 2 * q
@@ -70,7 +70,7 @@ def jpeg_class(quality: int) -> str:
 
 def regions(height: int, width: int, count: int) -> list[tuple[int, int]]:
     """The offsets (y, x) of the regions of a picture, both sides at least 256: the centre first.
-    A region that nearly lies on one before it is left out, so that a small picture has fewer."""
+    A region that nearly coincides with an earlier one is omitted, so a small picture has fewer."""
     spans = height - SIDE, width - SIDE
 
     def at(t: float, span: int) -> int:  # t in 0..1 of the way that a region can go
@@ -104,27 +104,27 @@ def cut(pixels: np.ndarray, count: int) -> np.ndarray:
 class Judgement:
     logit: float
     score: float
-    real_at_or_above: float  # share of real pictures of this class that score so high
-    fake_at_or_below: float  # share of generated ones that score so low
+    real_at_or_above: float  # share of real pictures of this class that score as high
+    fake_at_or_below: float  # share of generated ones that score as low
     verdict: str  # real, fake or uncertain
     regions_disagree: bool
 
 
 def table(manifest: dict, file_class: str, count: int) -> dict:
-    """The evidence for so many regions: that of the next smaller number that has any."""
+    """The evidence for `count` regions: that of the largest number, up to it, that has any."""
     tables = manifest["evidence"]["classes"][file_class]["regions"]
     return tables[str(max(int(n) for n in tables if int(n) <= count))]
 
 
 def opens(manifest: dict, file_class: str, raw: list[float]) -> bool:
-    """Whether regions `auto` runs more of them after those of `raw`; never where they tell nothing."""
+    """Whether `auto` runs more regions after those of `raw`; never if they carry no information."""
     found = table(manifest, file_class, len(raw))
     logit = found["a"] * float(np.mean(raw)) + found["b"]
     return found["a"] > 0 and abs(logit) < manifest["regions"]["auto"]["open_below"]
 
 
 def judge(manifest: dict, file_class: str, raw: list[float]) -> Judgement:
-    """`raw` are the network's own logits of the regions."""
+    """`raw` are the network's logits of the regions."""
     found, point = table(manifest, file_class, len(raw)), manifest["evidence"]["operating_point"]
     a, b = found["a"], found["b"]
     logit = a * float(np.mean(raw)) + b

@@ -23,7 +23,7 @@ def normalise(pixels: Tensor) -> Tensor:
 
 
 class SNet(nn.Module):
-    """Four 2x2 convolutions; one place of the result sees 23x23 pixels, the next lies 8 further."""
+    """Four 2x2 convolutions; the result has a receptive field of 23x23 pixels and stride 8."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class LFM(nn.Module):
         super().__init__()
         self.downsample_conv = nn.Conv2d(3, 3, 2, stride=2, bias=False)
         self.upsample_conv = nn.ConvTranspose2d(3, 3, 2, stride=2, bias=False)
-        for name in ("downsample_conv", "upsample_conv"):  # NPR: fixed, never learnt
+        for name in ("downsample_conv", "upsample_conv"):  # NPR: fixed, not learned
             weight = getattr(self, name).weight.requires_grad_(False)
             weight.copy_(torch.from_numpy(npr_kernel(name)))
         self.cnn = SNet()
@@ -61,7 +61,7 @@ class LFM(nn.Module):
         return self.covn1_1(self.cnn(x))  # (n, 64, 30, 30) at 256x256
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (n,), and while training those of the RKS branch (n,), otherwise the same."""
+        """Logits (n,), and in training those of the RKS branch (n,), otherwise the same."""
         maps = self.maps(x)
         logit = self.head(self.pool_adapter(maps)[0])
         return logit, self.head(random_k(maps, self.pool_adapter.k)) if self.training else logit

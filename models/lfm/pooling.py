@@ -1,4 +1,4 @@
-"""The poolings of the paper: what is kept of a map that is 64 opinions on 900 places."""
+"""The paper's poolings: the values kept of each of the 64 maps of 900 positions."""
 
 import torch
 from torch import Tensor, nn
@@ -8,9 +8,9 @@ class TopKPooling(nn.Module):
     """TKP: the K largest values of every map, descending; RBLD on them while training.
 
     RBLD, rank-based linear dropout: the value of rank r is dropped with a probability linear in r
-    between `pmin` and `pmax` and else scaled by 1 / (1 - p_r), so that its expectation stays. Which
-    end is dropped most the paper's abstract leaves open; `drop_most` says: "strongest" (what the
-    official code seems to intend), "weakest", or "none" for no dropout.
+    between `pmin` and `pmax`, else scaled by 1 / (1 - p_r) to keep its expectation. The paper's
+    abstract does not say which end is dropped most; `drop_most` sets it: "strongest" (apparently
+    the official code's intention), "weakest", or "none" for no dropout.
     """
 
     def __init__(self, k: int = 16, drop_most: str = "strongest", pmin=0.1, pmax=0.3) -> None:
@@ -39,7 +39,7 @@ class AveragePooling(nn.Module):
 
 
 def random_k(maps: Tensor, k: int) -> Tensor:
-    """RKS: K random places of every map without replacement, descending as TKP's, for the second
+    """RKS: K random values of every map without replacement, descending like TKP's, for the second
     branch of training: (n, C, H, W) -> (n, C, K)."""
     flat = maps.flatten(2)  # (n, C, H*W)
     places = torch.rand_like(flat).topk(k, dim=-1).indices  # (n, C, K)

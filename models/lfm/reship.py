@@ -1,7 +1,8 @@
-"""What happens to verdicts when pictures are passed on: a fixed set of operations on labelled pictures.
+"""How verdicts change when pictures are re-shared: a fixed set of operations on labelled pictures.
 
-`make reship DATA=DIR`, DIR in the layout of `lfm-serve evaluate`. Every picture is scored as it is and after every
-operation; the table counts the verdicts that turn, by operation, and the heat map shows them by operation and source.
+`make reship DATA=DIR`, DIR in the layout of `lfm-serve evaluate`. Every picture is scored unchanged and after every
+operation; one table counts the verdicts that flip, by operation, another the accuracy and coverage by the class of file
+that a picture ends as, and the heat map shows the flips by operation and source.
 """
 
 import argparse
@@ -16,6 +17,8 @@ import sys
 import tempfile
 
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
+
+from lfm import halves
 
 Image.MAX_IMAGE_PIXELS = None
 BICUBIC, BILINEAR, LANCZOS = (
@@ -33,7 +36,7 @@ def encoded(image, form, **settings):
 
 
 def png(image):
-    # The file's size is of no interest, the time is.
+    # Fast compression: the file's size does not matter.
     return encoded(image, "PNG", compress_level=1)
 
 
@@ -46,12 +49,12 @@ def scaled(image, factor, how=BICUBIC):
 
 
 def from_64(image):
-    """A thumbnail with a shorter side of 64 pixels, enlarged to the picture's size again."""
+    """A thumbnail with a shorter side of 64 pixels, enlarged to the original size."""
     return scaled(image, 64 / min(image.size), LANCZOS).resize(image.size, BICUBIC)
 
 
 def screenshot(image):
-    """A viewer's window at a display scaling of 125 %, cut out with some of its frame."""
+    """A viewer's window at a display scaling of 125 %, cropped with part of its frame."""
     shown = scaled(image, 1.25, BILINEAR)
     window = Image.new("RGB", (shown.width + 16, shown.height + 48), (43, 43, 43))
     window.paste(shown, (8, 40))
@@ -69,7 +72,7 @@ def to_512(image):
 
 
 def turned(image):
-    """Turned by 2 degrees; the corners that come in from outside are cut off."""
+    """Rotated by 2 degrees; the empty corners are cropped."""
     width, height = image.size
     edge = round(max(image.size) * 0.04)
     return image.rotate(2, BICUBIC).crop(
@@ -81,7 +84,7 @@ def reopened(data):
     return Image.open(io.BytesIO(data)).convert("RGB")
 
 
-# Name: RGB picture to the bytes of a file. The first is what the others are held against.
+# Name: RGB picture to the bytes of a file. The first is the baseline of the others.
 OPERATIONS = {
     "saved as PNG": png,
     "mirrored": lambda image: png(ImageOps.mirror(image)),
@@ -89,13 +92,17 @@ OPERATIONS = {
     "rotated by 2 degrees": lambda image: png(turned(image)),
     "enlarged from 64 pixels": lambda image: png(from_64(image)),
     "enlarged twice": lambda image: png(scaled(image, 2)),
+    "enlarged by 1.5": lambda image: png(scaled(image, 1.5)),
     "enlarged by 1.25": lambda image: png(scaled(image, 1.25)),
     "shrunk to 0.8": lambda image: png(scaled(image, 0.8, LANCZOS)),
     "shrunk to 0.5": lambda image: png(scaled(image, 0.5, LANCZOS)),
     "screenshot at 125 %": lambda image: png(screenshot(image)),
     "corner of 200 pixels": lambda image: png(corner(image)),
     "to 512 pixels, JPEG 90": lambda image: jpeg(to_512(image), 90),
+    "JPEG 95": lambda image: jpeg(image, 95),
     "JPEG 90": lambda image: jpeg(image, 90),
+    "JPEG 85": lambda image: jpeg(image, 85),
+    "JPEG 75": lambda image: jpeg(image, 75),
     "JPEG 70": lambda image: jpeg(image, 70),
     "JPEG 40": lambda image: jpeg(image, 40),
     "JPEG 90, then 75": lambda image: jpeg(reopened(jpeg(image, 90)), 75),
@@ -120,8 +127,20 @@ def labelled(folder):
     return found
 
 
+def half_of(images, part):
+    """A fixed random half of every source's pairs, as `lfm.data` has it."""
+    groups = {}
+    for image in images:
+        groups.setdefault(image[1:], []).append(image)
+    return [
+        image
+        for (source, _), own in groups.items()
+        for image in (own[index] for index in halves.half(source, len(own), part))
+    ]
+
+
 def make(job):
-    """Applies an operation to a file; false if that is no picture."""
+    """Applies an operation to a file; false if it is not a picture."""
     source, name, target = job
     try:
         with Image.open(source) as image:
@@ -133,23 +152,33 @@ def make(job):
 
 
 def score(binary, model, files):
-    """What `lfm-serve score` says of files: verdict and logit, none where there is no score."""
-    command = [binary, "score", "--json", *(["--model", model] if model else []), *files]
-    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
-    if done.returncode not in (0, 2):
-        sys.exit(f"{binary} score ended with status {done.returncode}")
-    lines = [json.loads(line) for line in done.stdout.splitlines()]
-    return {line["path"]: (line.get("verdict"), line.get("logit")) for line in lines}
+    """Results of `lfm-serve score`, by file."""
+    said = {}
+    # The command line's length is limited.
+    for start in range(0, len(files), 500):
+        command = [binary, "score", "--json", *(["--model", model] if model else [])]
+        command += files[start : start + 500]
+        done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
+        if done.returncode not in (0, 2):
+            sys.exit(f"{binary} score ended with status {done.returncode}")
+        said |= {line["path"]: line for line in map(json.loads, done.stdout.splitlines())}
+    return said
 
 
-def judge(binary, model, images, workers):
-    """Verdict of every image as it is and by operation: {operation: [verdict or none]}."""
-    verdicts = {}
+def outcome(line):
+    """Verdict and class of file of a line of `score`: none without a score."""
+    return line.get("verdict"), (line.get("evidence") or {}).get("class")
+
+
+def judge(binary, model, images, operations, workers):
+    """Verdict and class of file of every image, unchanged and by operation:
+    {operation: [(verdict, class)]}, both none where there is no score."""
+    judged = {}
     with (
         tempfile.TemporaryDirectory() as folder,
         concurrent.futures.ProcessPoolExecutor(workers) as pool,
     ):
-        for name in [None, *OPERATIONS]:
+        for name in [None, *operations]:
             if name is None:
                 files = [path for path, _, _ in images]
             else:
@@ -157,21 +186,52 @@ def judge(binary, model, images, workers):
                 jobs = [(image[0], name, file) for image, file in zip(images, files, strict=True)]
                 list(pool.map(make, jobs, chunksize=4))
             made = [str(file) for file in files if file.is_file()]
-            # The command line has a limit.
-            scored = {}
-            for start in range(0, len(made), 500):
-                scored |= score(binary, model, made[start : start + 500])
-            verdicts[name or "as stored"] = [
-                scored.get(str(file), (None, None))[0] for file in files
-            ]
+            scored = score(binary, model, made)
+            judged[name or "as stored"] = [outcome(scored.get(str(file), {})) for file in files]
             if name:
                 for file in made:
                     os.unlink(file)
-    return verdicts
+    return judged
+
+
+def by_class(images, judged):
+    """What verdicts are worth by class of file, all operations together."""
+    groups = {}
+    for found in judged.values():
+        for image, (verdict, name) in zip(images, found, strict=True):
+            if verdict is not None:
+                groups.setdefault(name, []).append((image[2], verdict))
+    rows = []
+    for name, pairs in sorted(groups.items(), key=lambda group: str(group[0])):
+        row = {"class": name, "coverage": sum(v != "uncertain" for _, v in pairs) / len(pairs)}
+        for side in ("real", "fake"):
+            called = [label for label, verdict in pairs if verdict == side]
+            row[side] = {
+                "n": sum(label == side for label, _ in pairs),
+                "called": len(called),
+                "right": called.count(side) / len(called) if called else None,
+            }
+        rows.append(row)
+    return rows
+
+
+def class_table(rows):
+    lines = [
+        "| class of file | files, real / generated | decided | called real, right | called fake, right |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for row in rows:
+        sides = [row["real"], row["fake"]]
+        shares = ["-" if side["right"] is None else f"{side['right']:.0%}" for side in sides]
+        called = [f"{side['called']}, {share}" for side, share in zip(sides, shares, strict=True)]
+        files = " / ".join(str(side["n"]) for side in sides)
+        cells = [row["class"] or "no evidence", files, f"{row['coverage']:.0%}", *called]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def summary(images, verdicts):
-    """Counts by operation. A flip is a verdict of real or fake that becomes the other one."""
+    """Counts by operation. A flip is a verdict that changes between real and fake."""
     before = verdicts["as stored"]
     other = {"real": "fake", "fake": "real"}
     rows = []
@@ -210,7 +270,7 @@ def table(rows):
 
 
 def heat_map(images, verdicts):
-    """Flips by operation, and source and class, as SVG: white is none, the darkest all."""
+    """Flips by operation and by source and class, as SVG: white is none, the darkest is all."""
     before = verdicts["as stored"]
     other = {"real": "fake", "fake": "real"}
     columns = sorted(
@@ -262,21 +322,29 @@ def main(arguments=None):
     parser.add_argument("--model", help="model folder; default: the bundled one")
     parser.add_argument("--svg", type=pathlib.Path, help="where to draw the heat map")
     parser.add_argument("--json", type=pathlib.Path, help="where to write the counts")
+    parser.add_argument("--half", choices=["fit", "report"], help="only this half of the pairs")
+    parser.add_argument("--only", help="only these operations, e.g. 'JPEG 90,WebP 80'")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     given = parser.parse_args(arguments)
     images = labelled(given.folder)
     if not images:
         sys.exit(f"{given.folder} holds no <source>/{{0_real,1_fake}} folders with pictures")
-    verdicts = judge(given.binary, given.model, images, given.workers)
-    rows = summary(images, verdicts)
+    if given.half:
+        images = half_of(images, given.half)
+    operations = given.only.split(",") if given.only else list(OPERATIONS)
+    if unknown := set(operations) - set(OPERATIONS):
+        sys.exit(f"no operation is called {', '.join(sorted(unknown))}: {', '.join(OPERATIONS)}")
+    judged = judge(given.binary, given.model, images, operations, given.workers)
+    verdicts = {name: [verdict for verdict, _ in found] for name, found in judged.items()}
+    rows, classes = summary(images, verdicts), by_class(images, judged)
     for path, text in [
         (given.svg, heat_map(images, verdicts)),
-        (given.json, json.dumps(rows, indent=1) + "\n"),
+        (given.json, json.dumps({"operations": rows, "classes": classes}, indent=1) + "\n"),
     ]:
         if path:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
-    print(table(rows))
+    print(f"{table(rows)}\n\n{class_table(classes)}")
 
 
 if __name__ == "__main__":

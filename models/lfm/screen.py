@@ -1,10 +1,10 @@
-"""Screening: many short trainings that differ in one thing, three seeds each.
+"""Screening: many short trainings that differ in one setting, three seeds each.
 
     python -m lfm.screen --data DIR --val DIR --out DIR
 
-Every run sees 10,000 crops and is judged on the "fit" half of the validation pairs; runs that
-leave a source out are also judged on that source, of which they saw nothing. A run that is done
-is not made again, so the command goes on after a stop. `--table` prints what is there.
+Every run sees 10,000 crops and is evaluated on the "fit" half of the validation pairs; runs that
+leave a source out are also evaluated on that source. Finished runs are skipped, so the command can
+be resumed. `--table` prints the results so far.
 """
 
 import argparse
@@ -28,7 +28,7 @@ BOTH = {"drop_most": "strongest", "rks_weight": 0.1}
 
 @dataclass
 class Trial:
-    """One row of the table: what differs from no regulariser at all."""
+    """One row of the table: the settings that differ from no regulariser at all."""
 
     name: str
     changes: dict = field(default_factory=dict)
@@ -75,7 +75,7 @@ def run(settings: Settings) -> dict:
 
 
 def table(results: list[dict]) -> str:
-    """Markdown: mean average precision over seeds, and their smallest and largest."""
+    """Markdown: mean average precision over seeds, with minimum and maximum."""
     rows = defaultdict(list)
     for result in results:
         rows[result["trial"]].append(result)

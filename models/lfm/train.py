@@ -1,11 +1,11 @@
-"""Trains LFM on images in the paper's layout, on single pictures of the web, and on fakes made by
-the zoo of `lfm.generate`.
+"""Trains LFM on images in the paper's layout, on single web pictures, and on fakes by the zoo of
+`lfm.generate`.
 
     python -m lfm.train --data DIR --val DIR [--web DIR] [--zoo DIR] --out DIR
 
-writes to `--out`: best.pth (the weights to export), last.pth (to go on after a stop, by the same
-command), log.jsonl (one line a validation). What is validated and exported is the running mean of
-the weights (EMA). Only the "fit" halves of the validation images are read.
+writes to `--out`: best.pth (the weights to export), last.pth (to resume with the same command),
+log.jsonl (one line per validation). The running mean of the weights (EMA) is validated and
+exported. Only the "fit" halves of the validation images are read.
 """
 
 import argparse
@@ -39,37 +39,37 @@ class Settings:
     data: str = "../shared/data/train"
     web: str = ""  # the folder of web/MANIFEST.tsv: single pictures
     zoo: str = ""  # the folder of the decoders that `lfm.generate` trained
-    start: str = ""  # a checkpoint whose weights to begin with
-    start_crops: int = 0  # that those weights have seen, where the checkpoint does not say
+    start: str = ""  # a checkpoint with the initial weights
+    start_crops: int = 0  # seen by those weights, if the checkpoint does not say
     val: str = "../shared/data/val"
     out: str = "runs/lfm"
-    minutes: float = 60.0  # of training, all sittings together; the schedule follows the clock ...
-    steps: int = 0  # ... unless this is given: then runs repeat exactly
+    minutes: float = 60.0  # of training, all sessions together; the schedule follows the clock ...
+    steps: int = 0  # ... unless this is given: then runs are reproducible
     seed: int = 0
-    batch: int = 32  # crops a step
+    batch: int = 32  # crops per step
     lr: float = 5e-4  # of Adam
-    final_lr: float = 1.0  # its share left at the end (cosine); 1: constant, for a run without end
-    ema: float = 0.998  # decay of the running mean of the weights, a step
-    leave_out: str = ""  # a source that is not trained on, to be tested on
+    final_lr: float = 1.0  # its final share (cosine); 1: constant, for an unlimited run
+    ema: float = 0.998  # decay of the running mean of the weights, per step
+    leave_out: str = ""  # a source excluded from training, for testing
     share: float = 1.0  # of the pairs of every source
-    pooling: str = "topk"  # or average: the baseline in the manner of NPR, which does not export
+    pooling: str = "topk"  # or average: the NPR-like baseline, which cannot be exported
     k: int = 16
     drop_most: str = "strongest"  # RBLD: strongest, weakest or none
     rks_weight: float = 0.1  # of the RKS branch in the loss; 0 turns it off
     crop: int = 128
-    large_crop: int = 224  # some steps see larger crops, nearer to what the service judges,
-    large: float = 0.15  # since the 16 largest of more places are larger: their share of the steps
-    web_share: float = 0.4  # of the couples, where there is a web,
-    zoo_share: float = 0.3  # and where there is a zoo; the rest are pairs
+    large_crop: int = 224  # some steps use larger crops, closer to the service's input,
+    large: float = 0.15  # since the 16 largest of more values are larger: their share of the steps
+    web_share: float = 0.4  # of the couples, if there are web pictures,
+    zoo_share: float = 0.3  # and if there is a zoo; the rest are pairs
     hard: float = 0.4  # share of the couples with a history of resampling, sharpening, noise ...
     lossy: float = 0.0  # share of the couples recompressed at the end
     quality: int = 70  # lowest quality of such a recompression
-    mine_minutes: float = 10.0  # between two searches for the real pictures most called fake
+    mine_minutes: float = 10.0  # between two searches for the real pictures most often called fake
     preprocess: str = "crop"  # of the validation: resize or crop
     val_minutes: float = 5.0  # between validations and checkpoints
     bfloat16: bool = False  # mixed precision, for processors and GPUs that have it
     threads: int = 1
-    workers: int = 0  # processes that cut crops beside the training; they mine nothing
+    workers: int = 0  # processes that cut crops in parallel; they do no mining
     device: str = "cpu"
 
     def rate(self, progress: float, step: int) -> float:
@@ -91,7 +91,7 @@ class Settings:
 
 
 class Batches(Dataset):
-    """The batch of a step follows from the seed, the step and what was mined before."""
+    """The batch of a step is determined by the seed, the step and the previous mining."""
 
     def __init__(self, feed: Feed, settings: Settings) -> None:
         self.feed, self.settings = feed, settings
@@ -100,7 +100,7 @@ class Batches(Dataset):
         s = self.settings
         rng = random.Random(f"{s.seed}/{step}")
         side = s.large_crop if rng.random() < s.large else s.crop
-        size = max(2, round(s.batch * (s.crop / side) ** 2 / 2) * 2)  # the same pixels a step
+        size = max(2, round(s.batch * (s.crop / side) ** 2 / 2) * 2)  # equal pixels per step
         return tuple(torch.from_numpy(part) for part in self.feed.batch(size, side, rng))
 
 
@@ -120,7 +120,7 @@ class Trainer:
         learnt = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adam(learnt, lr=s.lr)
         self.step, self.seconds, self.best = 0, 0.0, -1.0
-        self.alarms: np.ndarray | None = None  # of the feed, when resumed
+        self.alarms: np.ndarray | None = None  # of the feed, when resuming
         self.out = Path(s.out)
         self.out.mkdir(parents=True, exist_ok=True)
 
@@ -182,7 +182,7 @@ class Trainer:
     def update(self, pixels: torch.Tensor, labels: torch.Tensor) -> tuple[float, np.ndarray]:
         """One step of Adam; returns the loss of the main branch and its logits."""
         s = self.settings
-        torch.manual_seed(s.seed + 1_000_003 * self.step)  # so that a resumed run repeats
+        torch.manual_seed(s.seed + 1_000_003 * self.step)  # so that a resumed run is reproducible
         for group in self.optimizer.param_groups:
             group["lr"] = s.rate(self.progress, self.step)
         x = normalise(pixels).contiguous(memory_format=torch.channels_last)
@@ -199,7 +199,7 @@ class Trainer:
 
     @torch.no_grad()
     def average(self) -> None:
-        """Moves the running mean; it follows faster at the beginning of a run."""
+        """Updates the running mean, faster at the beginning of a run."""
         decay = min(self.settings.ema, (1 + self.step) / (10 + self.step))
         new = self.model.state_dict()
         for name, tensor in self.mean.state_dict().items():
@@ -249,7 +249,7 @@ class Trainer:
 
 
 def save(state: dict, path: Path) -> None:
-    """Atomically: a reader finds the old file or the new one."""
+    """Saves atomically: a reader finds the old file or the new one."""
     scratch = path.with_suffix(".tmp")
     torch.save(state, scratch)
     os.replace(scratch, path)

@@ -1,7 +1,7 @@
-"""Single pictures of both classes as the web stores them, listed by a `MANIFEST.tsv`.
+"""Single pictures of both classes as stored on the web, listed in a `MANIFEST.tsv`.
 
-They are no pairs. So that the label follows from neither format, quality nor chroma, a real and a
-generated one are drawn together from one bucket of files that are stored alike.
+They are not pairs. So that the label does not depend on format, quality or chroma, a real and a
+generated one are sampled together from one bucket of files that are stored alike.
 """
 
 import csv
@@ -13,8 +13,8 @@ import numpy as np
 from lfm.data import Source, decode
 
 VAL2 = Path(__file__).resolve().parents[1] / "val2.txt"
-LEAST = 256  # pixels of the shorter side, to be trained on
-QUALITIES = (80, 90, 95)  # between the buckets of JPEG
+LEAST = 256  # pixels of the shorter side, for training
+QUALITIES = (80, 90, 95)  # boundaries of the JPEG buckets
 
 
 @dataclass
@@ -27,7 +27,7 @@ class Picture:
 
 
 def kept_out() -> set[str]:
-    """The origins of val2, which no training sees."""
+    """The origins of val2, excluded from training."""
     lines = VAL2.read_text().splitlines()
     return {line.split()[0] for line in lines if line and not line.startswith("#")}
 
@@ -44,7 +44,7 @@ def bucket(row: dict[str, str]) -> str:
 
 
 def pictures(root: Path, held_out: bool) -> list[Picture]:
-    """The pictures of `root`/MANIFEST.tsv: those kept out of training, or all others."""
+    """The pictures of `root`/MANIFEST.tsv: those excluded from training, or all others."""
     with (root / "MANIFEST.tsv").open() as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
     out, found = kept_out(), []
@@ -57,7 +57,7 @@ def pictures(root: Path, held_out: bool) -> list[Picture]:
 
 
 def buckets(found: list[Picture]) -> dict[str, tuple[list[Picture], list[Picture]]]:
-    """Pictures by how they are stored, real and generated; only buckets that have both."""
+    """Pictures by bucket, real and generated; only buckets that have both."""
     by: dict[str, tuple[list[Picture], list[Picture]]] = {}
     for picture in found:
         if min(picture.pixels.shape[:2]) >= LEAST:
@@ -66,7 +66,7 @@ def buckets(found: list[Picture]) -> dict[str, tuple[list[Picture], list[Picture
 
 
 def val2(root: Path) -> list[Source]:
-    """The pictures kept out, as the two sources `web_jpeg` and `web_lossless`."""
+    """The excluded pictures, as the two sources `web_jpeg` and `web_lossless`."""
     sources = {name: Source(name, ([], [])) for name in ("web_jpeg", "web_lossless")}
     for picture in pictures(root, held_out=True):
         name = "web_jpeg" if picture.stored.startswith("jpeg") else "web_lossless"

@@ -1,7 +1,7 @@
 """The weights of an LFM model: the official names, their shapes, and one canonical form.
 
-Every graph, digest and manifest is made from the canonical form, so that it does not matter
-which program wrote the checkpoint or in which float type.
+Every graph, digest and manifest is built from the canonical form, whichever program and float type
+the checkpoint was written with.
 """
 
 import hashlib
@@ -11,11 +11,11 @@ from itertools import pairwise
 import numpy as np
 
 MAPS = 64  # channels of the 1x1 convolution that Top-K pools
-PLACES = 30 * 30  # places of one map at the 256x256 input: the largest possible K
+PLACES = 30 * 30  # values of one map at the 256x256 input: the largest possible K
 CHANNELS = (3, 64, 128, 256, 512)  # into and out of the four 2x2 convolutions
 
-# (name, shape) of every tensor that the network computes with, but the linear layer,
-# whose width says K. `covn1_1` is spelt so in the official code.
+# (name, shape) of every tensor of the network except the linear layer, whose width defines K.
+# `covn1_1` is the official code's spelling.
 SHAPES: dict[str, tuple[int, ...]] = {}
 for _i, (_in, _out) in enumerate(pairwise(CHANNELS), start=1):
     SHAPES[f"cnn.layer{_i}.0.weight"] = (_out, _in, 2, 2)
@@ -24,8 +24,8 @@ for _i, (_in, _out) in enumerate(pairwise(CHANNELS), start=1):
         SHAPES[f"cnn.layer{_i}.1.{_name}"] = (_out,)
 SHAPES["covn1_1.weight"] = (MAPS, CHANNELS[-1], 1, 1)
 
-# Tensors of a checkpoint that hold no learnt value. The NPR kernels are constants that the graph
-# replaces by slicing; a checkpoint with others in their place is another network.
+# Tensors of a checkpoint without learned values. The NPR kernels are constants that the graph
+# replaces by slicing; a checkpoint with different ones is another network.
 NPR_KERNELS = ("downsample_conv.weight", "upsample_conv.weight")
 COUNTERS = tuple(f"cnn.layer{i}.1.num_batches_tracked" for i in range(1, 5))
 
@@ -35,8 +35,8 @@ class WeightsError(ValueError):
 
 
 def npr_kernel(name: str) -> np.ndarray:
-    """The (3, 3, 2, 2) kernel under `name`: channel c to channel c alone, the top-left value of
-    each 2x2 block picked going down (stride 2) and spread over the block going up."""
+    """The (3, 3, 2, 2) kernel `name`: channel c to channel c only; down-sampling picks the top-left
+    value of each 2x2 block (stride 2), up-sampling spreads it over the block."""
     kernel = np.zeros((3, 3, 2, 2), np.float32)
     for c in range(3):
         if name.startswith("downsample"):
@@ -47,10 +47,10 @@ def npr_kernel(name: str) -> np.ndarray:
 
 
 def canonical(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Checks a state dict against the network and returns its learnt tensors as float32.
+    """Checks a state dict against the network and returns its learned tensors as float32.
 
-    Names may carry the `module.` prefix of `torch.nn.DataParallel`. Raises `WeightsError` naming
-    the first tensors at fault.
+    Names may have the `module.` prefix of `torch.nn.DataParallel`. Raises `WeightsError` naming the
+    first invalid tensors.
     """
     state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
     names = [*SHAPES, "fc1.weight", "fc1.bias"]
@@ -80,16 +80,16 @@ def canonical(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def top_k(weights: dict[str, np.ndarray]) -> int:
-    """K, the number of places pooled per map."""
+    """K, the number of values pooled per map."""
     return weights["fc1.weight"].shape[1] // MAPS
 
 
 def digest(weights: dict[str, np.ndarray]) -> str:
     """`sha256:<hex>` of canonical weights.
 
-    Hashed are, tensor after tensor in ascending order of the names: one line of JSON
+    The hash covers, for each tensor in ascending order of names: one line of JSON
     `["<name>",[<shape>]]` without spaces, ended by a newline, then the values as little-endian
-    float32 in C order. NPR kernels and batch counters are not learnt and not hashed.
+    float32 in C order. NPR kernels and batch counters are not learned and not hashed.
     """
     hasher = hashlib.sha256()
     for name in sorted(weights):

@@ -5,6 +5,7 @@ import collections
 import os
 import pickle
 import random
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -221,6 +222,16 @@ def test_damaged_files_are_refused_wherever_the_damage_is(state, tmp_path):
         except CheckpointError:
             refused += 1
     assert refused > 100
+
+
+def test_a_zip_whose_entries_would_begin_before_the_file_is_damaged(state, tmp_path, capsys):
+    path = torch_zip.save(state, tmp_path / "w.pth")
+    whole = bytearray(path.read_bytes())
+    offset = whole.rindex(b"PK\5\6") + 16  # where the directory is said to begin
+    struct.pack_into("<I", whole, offset, struct.unpack_from("<I", whole, offset)[0] + 10_000)
+    path.write_bytes(whole)
+    code, text = run(capsys, path, tmp_path / "model")
+    assert code == 1 and "missing or damaged" in text
 
 
 def test_an_existing_folder_is_replaced_file_by_file(state, tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""The bench of passed-on pictures: its operations, its counts, and a run with the program itself."""
+"""The bench of passed-on pictures and that of kinds: operations, counts, and a run with the program itself."""
 
 import json
 import shutil
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from lfm import reship
+from lfm import data, kinds, reship
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests/golden/images"
@@ -58,6 +58,50 @@ def test_flips_are_counted_against_what_was_right():
     )
 
 
+def test_kinds_of_real_pictures_are_told_and_counted(tmp_path, capsys):
+    rows = [
+        ("DICM-LIME/0_real/a.jpg", "0", "DICM/LIME low-light set"),
+        ("blog/0_real/b.jpg", "0", "EXIF FUJIFILM X-T5 | sw darktable 5.2.1"),
+        ("blog/0_real/c.jpg", "0", "EXIF Canon EOS 5D"),
+        ("flux/1_fake/d.jpg", "1", "Flux.1-dev"),
+    ]
+    lines = ["path\tlabel\tgenerator_or_camera", *map("\t".join, rows)]
+    (tmp_path / "MANIFEST.tsv").write_text("\n".join(lines) + "\n")
+    for path, _, _ in rows:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(GOLDEN / "orig_rocket.jpg", tmp_path / path)
+    kinds.main([str(tmp_path), "--binary", str(ROOT / "target/release/lfm-serve")])
+    found = [line.split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
+    counts = {cells[0].removeprefix("| "): cells[1:5] for cells in found}
+    one, none = ["1", "0", "1", "0"], ["0", "0", "0", "0"]
+    assert [counts[kind] for kind, _ in kinds.KINDS] == [one, none, none, one, one]
+    assert counts[kinds.OTHER] == none
+
+
+def test_verdicts_are_counted_by_the_class_that_a_picture_ends_as():
+    images = [(None, "a", "real")] * 2 + [(None, "a", "fake")] * 2
+    judged = {
+        "as stored": [("real", "lossless"), ("fake", "lossless"), ("fake", "lossless"), (None, None)],
+        "JPEG 70": [("uncertain", "jpeg_70_80"), ("uncertain", "jpeg_70_80"), ("real", "jpeg_70_80"), ("fake", None)],
+    }  # fmt: skip
+    without, jpeg, lossless = sorted(
+        reship.by_class(images, judged), key=lambda row: row["class"] or ""
+    )
+    assert without["class"] is None and without["fake"] == {"n": 1, "called": 1, "right": 1.0}
+    assert jpeg["coverage"] == 1 / 3 and jpeg["real"] == {"n": 2, "called": 1, "right": 0.0}
+    assert jpeg["fake"] == {"n": 1, "called": 0, "right": None}
+    assert lossless["coverage"] == 1.0 and lossless["fake"] == {"n": 1, "called": 2, "right": 0.5}
+
+
+def test_a_half_is_the_one_that_training_reports_on():
+    images = [(f"{label}{i}", "a", label) for label in ("real", "fake") for i in range(9)]
+    halves = [{image[0] for image in reship.half_of(images, part)} for part in ("fit", "report")]
+    assert [len(half) for half in halves] == [10, 8] and not halves[0] & halves[1]
+    source = data.Source("a", tuple([f"{label}{i}" for i in range(9)] for label in ("real", "fake")))
+    reported = source.half("report").images
+    assert halves[1] == {*reported[0], *reported[1]}
+
+
 def test_a_run_with_the_program(tmp_path):
     for place, name in [("0_real/a.jpg", "orig_rocket.jpg"), ("1_fake/b.png", "coffee_rgb.png")]:
         file = tmp_path / "data/one" / place
@@ -67,10 +111,11 @@ def test_a_run_with_the_program(tmp_path):
     command = [sys.executable, "-m", "lfm.reship", tmp_path / "data", "--binary", ROOT / "target/release/lfm-serve",
                "--svg", tmp_path / "out/map.svg", "--json", tmp_path / "out/rows.json"]  # fmt: skip
     done = subprocess.run(command, cwd=ROOT / "models", capture_output=True, text=True, check=True)
-    rows = json.loads((tmp_path / "out/rows.json").read_text())
+    written = json.loads((tmp_path / "out/rows.json").read_text())
+    rows, classes = written["operations"], written["classes"]
     assert [row["operation"] for row in rows] == ["as stored", *reship.OPERATIONS]
     assert all(row["n"] == 2 for row in rows)
     # A PNG holds the same pixels.
     assert rows[1]["real"]["flipped"] == rows[1]["fake"]["flipped"] == 0
-    assert done.stdout.count("\n") == len(rows) + 2 and "notes.txt" in done.stderr
+    assert done.stdout.count("\n") == len(rows) + len(classes) + 5 and "notes.txt" in done.stderr
     assert xml.etree.ElementTree.parse(tmp_path / "out/map.svg").getroot().tag.endswith("svg")

@@ -1,5 +1,4 @@
-//! The operators of the domain `lfm` for any ONNX Runtime (1.18 or newer): Python, Triton, C++. They are the server's
-//! own.
+//! The server's operators of the domain `lfm` for any ONNX Runtime (1.18 or newer): Python, Triton, C++.
 //!
 //! ```python
 //! options = onnxruntime.SessionOptions()
@@ -7,16 +6,16 @@
 //! session = onnxruntime.InferenceSession("models/lfm.onnx", options)
 //! ```
 
-#[allow(dead_code, reason = "choosing and naming kernels is the server's")]
+#[allow(dead_code, reason = "only the server chooses and names kernels")]
 #[path = "../../src/conv/mod.rs"]
 mod conv;
-#[allow(dead_code, unused_imports, reason = "choosing a GPU is the server's")]
+#[allow(dead_code, unused_imports, reason = "only the server chooses a GPU")]
 #[path = "../../src/cuda/mod.rs"]
 mod cuda;
-#[allow(dead_code, reason = "building sessions is the server's")]
+#[allow(dead_code, reason = "only the server builds sessions")]
 #[path = "../../src/model/op/mod.rs"]
 mod op;
-#[allow(dead_code, unused_imports, reason = "checking and naming kernels is the server's")]
+#[allow(dead_code, unused_imports, reason = "only the server checks and names kernels")]
 #[path = "../../src/topk/mod.rs"]
 mod topk;
 
@@ -32,7 +31,7 @@ use ort::{
     sys::{ORT_API_VERSION, OrtApi, OrtApiBase, OrtCustomOpDomain, OrtErrorCode, OrtSessionOptions, OrtStatusPtr},
 };
 
-/// The domain of the process: sessions refer to it as long as they live, so it is never freed.
+/// The domain of the process: sessions refer to it during their lifetime, so it is never freed.
 static DOMAIN: Mutex<Option<Domain>> = Mutex::new(None);
 
 #[derive(Clone, Copy)]
@@ -42,7 +41,7 @@ struct Domain(*const OrtCustomOpDomain);
 #[allow(unsafe_code)]
 unsafe impl Send for Domain {}
 
-/// What ONNX Runtime looks for in a library of operators (`RegisterCustomOpsLibrary_V2`).
+/// The entry point that ONNX Runtime looks up in a library of operators (`RegisterCustomOpsLibrary_V2`).
 ///
 /// # Safety
 /// ONNX Runtime calls it with its own pointers.
@@ -58,14 +57,14 @@ pub unsafe extern "C" fn RegisterCustomOps(options: *mut OrtSessionOptions, base
 
 #[allow(unsafe_code, reason = "calls into ONNX Runtime's C API")]
 unsafe fn register(options: *mut OrtSessionOptions, base: *const OrtApiBase) -> Result<OrtStatusPtr, String> {
-    // SAFETY: as the caller promises; an API that this runtime does not have is null.
+    // SAFETY: as the caller guarantees; an API that this runtime does not have is null.
     let api = unsafe { ((*base).GetApi)(ORT_API_VERSION).as_ref() };
     let api = api.ok_or_else(|| format!("lfm_ops needs ONNX Runtime 1.{ORT_API_VERSION} or newer"))?;
     let mut domain = DOMAIN.lock().unwrap_or_else(PoisonError::into_inner);
     let domain = match *domain {
         Some(domain) => domain,
         None => {
-            // SAFETY: a table of function pointers, copied as far as this version of it goes.
+            // SAFETY: a table of function pointers, copied in the size of this version.
             ort::set_api(unsafe { ptr::read(ptr::from_ref::<OrtApi>(api)) });
             let made = Box::leak(Box::new(op::operator_domain().map_err(|error| error.to_string())?));
             *domain.insert(Domain(made.ptr()))
@@ -75,7 +74,7 @@ unsafe fn register(options: *mut OrtSessionOptions, base: *const OrtApiBase) -> 
     Ok(unsafe { (api.AddCustomOpDomain)(options, domain.0.cast_mut()) })
 }
 
-/// A failure as ONNX Runtime wants it. `CreateStatus` is in every version of the API since the first.
+/// A failure as an ONNX Runtime status. `CreateStatus` is in every version of the API.
 #[allow(unsafe_code, reason = "calls into ONNX Runtime's C API")]
 unsafe fn status_of(result: Result<OrtStatusPtr, String>, base: *const OrtApiBase) -> OrtStatusPtr {
     let reason = match result {
@@ -83,6 +82,6 @@ unsafe fn status_of(result: Result<OrtStatusPtr, String>, base: *const OrtApiBas
         Err(reason) => CString::new(reason).unwrap_or_default(),
     };
     let text: *const c_char = reason.as_ptr();
-    // SAFETY: as the caller promises.
+    // SAFETY: as the caller guarantees.
     unsafe { ((*((*base).GetApi)(1)).CreateStatus)(OrtErrorCode::ORT_FAIL, text) }
 }

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     error::Error,
-    explain::overlay::Caption,
+    explain::Caption,
     judge::{Judge, Judgement},
     model::Manifest,
     server::{AppState, RequestContext, counted},
@@ -41,7 +41,7 @@ pub(super) async fn explain(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Error> {
-    let explained = counted(&state.metrics, async {
+    let explained = counted(&state.metrics, &context, async {
         let form = accept::negotiate(&headers, OFFERS)?;
         let Received { query, scheduler, upload, permit, deadline } =
             receive(&state, &context, query, &headers, body).await?;
@@ -64,17 +64,27 @@ pub(crate) fn caption(judgement: &Judgement, manifest: &Manifest, judge: &Judge)
     let score = judgement.score.map_or("no score".into(), |score| format!("score {score:.4}"));
     let logit = judgement.logit.map_or(String::new(), |logit| format!(", logit {logit:+.3}"));
     let mut lines = Vec::new();
-    if let Some(found) = &judgement.evidence
-        && let (Some(above), Some(below)) = (found.real_at_or_above, found.fake_at_or_below)
-    {
+    if let Some(found) = &judgement.evidence {
         let class = found.class.as_str();
-        lines.push(format!("{class}: real at or above {above:.3}, generated at or below {below:.3}"));
+        lines.push(match (found.real_at_or_above, found.fake_at_or_below) {
+            (Some(above), Some(below)) => {
+                let [above, below] = [above, below].map(|share| format!("{:.1} %", 100.0 * share));
+                format!("of real files like this ({class}) {above} score as high, of generated ones {below} as low")
+            }
+            _ => format!("class of file: {class}"),
+        });
     }
     if !judgement.warnings.is_empty() {
         let words: Vec<_> = judgement.warnings.iter().map(|warning| warning.as_str()).collect();
         lines.push(format!("warnings: {}", words.join(", ")));
     }
-    lines.push(format!("model {} {}, {}", manifest.name, manifest.version, manifest.digest));
-    lines.push(format!("rules {}", judge.digest()));
+    let (digest, rules) = (short(&manifest.digest), short(judge.digest()));
+    lines.push(format!("model {} {}, {digest}, rules {rules}", manifest.name, manifest.version));
     Caption { heading: format!("{}, {score}{logit}", judgement.verdict.as_str()), lines }
+}
+
+/// As many digits of a digest as tell models apart.
+fn short(digest: &str) -> &str {
+    const DIGITS: usize = "sha256:".len() + 12;
+    digest.get(..DIGITS).unwrap_or(digest)
 }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     encoded::{self, Fault},
-    error::{Code, Error},
+    error::Error,
 };
 
 /// How many images a route takes.
@@ -257,7 +257,7 @@ impl Visitor<'_> for Image {
 
     fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Self::Value, E> {
         Ok(encoded::decode(text).map_err(|fault| match fault {
-            Fault::Memory => Error::new(Code::Overloaded, "there is no memory for the image"),
+            Fault::Memory => Error::out_of_memory("there is no memory for the image"),
             fault => bad(format!("`image` cannot be read: {fault}")),
         }))
     }

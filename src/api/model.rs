@@ -29,7 +29,7 @@ pub(super) struct ModelResponse {
     regions: RegionChoice,
     /// The rules of `auto`, and of when regions disagree. Null for a model that judges one region.
     region_rules: Option<RegionRules>,
-    /// The operating point in force. Null for a model without evidence.
+    /// The operating point in force. Null for a model without evidence, and where the operator set a threshold.
     operating_point: Option<OperatingPoint>,
     /// By class of file: calibration, and how validation pictures score. Null for a model without evidence.
     evidence: Option<Evidence>,
@@ -76,7 +76,7 @@ pub(super) async fn model(State(state): State<Arc<AppState>>) -> Json<ModelRespo
         region_rules: rules.regions,
         operating_point: judge.operating_point(),
         evidence: rules.evidence.clone(),
-        threshold: rules.threshold,
+        threshold: judge.threshold(),
         band: rules.band,
         voiding: rules.voiding.clone(),
         figures: manifest.metrics.clone(),

@@ -42,7 +42,7 @@ pub(super) async fn score(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<ScoreResponse>, Error> {
-    let judged = counted(&state.metrics, async {
+    let judged = counted(&state.metrics, &context, async {
         let Received { query, scheduler, upload, permit, deadline } =
             receive(&state, &context, query, &headers, body).await?;
         judge(&state, scheduler, &context, &query, upload, permit, deadline).await
@@ -93,7 +93,7 @@ pub(super) async fn score_batch(
     body: Body,
 ) -> Result<Json<BatchResponse>, Error> {
     // Until its images are known, a batch that fails counts as one.
-    let mut stay = Stay::new(&state.metrics);
+    let mut stay = Stay::new(&state.metrics, &context);
     let received = async {
         let settings = checked(&state, query.as_deref())?;
         let scheduler = state.scheduler()?;
@@ -119,9 +119,9 @@ pub(super) async fn score_batch(
             let (id, judged) = match part {
                 Ok(Part { id, bytes }) => {
                     let way = judge(state, scheduler, context, query, Upload { bytes, held }, permit, deadline);
-                    (id, counted(&state.metrics, way).await.map(|(response, ..)| response))
+                    (id, counted(&state.metrics, context, way).await.map(|(response, ..)| response))
                 }
-                Err((id, error)) => (id, counted(&state.metrics, async { Err(error) }).await),
+                Err((id, error)) => (id, counted(&state.metrics, context, async { Err(error) }).await),
             };
             let outcome = match judged {
                 Ok(response) => BatchOutcome::Result(Box::new(response)),

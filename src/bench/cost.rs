@@ -1,7 +1,9 @@
-//! What decoding costs, against what the header says of it.
+//! Decode time and memory, compared with the estimates from the header.
 
 use std::{
-    fs, thread,
+    fs,
+    path::Path,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -18,13 +20,13 @@ use crate::image::{
     corpus::{self, Sample},
 };
 
-/// Of the files with the pixels of a photo.
+/// Size of the files with photographic content.
 const PHOTO: (usize, usize) = (1536, 1024);
 
-/// The variant that the others' times are compared with.
+/// The variant with which the others' times are compared.
 const REFERENCE: &str = "jpeg_420_q90";
 
-/// Moments at which a decode is told to stop, as parts of its time.
+/// When a decode is cancelled, as fractions of its time.
 const STOPS: [f64; 5] = [0.05, 0.25, 0.5, 0.75, 0.95];
 
 const LIMITS: Limits = Limits { max_pixels: u64::MAX, min_side: 0, max_cost: Duration::MAX };
@@ -40,23 +42,30 @@ struct Row {
     width: u32,
     height: u32,
     bytes: usize,
-    /// Milliseconds of CPU, as the header has it.
+    /// Estimated CPU milliseconds.
     estimate_ms: f64,
     /// Milliseconds of CPU.
     ms: Spread,
-    /// Time to estimate, in times of what it is for the reference.
+    /// Ratio of time to estimate, relative to the reference's ratio.
     over_estimate: f64,
-    /// The longest, in milliseconds by the clock, from the call to stop to the return of the decode.
+    /// Longest wall-clock milliseconds from cancellation to the return of the decode.
     stop_ms: f64,
-    /// Most memory as the header has it, and as it was, in MB.
+    /// Peak memory in MB, estimated and measured.
     peak_mb: f64,
     resident_mb: f64,
 }
 
-/// `claimed` pixels are what files of few bytes say that they have.
-pub(super) fn measure(claimed: u64, rounds: &Rounds) -> Result<Report, anyhow::Error> {
+/// `claimed`: pixel count in the headers of the small hostile files. `folder`: where to write the files, if anywhere.
+pub(super) fn measure(claimed: u64, folder: Option<&Path>, rounds: &Rounds) -> Result<Report, anyhow::Error> {
     rounds.progress.set_message("cost: making the files");
     let samples = [corpus::photos(PHOTO.0, PHOTO.1)?, corpus::bombs(claimed as usize)?].concat();
+    if let Some(folder) = folder {
+        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        for sample in &samples {
+            let file = folder.join(&sample.name);
+            fs::write(&file, &sample.bytes).with_context(|| format!("cannot write {}", file.display()))?;
+        }
+    }
     let rows: Result<_, anyhow::Error> =
         samples.iter().map(|sample| row(sample, rounds).with_context(|| sample.name.clone())).collect();
     let mut rows: Vec<Row> = rows?;
@@ -92,12 +101,12 @@ fn row(sample: &Sample, rounds: &Rounds) -> Result<Row, anyhow::Error> {
     })
 }
 
-/// Files that claim more than they hold end in an error, after all the work.
+/// Files that claim more than they contain end in an error, after all the work.
 fn decode(sample: &Sample, header: &Header, cancel: &Cancel) -> Result<image::Pixels, ImageError> {
     image::prepare(&sample.bytes, header, Preprocessing::Resize, &mut Scratch::default(), cancel)
 }
 
-/// Seconds from the call to stop to the return of the decode, all its memory given back; 0 if it was done before.
+/// Seconds from cancellation to the return of the decode, with its memory freed; 0 if it finished before.
 fn stop(sample: &Sample, header: &Header, after: Duration) -> f64 {
     let cancel = Cancel::default();
     thread::scope(|scope| {
@@ -112,9 +121,9 @@ fn stop(sample: &Sample, header: &Header, after: Duration) -> f64 {
     })
 }
 
-/// Megabytes by which the process grows, at most, while it does `work`.
+/// Peak growth of the process in megabytes during `work`.
 fn resident(work: impl FnOnce()) -> Result<f64, anyhow::Error> {
-    // 5 resets the highest mark (proc(5)).
+    // 5 resets the peak (proc(5)).
     fs::write("/proc/self/clear_refs", "5").context("cannot reset the peak of the memory")?;
     let kilobytes = |name: &str| -> Result<f64, anyhow::Error> {
         let status = fs::read_to_string("/proc/self/status")?;
@@ -157,7 +166,7 @@ mod tests {
         let samples = [corpus::photos(768, 512), corpus::bombs(500_000)].map(|made| made.expect("files")).concat();
         let headers: Vec<_> =
             samples.iter().map(|s| image::inspect(&s.bytes, &LIMITS).expect("a readable header")).collect();
-        let at = samples.iter().position(|sample| sample.name == REFERENCE).expect("it is one of them");
+        let at = samples.iter().position(|sample| sample.name == REFERENCE).expect("a sample");
         let rounds = Rounds { count: 5, progress: ProgressBar::hidden() };
         let mut wrong = Vec::new();
         for (sample, header) in samples.iter().zip(&headers) {

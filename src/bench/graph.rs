@@ -1,4 +1,4 @@
-//! The model's graphs for CPUs side by side: what our operators gain over ONNX Runtime's own.
+//! The model's CPU graphs compared: the gain of our operators over ONNX Runtime's own.
 
 use comfy_table::Table;
 use serde::Serialize;
@@ -21,15 +21,15 @@ const RUNS: usize = 10;
 pub(super) struct Row {
     sessions: usize,
     intra_threads: usize,
-    /// Images a second of the graph with standard operators.
+    /// Images per second of the graph with standard operators.
     standard: Spread,
-    /// Images a second of the graph with ours.
+    /// Images per second of the graph with ours.
     ours: Spread,
-    /// The latter in times of the former.
+    /// Ratio of the latter to the former.
     ours_over_standard: Spread,
 }
 
-/// Measures both graphs on one thread, on a thread a CPU in one session, and in a session a CPU.
+/// Measures both graphs with one thread, with one session of a thread per CPU, and with a session per CPU.
 pub(super) fn measure(config: &ModelConfig, rounds: &Rounds) -> Result<Vec<Row>, anyhow::Error> {
     let cpus = model::cpus();
     let mut layouts = vec![Layout { sessions: 1, intra_threads: 1 }];

@@ -23,7 +23,7 @@ def write(file: str, node, shape, initializers=()):
     save(helper.make_model(graph, opset_imports=opsets, ir_version=8, producer_name=""), HERE / file)
 
 
-# Each takes the maps in the shape that it can use as it is: a Reshape would be a second node to pay for.
+# Each takes the maps in the shape that it uses directly: a Reshape would be a second node to measure.
 write(
     "operator.onnx",
     helper.make_node("TopKPooling", ["maps"], ["values", "indices"], name="operator", domain="lfm", k=K),

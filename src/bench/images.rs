@@ -46,7 +46,7 @@ pub(super) enum Task {
     Decode,
     /// Full-size RGB to the network's input.
     Resize,
-    /// Bytes to the network's input, as the server does it: decode and resize in one go.
+    /// Bytes to the network's input, as in the server: decode and resize combined.
     Prepare,
 }
 
@@ -60,7 +60,7 @@ impl Task {
     }
 }
 
-/// All that was measured on images.
+/// The measurements on images.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     pillow: Found,
@@ -75,7 +75,7 @@ struct Row {
     size: Size,
     /// Size of the JPEG.
     bytes: usize,
-    /// Milliseconds of CPU.
+    /// CPU milliseconds.
     ms: Spread,
     #[serde(flatten)]
     pillow: Option<Versus>,
@@ -84,9 +84,9 @@ struct Row {
 #[derive(Debug, Serialize)]
 struct Versus {
     pillow_ms: Spread,
-    /// Pillow's time in times of ours: above 1, ours is faster.
+    /// Ratio of Pillow's time to ours: above 1, ours is faster.
     pillow_over: Spread,
-    /// Whether both make the same 256x256 pixels of the image.
+    /// Whether both give the same 256x256 pixels.
     same_pixels: bool,
 }
 
@@ -137,7 +137,7 @@ fn measure_size(
     Ok(())
 }
 
-/// Does a task once: its seconds.
+/// Runs a task once; returns its seconds.
 fn ours_once(task: Task, jpeg: &[u8], decoded: &image::Rgb, scratch: &mut Scratch) -> Result<f64, ImageError> {
     match task {
         Task::Decode => {
@@ -157,7 +157,7 @@ fn prepare(jpeg: &[u8], scratch: &mut Scratch) -> Result<image::Pixels, ImageErr
     image::prepare(jpeg, &image::inspect(jpeg, &LIMITS)?, Preprocessing::Resize, scratch, &Cancel::default())
 }
 
-/// Whatever size was asked for.
+/// No limits: the user chooses the sizes.
 const LIMITS: Limits = Limits { max_pixels: u64::MAX, min_side: 0, max_cost: Duration::MAX };
 
 /// A JPEG of [`corpus::shapes`].
@@ -195,9 +195,9 @@ pub(super) fn tabulate(report: &Report) -> Table {
     table
 }
 
-/// What has to be said below the table.
+/// Notes below the table.
 pub(super) fn remarks(report: &Report) -> Vec<String> {
     let other = report.rows.iter().any(|row| row.pillow.as_ref().is_some_and(|versus| !versus.same_pixels));
-    let other = other.then(|| "Pillow made other pixels of some image: its times are those of other work.".to_owned());
+    let other = other.then(|| "Pillow's pixels differ for some image: the times are not comparable.".to_owned());
     report.pillow.remark().into_iter().chain(other).collect()
 }

@@ -1,4 +1,4 @@
-//! How times are taken: contenders in turn, round by round, and what is said of the rounds.
+//! Measurement: contenders alternate in rounds; statistics of the rounds.
 
 use std::{fmt, hint::black_box, time::Duration};
 
@@ -15,11 +15,11 @@ pub(super) struct Rounds {
 }
 
 impl Rounds {
-    /// Lets each contender run once a round, always in the same order: A B A B. What a busy or throttled
-    /// machine does to one of them it does to all, so that their ratios stand where their times do not.
+    /// Runs each contender once per round, always in the same order: A B A B. A busy or throttled machine slows all
+    /// of them alike, so their ratios are reliable where their times are not.
     ///
-    /// `once` gives the sample of one run. Returned are each contender's samples by round, without those of a
-    /// first round that only warms up. `what` is for the one who waits.
+    /// `once` returns the sample of one run. Returns each contender's samples by round, without a first round that
+    /// only warms up. `what` is shown as progress.
     pub(super) fn interleave<C: Copy>(
         &self,
         what: &str,
@@ -41,17 +41,17 @@ impl Rounds {
     }
 }
 
-/// A contender's sample of each round.
+/// A contender's samples, one per round.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Samples(Vec<f64>);
 
 impl Samples {
-    /// Of the samples times `unit`.
+    /// Spread of the samples, each multiplied by `unit`.
     pub(super) fn spread(&self, unit: f64) -> Spread {
         Spread::of(self.0.iter().map(|sample| sample * unit).collect())
     }
 
-    /// Of the ratios to another contender's samples, each to that of the same round.
+    /// Spread of the ratios to another contender's samples of the same rounds.
     pub(super) fn over(&self, other: &Self) -> Spread {
         Spread::of(self.0.iter().zip(&other.0).map(|(a, b)| a / b).collect())
     }
@@ -74,7 +74,7 @@ impl Spread {
     }
 }
 
-/// Linear between neighbours, as NumPy's default. `sorted` is not empty, or the answer is NaN.
+/// Linear interpolation, as NumPy's default; NaN if `sorted` is empty.
 fn quantile(sorted: &[f64], share: f64) -> f64 {
     let place = sorted.len().saturating_sub(1) as f64 * share;
     let at = |place: f64| sorted.get(place as usize).copied().unwrap_or(f64::NAN);
@@ -95,10 +95,10 @@ impl fmt::Display for Spread {
     }
 }
 
-/// The seconds of this thread's CPU that `work` takes, and what it gives.
+/// CPU seconds of this thread during `work`, and its result.
 ///
-/// Not the wall clock: on a busy machine a long run is interrupted and a short one is not, which would
-/// flatter the short one.
+/// Not wall-clock time: on a busy machine a long run is interrupted more often than a short one, which would
+/// favour the short one.
 pub(super) fn thread_seconds<T>(work: impl FnOnce() -> T) -> (f64, T) {
     let now = || Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default();
     let start = now();
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn contenders_take_turns_and_the_first_round_does_not_count() {
+    fn contenders_alternate_and_the_first_round_does_not_count() {
         let rounds = Rounds { count: 2, progress: ProgressBar::hidden() };
         let mut order = String::new();
         let samples = rounds.interleave("letters", &['a', 'b'], |contender| {
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_spread_reads_well() {
+    fn a_spread_has_three_digits() {
         let shown = |median, q1, q3| Spread { median, q1, q3, rounds: 3 }.to_string();
         assert_eq!(shown(1.234, 1.2, 1.3), "1.23 (1.20-1.30)");
         assert_eq!(shown(12.34, 9.9, 13.0), "12.3 (9.9-13.0)");

@@ -1,4 +1,4 @@
-//! What counting costs: every update that one image alone in its batch and its request makes.
+//! Cost of the metrics: every update caused by one image, alone in its batch and request.
 
 use std::{path::Path, time::Duration};
 
@@ -13,12 +13,12 @@ use crate::{
     model::{Manifest, find_folder},
 };
 
-/// Images in a round: enough for the clock.
+/// Images per round: enough for the clock's resolution.
 const IMAGES: u32 = 10_000;
 
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
-    /// Nanoseconds of CPU an image.
+    /// CPU nanoseconds per image.
     pub(super) ns: Spread,
 }
 
@@ -51,6 +51,6 @@ fn count(metrics: &Metrics, judgement: &Judgement) {
     if let Some(found) = &judgement.evidence {
         metrics.evidence(found.class.as_str(), judgement.verdict.as_str());
     }
-    metrics.image(Outcome::Scored);
+    metrics.image(Outcome::Scored, Some("key"));
     metrics.request("/v1/score", "POST", 200, took);
 }

@@ -1,10 +1,11 @@
-//! What `lfm-serve bench` measures: what is fast on this machine, as ratios of things measured in turn.
+//! `lfm-serve bench`: speed on this machine, as ratios of interleaved measurements.
 
 mod cost;
 mod graph;
 mod images;
 mod measure;
 mod metrics;
+mod mutants;
 mod op;
 mod pillow;
 mod session;
@@ -30,27 +31,29 @@ use crate::{
 };
 
 const EXPLANATION: &str = "\
-Contenders take turns, round by round (A B A B), on one thread unless it says otherwise. Shown are the median
-of the rounds and, in brackets, the quartiles. A ratio is taken within each round, so that a machine that is
-busy or throttled spoils both sides alike; times by themselves are worth little on such a machine. Times are
-those of the thread's CPU; images a second are by the clock on the wall, and want an idle machine.
+Contenders run interleaved in rounds (A B A B), on one thread unless stated otherwise. The table shows the median
+of the rounds and, in brackets, the quartiles. Ratios are computed within each round, so that a busy or throttled
+machine affects both sides equally; absolute times are not reliable on such a machine. Times are CPU times of the
+thread; images per second use wall-clock time and need an idle machine.
 
 Sections:
-  op       the operator lfm:TopKPooling against ONNX Runtime's TopK, k = 16, rows of 900, 64 rows an image, N
-           images: both in a session of ONNX Runtime; the operator's kernels alone; one pass that only reads
+  op       the operator lfm:TopKPooling against ONNX Runtime's TopK, k = 16, rows of 900, 64 rows per image, N
+           images: both in an ONNX Runtime session; the operator's kernels alone; one pass that only reads
   decode   JPEG to a new buffer of full-size RGB, against Pillow
-  prepare  JPEG to the 256x256 RGB that the network takes: decode and resize, with buffers that are kept from
-           image to image, as the server does it; against Pillow
-  cost     decoding of every format and variant: CPU time against the estimate that the header gives, the longest
-           that it goes on once it is told to stop, and memory against what the header says
-  graph    images a second of the network's two graphs for CPUs, with standard operators and with ours, one image
-           a run, on one thread, on a thread a CPU and in a session a CPU
-  session  images a second of the network by layout: one session with all CPUs, one session a CPU, and the
-           layout of --sessions and --intra-threads if that is another; and by batch size
-  metrics  what counting an image costs: every update of a metric that it makes
+  prepare  JPEG to the network's 256x256 RGB input: decode and resize with reused buffers, as in the server;
+           against Pillow
+  cost     decoding of every format and variant: CPU time against the header's estimate, the longest time to
+           stop after cancellation, and memory against the header's bound
+  mutants  decoding of damaged files of every format at the default limits: the longest decode, and the highest
+           ratio of time beyond 50 ms to the header's estimate; one thread per CPU; runs only if named
+  graph    images per second of the network's two CPU graphs, with standard operators and with ours, one image
+           per run: on one thread, in one session with a thread per CPU, and in one session per CPU
+  session  images per second of the network by layout (one session with all CPUs, one session per CPU, and the
+           layout of --sessions and --intra-threads if different) and by batch size
+  metrics  the cost of all metric updates of one image
 
-The sessions of all layouts are in memory together, each with 12 MB for every image of the largest batch:
-batch sizes that this machine has no memory for are left out.
+The sessions of all layouts are in memory at the same time, each with 12 MB for every image of its largest batch;
+batch sizes that do not fit in this machine's memory are omitted.
 
 Examples:
   lfm-serve bench                                      all of it, some minutes
@@ -63,11 +66,11 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXPLANATION)]
 pub struct BenchArgs {
-    /// Sections to run, by commas. Default: all.
+    /// Sections to run, by commas. Default: all but mutants.
     #[arg(long, env = "LFM_ONLY", value_name = "SECTIONS", value_delimiter = ',')]
     only: Vec<Section>,
 
-    /// Rounds that count, after one that does not. Default: op 100, decode and prepare 20, graph 15, session 5.
+    /// Rounds that count, after one of warm-up. Default: op 100, decode and prepare 20, graph 15, session 5.
     #[arg(long, env = "LFM_ROUNDS", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     rounds: Option<u32>,
 
@@ -81,9 +84,17 @@ pub struct BenchArgs {
     )]
     sizes: Vec<Size>,
 
-    /// Pixels that the files of the section `cost` claim which are made to be expensive.
+    /// Pixels claimed by the hostile files of the section `cost`.
     #[arg(long, env = "LFM_CLAIMED_PIXELS", value_name = "PIXELS", default_value = "64MP")]
     claimed_pixels: Pixels,
+
+    /// Write the files of the section `cost` to this folder, to send them to a server.
+    #[arg(long, env = "LFM_FILES", value_name = "DIR")]
+    files: Option<PathBuf>,
+
+    /// Files that the section `mutants` damages.
+    #[arg(long, env = "LFM_MUTANTS", value_name = "N", default_value_t = 100_000)]
+    mutants: u64,
 
     /// Images in a run of a session, by commas.
     #[arg(
@@ -116,8 +127,10 @@ enum Section {
     /// Pixels to the network's input, against Pillow.
     Resize,
     Prepare,
-    /// What decoding each format and variant costs, against its estimate.
+    /// Decode cost of each format and variant, against its estimate.
     Cost,
+    /// What decoding damaged files costs, against their estimates.
+    Mutants,
     /// Our operators against ONNX Runtime's, the whole network.
     Graph,
     Session,
@@ -134,6 +147,8 @@ struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     cost: Option<cost::Report>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    mutants: Option<mutants::Report>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     graphs: Option<Vec<graph::Row>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     sessions: Option<session::Report>,
@@ -149,7 +164,7 @@ struct Machine {
     processor: Option<String>,
     /// CPUs that this process may use.
     cpus: usize,
-    /// Processes that ran or wanted to in the minute before.
+    /// Runnable processes, averaged over the preceding minute.
     load_average: Option<f64>,
 }
 
@@ -168,10 +183,10 @@ impl Machine {
     }
 }
 
-/// Measures, and gives the report: a table for a terminal, JSON in a pipe.
+/// Runs the measurements and returns the report: a table for a terminal, JSON in a pipe.
 ///
 /// # Errors
-/// One line for the operator: no model, no ONNX Runtime, no Python with Pillow where one was named.
+/// One line for the operator: no model, no ONNX Runtime, or the given Python has no Pillow.
 pub fn report(args: &BenchArgs) -> Result<String, anyhow::Error> {
     let report = measure(args)?;
     Ok(if args.json || !io::stdout().is_terminal() { serde_json::to_string(&report)? } else { show(&report) })
@@ -186,6 +201,7 @@ fn measure(args: &BenchArgs) -> Result<Report, anyhow::Error> {
         op: None,
         images: None,
         cost: None,
+        mutants: None,
         graphs: None,
         sessions: None,
         metrics: None,
@@ -199,7 +215,10 @@ fn measure(args: &BenchArgs) -> Result<Report, anyhow::Error> {
         report.images = Some(images::measure(&tasks, &args.sizes, args.python.as_deref(), &rounds(20))?);
     }
     if wanted(Section::Cost) {
-        report.cost = Some(cost::measure(args.claimed_pixels.0, &rounds(3))?);
+        report.cost = Some(cost::measure(args.claimed_pixels.0, args.files.as_deref(), &rounds(3))?);
+    }
+    if args.only.contains(&Section::Mutants) {
+        report.mutants = Some(mutants::measure(args.mutants, &rounds(1))?);
     }
     if wanted(Section::Graph) {
         report.graphs = Some(graph::measure(&args.model, &rounds(15))?);
@@ -238,6 +257,9 @@ fn show(report: &Report) -> String {
     if let Some(cost) = &report.cost {
         let title = "Decoding: its estimate, its time, the time to stop it, its memory";
         section(title, cost::tabulate(cost), &[]);
+    }
+    if let Some(mutants) = &report.mutants {
+        section("Decoding of damaged files", mutants::tabulate(mutants), &[]);
     }
     if let Some(rows) = &report.graphs {
         section("The network, images a second, one image a run", graph::tabulate(rows), &[]);

@@ -58,7 +58,7 @@ impl Input {
     }
 }
 
-/// What takes its turn.
+/// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Contender {
     /// A session with ONNX Runtime's TopK.
@@ -67,7 +67,7 @@ enum Contender {
     Operator,
     /// The operator's kernel without ONNX Runtime.
     Kernel(Kernel),
-    /// One pass over the input: nothing that looks at every value is faster.
+    /// One pass over the input: the lower bound of anything that reads every value.
     Read,
 }
 
@@ -97,9 +97,9 @@ pub(super) struct Row {
     batch_size: usize,
     /// Microseconds of CPU.
     us: Spreads,
-    /// TopK's time in times of each of ours: above 1, ours is faster.
+    /// Ratio of TopK's time to each of ours: above 1, ours is faster.
     topk_over: Spreads,
-    /// Each one's time in read passes.
+    /// Each time in units of read passes.
     over_read: Spreads,
 }
 
@@ -137,8 +137,8 @@ impl Bench {
         input.fill(&mut buffers.maps, &mut self.random);
         self.check(&contenders, &mut buffers)?;
         let samples = rounds.interleave(&format!("op: {name}, N = {batch_size}"), &contenders, |contender| {
-            // Rows that nobody has seen: on rows that come back, the branch predictor learns the comparisons
-            // of ONNX Runtime's heap by heart, and it looks three times as fast as it is.
+            // New rows each time: on repeated rows the branch predictor learns the comparisons of ONNX Runtime's
+            // heap, which then appears three times as fast.
             input.fill(&mut buffers.maps, &mut self.random);
             self.time(contender, &mut buffers)
         })?;
@@ -157,7 +157,7 @@ impl Bench {
         })
     }
 
-    /// Runs a contender once: its seconds.
+    /// Runs a contender once; returns its seconds.
     fn time(&mut self, contender: Contender, buffers: &mut Buffers) -> Result<f64, anyhow::Error> {
         let Buffers { batch_size, maps, values, indices } = buffers;
         let seconds = match contender {
@@ -178,7 +178,7 @@ impl Bench {
         Ok(seconds)
     }
 
-    /// A race is only worth looking at when all arrive at the same place.
+    /// Checks that all contenders give the same result.
     fn check(&mut self, contenders: &[Contender], buffers: &mut Buffers) -> Result<(), anyhow::Error> {
         let Buffers { batch_size, maps, values, indices } = buffers;
         let expected = self.standard.run([*batch_size, MAPS, ROW], maps)?;
@@ -211,7 +211,7 @@ impl Buffers {
     }
 }
 
-/// The largest value, in as many columns as vector registers take: one pass at the speed of the memory.
+/// The largest value, in as many columns as fit vector registers: one pass at memory speed.
 fn maximum(values: &[f32]) -> f32 {
     let mut maxima = [f32::NEG_INFINITY; 32];
     for line in values.chunks_exact(maxima.len()) {

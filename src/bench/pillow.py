@@ -1,4 +1,4 @@
-"""Pillow's side of `lfm-serve bench`: one command a line, one answer a line, times of this thread's CPU in ns."""
+"""Pillow's side of `lfm-serve bench`: one command per line, one answer per line, CPU times of this thread in ns."""
 
 import gc
 import hashlib
@@ -15,7 +15,7 @@ except ImportError as error:
 
 
 def opened():
-    # The reference's .convert("RGB") copies an image that is RGB already. Left out, in Pillow's favour.
+    # Without the reference's .convert("RGB"), which copies an image that is already RGB: in Pillow's favour.
     image = Image.open(io.BytesIO(jpeg))
     image.load()
     return image

@@ -1,4 +1,4 @@
-//! Pillow in a Python process of its own, which does what it is told, one line at a time.
+//! Pillow in a separate Python process, which executes commands, one per line.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -10,10 +10,10 @@ use serde::Serialize;
 
 const SCRIPT: &str = include_str!("pillow.py");
 
-/// The version that the reference pins.
+/// The reference's version.
 const REFERENCE: &str = "11.3.0";
 
-/// What stands in the column.
+/// The Pillow that was found.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Found {
@@ -24,7 +24,7 @@ pub(super) enum Found {
 }
 
 impl Found {
-    /// What to say of it below a table, unless it is just the one that is wanted.
+    /// Note below a table, unless it is the reference's version.
     pub(super) fn remark(&self) -> Option<String> {
         match self {
             Self::Version(version) if version == REFERENCE => None,
@@ -39,13 +39,13 @@ impl Found {
 /// The process.
 pub(super) struct Pillow {
     process: Child,
-    /// None once it has been told to end.
+    /// `None` once the process has been told to end.
     commands: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
 }
 
 impl Pillow {
-    /// Starts `python`, else the checkout's .venv-pillow, else `python3`; without Pillow there, says so.
+    /// Starts `python`, else the checkout's .venv-pillow, else `python3`; reports if it has no Pillow.
     pub(super) fn start(python: Option<&Path>) -> (Option<Self>, Found) {
         let python = python.map_or_else(default_python, Path::to_path_buf);
         match Self::greet(&python) {
@@ -68,18 +68,18 @@ impl Pillow {
         match greeting.split_once(' ') {
             Some(("pillow", version)) => Ok((pillow, version.to_owned())),
             Some(("absent", reason)) => anyhow::bail!("{reason}"),
-            _ => anyhow::bail!("it is no Python with Pillow"),
+            _ => anyhow::bail!("not a Python with Pillow"),
         }
     }
 
-    /// Takes over a JPEG for the tasks that follow; gives the SHA-256 of its 256x256 pixels, in hexadecimal.
+    /// Loads a JPEG for the following tasks; returns the SHA-256 of its 256x256 pixels, in hexadecimal.
     pub(super) fn load(&mut self, jpeg: &[u8]) -> Result<String, anyhow::Error> {
         self.tell(format!("load {}\n", jpeg.len()).as_bytes())?;
         self.tell(jpeg)?;
         self.answer()
     }
 
-    /// Does a task once: its seconds of CPU.
+    /// Runs a task once; returns its CPU seconds.
     pub(super) fn time(&mut self, task: &str) -> Result<f64, anyhow::Error> {
         self.tell(format!("{task}\n").as_bytes())?;
         let answer = self.answer()?;
@@ -108,7 +108,7 @@ fn ended() -> anyhow::Error {
 
 impl Drop for Pillow {
     fn drop(&mut self) {
-        // It ends at the end of its input.
+        // The process ends at the end of its input.
         self.commands.take();
         let _ = self.process.wait();
     }

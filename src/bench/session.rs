@@ -1,4 +1,4 @@
-//! Images a second of the network, by layout of sessions and batch size, on decoded pixels.
+//! Throughput of the network by session layout and batch size, on decoded pixels.
 
 use std::{fs, time::Instant};
 
@@ -17,33 +17,33 @@ use crate::{
     model::{self, Model, OnnxModel, Provider, RunError, SessionOptions},
 };
 
-/// Memory that a session holds for each image of its largest batch: one that ran batches of 32 came to 320 MB.
+/// Session memory per image of its largest batch: a session with batches of 32 used 320 MB.
 const BYTES_PER_IMAGE: u64 = 12_000_000;
 
-/// All that was measured on sessions.
+/// The measurements on sessions.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     /// Execution provider of the sessions.
     provider: &'static str,
     rows: Vec<Row>,
-    /// Batch sizes that the memory does not allow.
+    /// Batch sizes that do not fit in memory.
     left_out: Vec<usize>,
 }
 
 /// One layout at one batch size.
 #[derive(Debug, Serialize)]
 struct Row {
-    /// Sessions side by side.
+    /// Parallel sessions.
     sessions: usize,
-    /// Threads inside each.
+    /// Threads per session.
     intra_threads: usize,
     batch_size: usize,
     images_per_second: Spread,
-    /// Its images a second in those of the fastest row.
+    /// Throughput relative to the fastest row.
     of_best: Spread,
 }
 
-/// How CPUs are given to sessions.
+/// How CPUs are assigned to sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Layout {
     pub(super) sessions: usize,
@@ -51,7 +51,7 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    /// On the CPU one session with all CPUs and one session a CPU, on a GPU one session; and what the settings ask for.
+    /// On the CPU one session with all CPUs, and one session per CPU; on a GPU one session; and the configured layout.
     fn all(config: &ModelConfig, provider: Provider) -> Vec<Self> {
         let (cpus, sessions) = (model::cpus(), provider.sessions(model::cpus()));
         let runtime = &config.runtime;
@@ -71,7 +71,7 @@ impl Layout {
         layouts
     }
 
-    /// Sessions as the server builds them, of what `read` makes of the settings.
+    /// Sessions as the server builds them, from the options that `read` makes of the settings.
     pub(super) fn start(
         self,
         config: &ModelConfig,
@@ -85,7 +85,7 @@ impl Layout {
     }
 }
 
-/// Runs `batches` batches of `picture` in each of the sessions at once: images a second.
+/// Runs `batches` batches of `picture` in all sessions in parallel; returns images per second.
 pub(super) fn images_per_second(
     runtime: &Runtime,
     sessions: &mut [OnnxModel],
@@ -104,7 +104,7 @@ pub(super) fn images_per_second(
 pub(super) fn measure(config: &ModelConfig, batch_sizes: &[usize], rounds: &Rounds) -> Result<Report, anyhow::Error> {
     let mut config = config.clone();
     let provider = SessionOptions::read(&config, Auto::Fixed(1))?.execution().provider;
-    // By name: a layout that cannot run is not to be measured on another provider.
+    // By name: a layout that cannot run must not be measured on another provider.
     config.runtime.provider = provider.choice();
     let layouts = Layout::all(&config, provider);
     let all_sessions: usize = layouts.iter().map(|layout| layout.sessions).sum();
@@ -118,7 +118,7 @@ pub(super) fn measure(config: &ModelConfig, batch_sizes: &[usize], rounds: &Roun
     }
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let picture = noise()?;
-    // About as many images for each, so that all are interrupted alike.
+    // About the same number of images for each, so that all are interrupted alike.
     let quota = model::cpus() * largest;
     let contenders: Vec<_> =
         (0..layouts.len()).flat_map(|layout| batch_sizes.iter().map(move |&batch| (layout, batch))).collect();
@@ -137,7 +137,7 @@ pub(super) fn measure(config: &ModelConfig, batch_sizes: &[usize], rounds: &Roun
     Ok(Report { provider: provider.name(), rows: rows.collect(), left_out })
 }
 
-/// Bytes that may still be had: of the machine, and of the cgroup, which ends a process that takes more.
+/// Available bytes: the machine's, limited by the cgroup's, which kills a process that exceeds it.
 fn available_memory() -> u64 {
     let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
         let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
@@ -155,11 +155,11 @@ async fn run_all(session: &mut OnnxModel, work: Vec<Vec<Pixels>>) -> Result<(), 
     Ok(())
 }
 
-/// The network's cost does not depend on what it sees.
+/// Noise: the network's cost does not depend on the pixels.
 pub(super) fn noise() -> Result<Pixels, anyhow::Error> {
     let mut random = Random::default();
     let pixels = Pixels::new((0..Pixels::LEN).map(|_| random.bits() as u8).collect());
-    pixels.ok_or_else(|| anyhow::anyhow!("an input has another size"))
+    pixels.ok_or_else(|| anyhow::anyhow!("the input size is wrong"))
 }
 
 /// For the terminal.
@@ -173,7 +173,7 @@ pub(super) fn tabulate(report: &Report) -> Table {
     table
 }
 
-/// What has to be said below the table.
+/// Notes below the table.
 pub(super) fn remarks(report: &Report) -> Vec<String> {
     let sizes: Vec<_> = report.left_out.iter().map(usize::to_string).collect();
     let left_out = (!sizes.is_empty()).then(|| format!("No memory for batches of {}.", sizes.join(", ")));

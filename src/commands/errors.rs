@@ -12,6 +12,10 @@ is one of the codes below and has one HTTP status each; `type` is `/errors#CODE`
 `detail` says what happened this time, in one sentence for people: it can change, so programs use `code`. In a batch an
 image's own error has `code` and `detail`; `lfm-serve score` prints the same two.
 
+Every error answer, of `/v2` and of gRPC too, has the request id in the header `X-Request-Id` (gRPC: in the metadata), and the
+access line has it. The exception is an answer to bytes that are no HTTP request: 400, or 431 for a head over 32 KiB, with an
+empty body, comes from the HTTP library before there is a request.
+
 | code | status | meaning | what to do |
 |---|---|---|---|
 ";

@@ -19,10 +19,15 @@ pub(super) struct KeyArgs {
     /// Images that the key may have in flight at once (its max_in_flight). Default: as many as the server takes.
     #[arg(long, env = "LFM_CAP", value_name = "N")]
     cap: Option<NonZeroU32>,
+
+    /// Its share while clients compete for the machine: a key of weight 2 gets twice what a key of weight 1 gets.
+    /// Default: 1.
+    #[arg(long, env = "LFM_WEIGHT", value_name = "N")]
+    weight: Option<NonZeroU32>,
 }
 
 pub(super) fn run(args: &KeyArgs) -> Result<ExitCode, anyhow::Error> {
-    let made = NewKey::make(&args.name, args.cap)?;
+    let made = NewKey::make(&args.name, args.cap, args.weight)?;
     super::print_line(&made.line)?;
     // After the line: a key whose line could not be written is never seen.
     eprintln!("The key of {}, shown only now:\n{}", args.name, made.key);

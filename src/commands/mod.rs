@@ -7,6 +7,7 @@ mod evaluate;
 mod files;
 mod healthcheck;
 mod key;
+mod line;
 mod score;
 mod scorer;
 mod serve;
@@ -37,7 +38,7 @@ Examples:
   lfm-serve serve                                   serve the bundled model on 127.0.0.1:8080
   curl -F image=@photo.jpg localhost:8080/v1/score  ask it
   lfm-serve score photo.jpg uploads/                the same without a server
-  lfm-serve evaluate testset/                       accuracy and average precision on labelled folders
+  lfm-serve evaluate testset/                       how good its verdicts are on labelled folders
   lfm-serve doctor                                  can this machine run it, and does it run it right?
 
 Every flag can be set in the environment as LFM_<FLAG>, e.g. LFM_LISTEN=0.0.0.0:8080.";
@@ -48,7 +49,7 @@ enum Command {
     Serve(Box<crate::config::ServeConfig>),
     /// Score files and folders.
     Score(Box<score::ScoreArgs>),
-    /// Measure accuracy and average precision on labelled folders.
+    /// Measure verdicts and ranking on labelled folders.
     Evaluate(Box<evaluate::EvaluateArgs>),
     /// Check what this machine can run, and whether it runs it right.
     Doctor(Box<doctor::DoctorArgs>),
@@ -104,14 +105,6 @@ fn warning<F: Future<Output = Result<ExitCode, anyhow::Error>>>(command: F) -> F
     // What ONNX Runtime says of an error is in the error.
     let _log = telemetry::start(&LogConfig { log_format: LogFormat::Text, log_level: "warn,ort=off".into() })?;
     on_runtime(command)
-}
-
-/// A share or a score of the command line.
-fn share(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
-        _ => Err("expected a number between 0 and 1".into()),
-    }
 }
 
 /// Writes a line to standard output at once. A reader that has gone (`| head`) is an error, not a panic.

@@ -17,14 +17,15 @@ use serde::Serialize;
 
 use super::{
     files::Found,
+    line::Line,
     scorer::{Explanation, FileScore, Scorer},
 };
 use crate::{
-    api::wire::{AttributionInfo, EvidenceInfo, ImageInfo, JudgedInfo},
+    api::wire::AttributionInfo,
     config::{DeclaredConfig, JudgeConfig, LimitsConfig, ModelConfig},
     declared::{Claim, Declared, Validation},
     error::Error,
-    judge::{Judgement, Verdict, Warning},
+    judge::Judgement,
 };
 
 /// Settings of `score`.
@@ -50,11 +51,6 @@ pub(super) struct ScoreArgs {
     #[arg(long, env = "LFM_ALL_ERRORS")]
     all_errors: bool,
 
-    /// Score above which an image counts as fake, in place of the manifest's or of the evidence; the manifest's band
-    /// moves with it.
-    #[arg(long, env = "LFM_THRESHOLD", value_name = "SCORE", value_parser = super::share)]
-    threshold: Option<f64>,
-
     #[command(flatten)]
     model: ModelConfig,
 
@@ -68,47 +64,12 @@ pub(super) struct ScoreArgs {
     declared: DeclaredConfig,
 }
 
-/// A file's line in JSON.
-#[derive(Serialize)]
-struct Line<'a> {
-    path: &'a str,
-    #[serde(flatten)]
-    outcome: LineOutcome,
-}
-
 /// A file's explanation in JSON.
 #[derive(Serialize)]
 struct Explained<'a> {
     #[serde(flatten)]
     line: &'a Line<'a>,
     attribution: &'a AttributionInfo,
-}
-
-#[derive(Serialize)]
-#[serde(untagged)]
-enum LineOutcome {
-    Scored(Box<ScoredLine>),
-    Failed { error: LineError },
-}
-
-#[derive(Serialize)]
-struct ScoredLine {
-    verdict: Verdict,
-    score: Option<f64>,
-    logit: Option<f32>,
-    logit_raw: f32,
-    threshold: Option<f64>,
-    warnings: Vec<Warning>,
-    judged: JudgedInfo,
-    evidence: Option<EvidenceInfo>,
-    declared: Option<Declared>,
-    image: ImageInfo,
-}
-
-#[derive(Serialize)]
-struct LineError {
-    code: &'static str,
-    detail: String,
 }
 
 pub(super) async fn run(args: ScoreArgs) -> Result<ExitCode, anyhow::Error> {
@@ -123,7 +84,6 @@ pub(super) async fn run(args: ScoreArgs) -> Result<ExitCode, anyhow::Error> {
         anyhow::bail!("no images below the given folders{others}");
     }
     let scorer = Scorer::start(&args.model, &args.judge, &args.limits, &args.declared).await?;
-    let scorer = scorer.with_threshold(args.threshold);
     let scorer = if args.explain.is_some() { scorer.explaining() } else { scorer };
     let as_json = args.json || !io::stdout().is_terminal();
     let progress = progress_bar(files.len());
@@ -142,8 +102,8 @@ pub(super) async fn run(args: ScoreArgs) -> Result<ExitCode, anyhow::Error> {
     while let Some((index, (path, result))) = results.next().await {
         failed += usize::from(result.is_err() && index < images);
         let row = row(path, &result);
-        let (explanation, outcome) = line_outcome(result);
-        let line = Line { path: &path.to_string_lossy(), outcome };
+        let path_text = path.to_string_lossy();
+        let (explanation, line) = Line::new(&path_text, result);
         if let (Some(folder), Some(explanation)) = (&args.explain, explanation) {
             write_explanation(folder, path, &line, &explanation)?;
         }
@@ -218,29 +178,6 @@ fn declares(declared: &Declared) -> String {
         format!("{} {}{tool}{signature}", claim.source.as_str(), claim.kind.as_str())
     };
     declared.claims.iter().map(claim).collect::<Vec<_>>().join("; ")
-}
-
-fn line_outcome(result: Result<FileScore, Error>) -> (Option<Explanation>, LineOutcome) {
-    match result {
-        Ok(FileScore { image, declared, judgement, explanation }) => {
-            let line = ScoredLine {
-                verdict: judgement.verdict,
-                score: judgement.score,
-                logit: judgement.logit,
-                logit_raw: judgement.logit_raw,
-                threshold: judgement.threshold,
-                judged: JudgedInfo::new(&judgement, &image.header),
-                evidence: judgement.evidence.as_ref().map(EvidenceInfo::from),
-                declared,
-                warnings: judgement.warnings,
-                image: ImageInfo::from(&image),
-            };
-            (explanation, LineOutcome::Scored(Box::new(line)))
-        }
-        Err(Error { code, detail, .. }) => {
-            (None, LineOutcome::Failed { error: LineError { code: code.as_str(), detail } })
-        }
-    }
 }
 
 /// Writes a file's explanation below `folder`, at the file's own path, so that equal names do not meet.

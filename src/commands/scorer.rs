@@ -40,7 +40,6 @@ pub(super) struct Scorer {
     scheduler: Scheduler,
     manifest: Arc<Manifest>,
     judge: Judge,
-    asked: Asked,
     max_file_bytes: u64,
     limits: image::Limits,
     side_by_side: usize,
@@ -112,7 +111,6 @@ impl Scorer {
             scheduler: Scheduler::start(config, models, rebuild, metrics),
             manifest,
             judge,
-            asked: Asked::default(),
             max_file_bytes: limits.max_body_bytes.as_u64(),
             limits: any_time(limits),
             side_by_side,
@@ -127,9 +125,9 @@ impl Scorer {
         Self { explains: true, ..self }
     }
 
-    /// The same, with a threshold in place of the manifest's or of the evidence.
-    pub(super) fn with_threshold(self, threshold: Option<f64>) -> Self {
-        Self { asked: Asked { threshold, ..self.asked }, ..self }
+    /// What judges.
+    pub(super) fn judge(&self) -> &Judge {
+        &self.judge
     }
 
     /// The model's manifest.
@@ -173,7 +171,7 @@ impl Scorer {
         let payload = Upload { bytes, held };
         let upload = self.explains.then(|| payload.clone());
         let job = Job::new(payload, deadline, permit);
-        let (judgement, scored) = judge_image(&self.judge, &self.scheduler, job, &self.asked).await?;
+        let (judgement, scored) = judge_image(&self.judge, &self.scheduler, job, &Asked::default()).await?;
         let explanation = match upload {
             Some(upload) => Some(self.explain(upload, &judgement, &scored, deadline).await?),
             None => None,

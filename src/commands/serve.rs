@@ -7,7 +7,7 @@ use std::{
 };
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::{net::TcpListener, task::spawn_blocking, time::timeout};
+use tokio::{task::spawn_blocking, time::timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::systemd::{self, Passed};
@@ -17,8 +17,8 @@ use crate::{
     keys::KeysFile,
     model::{Model, SessionOptions, placement_summary},
     server::{
-        self,
-        lifecycle::{self, Hooks, Phase},
+        self, Listener,
+        lifecycle::{self, AtOnce},
     },
     telemetry::{self, Log},
 };
@@ -32,17 +32,23 @@ pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, anyhow::Error> 
         telemetry::say(&format!("lfm-serve: {what}"));
         return Ok(ExitCode::from(2));
     }
-    let log = Arc::new(telemetry::start(&config.log)?);
-    let ended = serve(config, &log).await;
+    // First of all: whatever hangs from here on can be ended.
+    let at_once = AtOnce::install(config.api_keys_file.is_none())?;
+    let log = telemetry::start(&config.log)?;
+    let ended = serve(config, &log, at_once).await;
     log.flush();
     ended
 }
 
-async fn serve(config: ServeConfig, log: &Arc<Log>) -> Result<ExitCode, anyhow::Error> {
+async fn serve(config: ServeConfig, log: &Log, at_once: AtOnce) -> Result<ExitCode, anyhow::Error> {
     log.toggle_on_signal()?;
     open_more_files();
     let running = Arc::<OnceLock<App>>::default();
-    let stop = lifecycle::stop_signal(config.drain_delay, hooks(&running, log))?;
+    let reload = {
+        let running = Arc::clone(&running);
+        move || running.get().and_then(|app| app.state.keys.as_ref()).map(KeysFile::reload).is_some()
+    };
+    let stop = lifecycle::stop_signal(config.drain_delay, reload)?;
     let options = SessionOptions::read(&config.model, config.max_batch_size)?;
     let app = App::new(config.clone(), Arc::clone(options.manifest()), options.execution())?;
     log.count_dropped_in(app.state.metrics.log_lines_dropped.clone());
@@ -66,7 +72,7 @@ async fn serve(config: ServeConfig, log: &Arc<Log>) -> Result<ExitCode, anyhow::
         Some(grpc) => Some(passed.or_bind("grpc", grpc).await?),
         None => passed.optional("grpc")?,
     };
-    let grpc_address = grpc.as_ref().map(TcpListener::local_addr).transpose()?;
+    let grpc_address = grpc.as_ref().map(Listener::local_addr).transpose()?;
     let admin_address = admin.as_ref().map(|(address, _)| *address);
 
     let _told = systemd::report(&app);
@@ -80,6 +86,7 @@ async fn serve(config: ServeConfig, log: &Arc<Log>) -> Result<ExitCode, anyhow::
             let (count, batch) = (sessions.len(), sessions.first().map_or(0, |session| session.costs().len()));
             let placement = sessions.first().map(|session| placement_summary(session.nodes()));
             let execution = options.execution().clone();
+            at_once.loaded();
             app.start(sessions, app::rebuild(options));
             tracing::info!(
                 %address,
@@ -121,19 +128,6 @@ async fn serve(config: ServeConfig, log: &Arc<Log>) -> Result<ExitCode, anyhow::
     serving.await;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
-}
-
-/// What a signal does to the process.
-fn hooks(running: &Arc<OnceLock<App>>, log: &Arc<Log>) -> Hooks {
-    let (starting, reload, log) = (Arc::clone(running), Arc::clone(running), Arc::clone(log));
-    Hooks {
-        starting: Box::new(move || starting.get().is_none_or(|app| app.state.lifecycle.phase() == Phase::Starting)),
-        reload: Box::new(move || {
-            let keys = reload.get().and_then(|app| app.state.keys.as_ref());
-            keys.map(KeysFile::reload).is_some()
-        }),
-        at_once: Box::new(move || log.flush()),
-    }
 }
 
 /// Raises the limit on open files to what the system allows: each connection is one.

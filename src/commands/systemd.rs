@@ -8,7 +8,10 @@ use sd_notify::NotifyState;
 use tokio::{net::TcpListener, time::sleep};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::{app::App, server::lifecycle::Phase};
+use crate::{
+    app::App,
+    server::{Listener, lifecycle::Phase},
+};
 
 /// Listeners that systemd opened, by `FileDescriptorName=`: `http`, `grpc`, `admin`.
 #[derive(Debug)]
@@ -39,10 +42,10 @@ impl Passed {
     ///
     /// # Errors
     /// One line for the operator: the address cannot be had.
-    pub(super) async fn or_bind(&mut self, name: &str, address: SocketAddr) -> Result<TcpListener, anyhow::Error> {
+    pub(super) async fn or_bind(&mut self, name: &str, address: SocketAddr) -> Result<Listener, anyhow::Error> {
         let bound = match self.optional(name)? {
             Some(listener) => Ok(listener),
-            None => TcpListener::bind(address).await,
+            None => TcpListener::bind(address).await.map(Listener::from),
         };
         bound.with_context(|| format!("cannot listen on {address}{}", if name == "grpc" { " for gRPC" } else { "" }))
     }
@@ -51,9 +54,9 @@ impl Passed {
     ///
     /// # Errors
     /// If the runtime does not take it.
-    pub(super) fn optional(&mut self, name: &str) -> io::Result<Option<TcpListener>> {
+    pub(super) fn optional(&mut self, name: &str) -> io::Result<Option<Listener>> {
         let place = self.0.iter().position(|(passed, _)| passed == name);
-        place.map(|place| TcpListener::from_std(self.0.swap_remove(place).1)).transpose()
+        place.map(|place| TcpListener::from_std(self.0.swap_remove(place).1).map(Listener::shared)).transpose()
     }
 }
 

@@ -1,5 +1,5 @@
-//! What can be set: one struct a stage, each flag's doc comment is its help, its environment name and
-//! its reference. Invalid settings end the program at start-up with one line.
+//! Settings, one struct per stage. A flag's doc comment is its help and its reference. Invalid settings end the program
+//! at start-up with one line.
 
 use std::{path::PathBuf, str::FromStr};
 
@@ -22,13 +22,13 @@ pub struct ModelConfig {
     #[arg(long, env = "LFM_MODEL", value_name = "DIR")]
     pub model: Option<PathBuf>,
 
-    /// What runs it, and how.
+    /// The runtime.
     #[command(flatten)]
     pub runtime: RuntimeConfig,
 }
 
 impl Default for ModelConfig {
-    /// As the command line's defaults and the environment have it.
+    /// The command line's defaults and the environment.
     fn default() -> Self {
         #[derive(Parser)]
         struct Flags {
@@ -39,7 +39,7 @@ impl Default for ModelConfig {
     }
 }
 
-/// Where ONNX Runtime is found, and how it runs a model.
+/// Location of ONNX Runtime, and how it runs a model.
 #[derive(Debug, Clone, Args)]
 pub struct RuntimeConfig {
     /// ONNX Runtime's shared library (1.31). Default: ORT_DYLIB_PATH, then beside the executable
@@ -47,29 +47,29 @@ pub struct RuntimeConfig {
     #[arg(long, env = "LFM_ORT_LIBRARY", value_name = "FILE")]
     pub ort_library: Option<PathBuf>,
 
-    /// Execution provider. One that is named and cannot run ends the program; `auto` takes the best that works,
-    /// and the log and `lfm-serve doctor` say why not the others.
+    /// Execution provider. If a named one cannot run, the program ends; `auto` takes the best that works, and the log
+    /// and `lfm-serve doctor` say why others were not chosen.
     #[arg(long, env = "LFM_PROVIDER", value_name = "NAME", default_value = "auto")]
     pub provider: ProviderChoice,
 
-    /// Precision of the arithmetic. fp16 is TensorRT's alone, and moves logits.
+    /// Precision of the arithmetic. fp16 needs TensorRT, and changes logits.
     #[arg(long, env = "LFM_PRECISION", value_name = "NAME", default_value = "fp32")]
     pub precision: Precision,
 
-    /// Folder where TensorRT's engines are kept, which take minutes to build, by model, GPU and versions. Off by
-    /// default: they are built at every start.
+    /// Cache folder of TensorRT's engines, which take minutes to build, by model, GPU and versions. Off by default:
+    /// they are built at every start.
     #[arg(long, env = "LFM_ENGINE_CACHE_DIR", value_name = "DIR")]
     pub engine_cache_dir: Option<PathBuf>,
 
-    /// Most GPU memory that each session's arena may take. Off by default.
+    /// Limit of GPU memory for each session's arena. Off by default.
     #[arg(long, env = "LFM_GPU_MEMORY_LIMIT", value_name = "SIZE")]
     pub gpu_memory_limit: Option<ByteSize>,
 
-    /// Sessions that run side by side. `auto`: one a CPU that the cgroup allows; 2 on a GPU.
+    /// Parallel sessions. `auto`: one per CPU that the cgroup allows; 2 on a GPU.
     #[arg(long, env = "LFM_SESSIONS", value_name = "N", default_value = "auto")]
     pub sessions: Auto<usize>,
 
-    /// Threads inside one session. `auto`: 1 (one single-thread session a core gives the most images a second).
+    /// Threads per session. `auto`: 1 (one single-threaded session per core has the highest throughput).
     #[arg(long, env = "LFM_INTRA_THREADS", value_name = "N", default_value = "auto")]
     pub intra_threads: Auto<usize>,
 }
@@ -78,30 +78,43 @@ pub struct RuntimeConfig {
 #[derive(Debug, Clone, Copy, Default, Args)]
 pub struct JudgeConfig {
     /// Regions of 256x256 pixels that a picture is judged by, under preprocessing `crop`; a small picture has fewer.
-    /// `auto`: the manifest's rule, more only while the first leave the answer open.
+    /// `auto`: the manifest's rule, more only while the first regions leave the verdict uncertain.
     #[arg(long, env = "LFM_REGIONS", value_name = "N", default_value = "auto")]
     pub regions: RegionChoice,
 
-    /// Shares of wrong verdicts that are accepted, e.g. 0.05 (false alarms) or false_alarms=0.05,misses=0.1. `fake`
-    /// is said where at most the share `false_alarms` of the real validation pictures of that class of file scores so
-    /// high, `real` where at most the share `misses` of the generated ones scores so low. Default: the manifest's.
+    /// Accepted shares of wrong verdicts, e.g. 0.05 (false alarms) or false_alarms=0.05,misses=0.1. The verdict is
+    /// `fake` where at most the share `false_alarms` of the real validation pictures of that class of file scores as
+    /// high, `real` where at most the share `misses` of the generated ones scores as low. Default: the manifest's.
     #[arg(long, env = "LFM_OPERATING_POINT", value_name = "SHARES", default_value = "", hide_default_value = true, value_parser = operating_point)]
     pub operating_point: PointChoice,
+
+    /// Score above which an image counts as fake, in place of the manifest's or of the evidence; the manifest's band
+    /// moves with it. Not together with --operating-point.
+    #[arg(long, env = "LFM_THRESHOLD", value_name = "SCORE", value_parser = share)]
+    pub threshold: Option<f64>,
 }
 
-/// Nothing, as by default, is the manifest's.
+/// A number between 0 and 1.
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err("expected a number between 0 and 1".into()),
+    }
+}
+
+/// An empty text, the default, means the manifest's.
 fn operating_point(text: &str) -> Result<PointChoice, String> {
     if text.is_empty() { Ok(PointChoice::default()) } else { text.parse() }
 }
 
-/// Limits on what a client may send; each answers with a code of its own.
+/// Limits on what a client may send; each has its own error code.
 #[derive(Debug, Clone, Args)]
 pub struct LimitsConfig {
     /// Largest request body (`body_too_large`).
     #[arg(long, env = "LFM_MAX_BODY_BYTES", value_name = "SIZE", default_value = "32MiB")]
     pub max_body_bytes: ByteSize,
 
-    /// Most pixels an image may claim in its header (`image_too_large`); 1MP is 1,000,000 pixels.
+    /// Largest pixel count in an image's header (`image_too_large`); 1MP is 1,000,000 pixels.
     #[arg(long, env = "LFM_MAX_PIXELS", value_name = "PIXELS", default_value = "64MP")]
     pub max_pixels: Pixels,
 
@@ -154,7 +167,7 @@ pub enum DeclaredDetail {
     Full,
 }
 
-/// Execution providers of ONNX Runtime that can be asked for.
+/// Execution providers of ONNX Runtime that can be requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ProviderChoice {
     /// The best that works.
@@ -163,7 +176,7 @@ pub enum ProviderChoice {
     Cpu,
     /// CUDA.
     Cuda,
-    /// TensorRT, and CUDA for what it does not take.
+    /// TensorRT, with CUDA for the nodes that it does not support.
     Tensorrt,
 }
 
@@ -177,7 +190,7 @@ pub enum Precision {
 }
 
 impl Precision {
-    /// As in `--precision` and the metrics.
+    /// Its name in `--precision` and the metrics.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Fp32 => "fp32",
@@ -186,10 +199,10 @@ impl Precision {
     }
 }
 
-/// A setting that the program works out itself unless it is given.
+/// A setting that the program determines itself unless it is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Auto<T> {
-    /// Worked out from the machine.
+    /// Determined from the machine.
     Auto,
     /// As given.
     Fixed(T),
@@ -232,7 +245,7 @@ impl FromStr for Pixels {
             None => (text.trim(), 1.0),
         };
         match number.parse::<f64>() {
-            // 2^53: beyond it a float no longer counts single pixels.
+            // 2^53: above it a float cannot represent every integer.
             Ok(value) if value * unit >= 1.0 && value * unit <= 9e15 => Ok(Self((value * unit) as u64)),
             _ => Err("expected a number of pixels above 0, such as 64MP or 640000".into()),
         }
@@ -249,7 +262,7 @@ mod tests {
         assert_eq!("1.5MP".parse(), Ok(Pixels(1_500_000)));
         assert_eq!("4096".parse(), Ok(Pixels(4096)));
         for bad in ["", "MP", "-1", "0", "NaN", "inf", "1GP", "1e300MP"] {
-            assert!(bad.parse::<Pixels>().is_err(), "{bad:?} was taken");
+            assert!(bad.parse::<Pixels>().is_err(), "{bad:?} was accepted");
         }
     }
 
@@ -258,7 +271,7 @@ mod tests {
         assert_eq!("auto".parse(), Ok(Auto::Auto));
         assert_eq!("3".parse(), Ok(Auto::Fixed(3)));
         for bad in ["", "0", "-1", "AUTO", "1.5"] {
-            assert!(bad.parse::<Auto<usize>>().is_err(), "{bad:?} was taken");
+            assert!(bad.parse::<Auto<usize>>().is_err(), "{bad:?} was accepted");
         }
     }
 }

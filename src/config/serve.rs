@@ -10,7 +10,7 @@ use super::{Auto, DeclaredConfig, JudgeConfig, LimitsConfig, ModelConfig};
 /// The longest duration that makes sense for any setting.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
-/// The most bytes that any limit may be: beyond a tebibyte a limit is a mistake.
+/// The largest limit in bytes: above a tebibyte it is a mistake.
 const MOST_BYTES: u64 = 1 << 40;
 
 /// The most images in one request.
@@ -44,19 +44,19 @@ pub struct ServeConfig {
     #[arg(long, env = "LFM_GRPC_LISTEN", value_name = "ADDR")]
     pub grpc_listen: Option<SocketAddr>,
 
-    /// An address for probes and metrics, e.g. one that only the cluster reaches. With it the main address answers a bare
-    /// /livez alone. Off by default: probes and metrics are on the main address, never behind a key.
+    /// Address of probes and metrics, e.g. one that only the cluster reaches. The main address then serves only a bare
+    /// /livez. Off by default: probes and metrics are on the main address and need no key.
     #[arg(long, env = "LFM_ADMIN_LISTEN", value_name = "ADDR")]
     pub admin_listen: Option<SocketAddr>,
 
     /// File of the API keys that callers need, one `name:sha256-hex[:max_in_flight=N][:weight=N]` a line (`lfm-serve key`
-    /// makes them); read again when it changes. Off by default: no key is asked for.
+    /// makes them); read again when it changes. Off by default: no key is needed.
     #[arg(long, env = "LFM_API_KEYS_FILE", value_name = "FILE")]
     pub api_keys_file: Option<PathBuf>,
 
     /// Reverse proxies in front of the server, each of which appends the address of its caller to X-Forwarded-For (or to
-    /// Forwarded, and then removes X-Forwarded-For). Clients without an API key share the machine by address: 0 takes the
-    /// connection's, N the one that the outermost of N proxies saw.
+    /// Forwarded, and then removes X-Forwarded-For). Clients without an API key share the machine by address: with 0
+    /// the connection's address, with N the one that the outermost of N proxies saw.
     #[arg(long, env = "LFM_TRUSTED_PROXIES", value_name = "N", default_value_t = 0)]
     pub trusted_proxies: usize,
 
@@ -69,7 +69,7 @@ pub struct ServeConfig {
     #[arg(long, env = "LFM_BODY_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
     pub body_timeout: Duration,
 
-    /// Slowest pace, in bytes a second, at which a request's body may arrive, after five seconds (`body_timeout`). 0: any.
+    /// Minimum rate, in bytes a second, of a request's body, after five seconds (`body_timeout`). 0: none.
     #[arg(long, env = "LFM_MIN_UPLOAD_RATE", value_name = "SIZE", default_value = "1KiB")]
     pub min_upload_rate: ByteSize,
 
@@ -78,8 +78,8 @@ pub struct ServeConfig {
     #[arg(long, env = "LFM_MAX_CONNECTIONS", value_name = "N", default_value = "auto")]
     pub max_connections: Auto<usize>,
 
-    /// Host names, separated by commas, under which the server answers (against DNS rebinding, where browsers reach
-    /// it); probes and metrics answer under any. Off by default: all names are accepted.
+    /// Host names, separated by commas, that requests may address (against DNS rebinding, where browsers reach the
+    /// server); probes and metrics accept any. Off by default: all names are accepted.
     #[arg(long, env = "LFM_ALLOWED_HOSTS", value_name = "HOST,..", value_delimiter = ',')]
     pub allowed_hosts: Vec<String>,
 
@@ -87,17 +87,16 @@ pub struct ServeConfig {
     #[arg(long, env = "LFM_MAX_BATCH_IMAGES", value_name = "N", default_value_t = 64)]
     pub max_batch_images: usize,
 
-    /// Images admitted at once: being read, decoded, queued or run. `auto`: 64 a session, at least 128. The last sixteenth
-    /// is kept for clients that hold less than an equal share.
+    /// Images in flight: being read, decoded, queued or run. `auto`: 64 per session, at least 128. The last sixteenth
+    /// is reserved for clients that hold less than an equal share.
     #[arg(long, env = "LFM_MAX_IN_FLIGHT", value_name = "N", default_value = "auto")]
     pub max_in_flight: Auto<usize>,
 
-    /// Bytes of request bodies held at once.
+    /// Bytes of request bodies held in memory.
     #[arg(long, env = "LFM_MAX_ADMITTED_BYTES", value_name = "SIZE", default_value = "512MiB")]
     pub max_admitted_bytes: ByteSize,
 
-    /// Images run in one batch. `auto`: the smallest size within 5 % of the best images a second, measured
-    /// while warming up.
+    /// Images run in one batch. `auto`: the smallest size within 5 % of the highest throughput, measured at warm-up.
     #[arg(long, env = "LFM_MAX_BATCH_SIZE", value_name = "N", default_value = "auto")]
     pub max_batch_size: Auto<usize>,
 
@@ -105,16 +104,16 @@ pub struct ServeConfig {
     #[arg(long, env = "LFM_MAX_QUEUE_DELAY", value_name = "DURATION", default_value = "0ms", value_parser = humantime::parse_duration)]
     pub max_queue_delay: Duration,
 
-    /// After SIGTERM: how long everything is still served while the load balancer looks away.
+    /// After SIGTERM: how long all requests are still served, until load balancers have seen that /readyz is off.
     #[arg(long, env = "LFM_DRAIN_DELAY", value_name = "DURATION", default_value = "5s", value_parser = humantime::parse_duration)]
     pub drain_delay: Duration,
 
-    /// After SIGTERM: the latest moment at which the process ends. Keep it below the orchestrator's grace period.
+    /// After SIGTERM: the latest time at which the process ends. Keep it below the orchestrator's grace period.
     #[arg(long, env = "LFM_DRAIN_TIMEOUT", value_name = "DURATION", default_value = "25s", value_parser = humantime::parse_duration)]
     pub drain_timeout: Duration,
 
-    /// OpenTelemetry collector that is sent traces (OTLP over HTTP), e.g. http://127.0.0.1:4318. Off by default. What is
-    /// sampled is OpenTelemetry's OTEL_TRACES_SAMPLER: all that the caller does not leave out.
+    /// OpenTelemetry collector that receives traces (OTLP over HTTP), e.g. http://127.0.0.1:4318. Off by default.
+    /// OpenTelemetry's OTEL_TRACES_SAMPLER sets the sampling; by default all traces except those the caller excludes.
     #[arg(long, env = "LFM_OTLP_ENDPOINT", value_name = "URL")]
     pub otlp_endpoint: Option<String>,
 
@@ -123,7 +122,7 @@ pub struct ServeConfig {
     #[arg(long, env = "LFM_AUDIT_LOG", value_name = "FILE")]
     pub audit_log: Option<PathBuf>,
 
-    /// Size at which the decision log is renamed to FILE.1; ten parts are kept.
+    /// Size at which the decision log is rotated to FILE.1; ten parts are kept.
     #[arg(long, env = "LFM_AUDIT_LOG_MAX_BYTES", value_name = "SIZE", default_value = "256MiB")]
     pub audit_log_max_bytes: ByteSize,
 
@@ -144,7 +143,7 @@ impl ServeConfig {
     }
 }
 
-/// How the log looks.
+/// Settings of the log.
 #[derive(Debug, Clone, Args)]
 pub struct LogConfig {
     /// Log format. `auto`: text on a terminal, JSON elsewhere.
@@ -168,7 +167,7 @@ pub enum LogFormat {
 }
 
 impl ServeConfig {
-    /// Finds settings that make no sense, alone or together.
+    /// Checks for settings that are invalid, alone or together.
     ///
     /// # Errors
     /// The first of them, as one line for the operator.
@@ -216,7 +215,7 @@ impl ServeConfig {
         let contradictions = [
             (
                 self.max_admitted_bytes < self.limits.max_body_bytes,
-                "--max-admitted-bytes is smaller than --max-body-bytes: the largest bodies could never be taken",
+                "--max-admitted-bytes is smaller than --max-body-bytes: the largest bodies could never be accepted",
             ),
             (
                 self.max_queue_delay >= self.request_timeout,

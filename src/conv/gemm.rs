@@ -1,30 +1,30 @@
-//! A matrix product in registers: some rows times a panel of two vectors of columns.
+//! A matrix product in registers: several rows times a panel two vectors wide.
 
 use pulp::Simd;
 
 use super::kernel::mul_add;
 
-/// Vectors side by side in a panel.
+/// Width of a panel in vectors.
 pub(super) const PANEL: usize = 2;
 
-/// Steps of depth without a jump or an address between them. Where a neighbour shares the core, instructions are what is
-/// short: one step at a time took half as long again there (AVX2 on Zen 3).
+/// Unrolled steps of depth. On a core shared with a sibling hyperthread, issue slots are the bottleneck: without
+/// unrolling it took half as long again there (AVX2 on Zen 3).
 const STEPS: usize = 4;
 
-/// Row of a panel, or of what it gives.
+/// A row of a panel or of its product.
 pub(super) type Columns<S> = [<S as Simd>::f32s; PANEL];
 
-/// `a` (rows, depth) times `panel` (depth, columns) into `out` (rows, columns). The depth is in whole vectors of whatever
-/// kernel, so in whole [`STEPS`].
+/// `a` (rows, depth) times `panel` (depth, columns) into `out` (rows, columns). The depth is a multiple of every
+/// kernel's vector length, hence of [`STEPS`].
 #[inline(always)]
 pub(super) fn multiply<S: Simd>(simd: S, a: &[f32], panel: &[Columns<S>], out: &mut [Columns<S>]) {
     let (depth, rows) = (panel.len(), out.len());
-    // Two accumulators a row, the panel's row and a value of `a` are all that the registers hold.
+    // The registers hold two accumulators a row, the panel's row and a value of `a`.
     let most = (S::REGISTER_COUNT - 4) / PANEL;
     let groups = rows.div_ceil(most);
     let mut done = 0;
     for group in 0..groups {
-        // Groups of about the same size: a group of few rows has too few sums to keep the FMA units busy.
+        // Groups of about equal size: a group of few rows has too few accumulators to keep the FMA units busy.
         let group_rows = (rows - done).div_ceil(groups - group);
         let (a, out) = (&a[done * depth..], &mut out[done..]);
         macro_rules! dispatch {
@@ -52,7 +52,7 @@ fn group_product<S: Simd, const ROWS: usize>(simd: S, a: &[f32], panel: &[Column
     for k in 0..panel.len() {
         for step in 0..STEPS {
             let [left, right] = panel[k][step];
-            // By index: the compiler keeps all sums in registers when it knows the number of rows before all else.
+            // By index, over a constant number of rows: so the compiler keeps all sums in registers.
             for row in 0..ROWS {
                 let value = simd.splat_f32s(rows[row][k][step]);
                 sums[row][0] = mul_add(simd, value, left, sums[row][0]);

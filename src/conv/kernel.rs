@@ -1,10 +1,10 @@
-//! Which instructions the convolutions run on.
+//! Instruction sets of the convolutions.
 
 #[cfg(target_arch = "x86_64")]
 use pulp::x86::{V3, V4};
 use pulp::{Scalar128b, Simd, WithSimd};
 
-/// An instruction set that this CPU has. The code is the same for all of them; it is compiled once for each.
+/// An instruction set that this CPU supports. All share one source, compiled once for each.
 #[derive(Clone, Copy, Debug)]
 pub struct Kernel(Variant);
 
@@ -70,8 +70,8 @@ impl Kernel {
     }
 }
 
-/// `factor * a + b`, rounded once where the CPU does that. The portable kernel, the one with the shortest vectors, rounds
-/// twice: pulp would imitate the one rounding for it, a hundred times slower.
+/// `factor * a + b`, rounded once where the CPU has FMA. The portable kernel, recognised by its short vectors, rounds
+/// twice: pulp would emulate FMA there, a hundred times slower.
 #[inline(always)]
 pub(super) fn mul_add<S: Simd>(simd: S, factor: S::f32s, a: S::f32s, b: S::f32s) -> S::f32s {
     if S::F32_LANES == Scalar128b::F32_LANES {
@@ -81,7 +81,7 @@ pub(super) fn mul_add<S: Simd>(simd: S, factor: S::f32s, a: S::f32s, b: S::f32s)
     }
 }
 
-/// The vector at `at`; behind the end of `values` stand zeros.
+/// The vector at `at`, padded with zeros past the end of `values`.
 #[inline(always)]
 pub(super) fn load<S: Simd>(simd: S, values: &[f32], at: usize) -> S::f32s {
     let values = &values[at..];
@@ -91,7 +91,7 @@ pub(super) fn load<S: Simd>(simd: S, values: &[f32], at: usize) -> S::f32s {
     }
 }
 
-/// Puts a vector at `at`, as much of it as `values` has room for.
+/// Stores a vector at `at`, truncated at the end of `values`.
 #[inline(always)]
 pub(super) fn store<S: Simd>(simd: S, values: &mut [f32], at: usize, vector: S::f32s) {
     let values = &mut values[at..];

@@ -1,12 +1,12 @@
 //! The network's convolutions on a CPU: 2x2, stride 1, no padding, with bias, ReLU and, where the network pools, the
-//! 2x2 max-pool behind it. Images are NHWC, so that a vector holds channels of one pixel.
+//! following 2x2 max-pool. Images are NHWC, so that a vector holds channels of one pixel.
 //!
 //! [`WinogradConv`] computes them by Winograd's minimal filtering F(6x6, 2x2) (Lavin and Gray, "Fast Algorithms for
-//! Convolutional Neural Networks", CVPR 2016): 49 multiplications give 36 outputs where the plain sum takes 144.
-//! [`ResidueConv`] is the first of them, which looks at the NPR residue of the pixels.
+//! Convolutional Neural Networks", CVPR 2016): 49 multiplications for 36 outputs, where the direct sum needs 144.
+//! [`ResidueConv`] is the first layer, whose input is the NPR residue of the pixels.
 //!
-//! A place's value does not depend on its batch, its band or the number of threads, to the last bit. In a Winograd layer
-//! it is rounded in the size of the greatest value that its tile sees. The kernels differ among each other by rounding.
+//! An output value does not depend on its batch, its band or the number of threads, to the last bit. The rounding error
+//! of a Winograd layer scales with the largest input of the tile. The kernels differ from each other by rounding.
 
 mod gemm;
 mod kernel;
@@ -24,7 +24,7 @@ pub use kernel::Kernel;
 pub use residue::ResidueConv;
 pub use winograd::WinogradConv;
 
-/// What a convolution cannot be built from or run on.
+/// Why a convolution cannot be built or run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConvError {
     /// The weight must be (M, C, 2, 2) with M and C above 0, and the bias (M).
@@ -39,10 +39,10 @@ pub enum ConvError {
         /// Input channels.
         channels: usize,
     },
-    /// The ReLU would make a zero of NaN, and a plausible logit of a broken model.
+    /// The ReLU would turn NaN into zero, so that a broken model gave a plausible logit.
     #[error("a weight or bias is not finite")]
     NotFinite,
-    /// The input has fewer places than a 2x2 window, or than a window of the pool.
+    /// The input is smaller than a 2x2 window, or than a window of the pool.
     #[error("an input of {height} x {width} is too small, must be at least {least} x {least}")]
     TooSmall {
         /// Rows.
@@ -52,7 +52,7 @@ pub enum ConvError {
         /// The least of either.
         least: usize,
     },
-    /// The residue is made of blocks of 2x2 pixels.
+    /// The residue is computed in blocks of 2x2 pixels.
     #[error("an image of {height} x {width} has an odd side")]
     Odd {
         /// Rows.
@@ -60,7 +60,7 @@ pub enum ConvError {
         /// Columns.
         width: usize,
     },
-    /// A slice does not hold what its shape says, or sizes overflow.
+    /// A slice's length does not match its shape, or sizes overflow.
     #[error("an input or output has another number of values than its shape")]
     Length,
 }
@@ -77,8 +77,8 @@ fn floats(len: usize) -> Floats {
     floats
 }
 
-/// Working memory of the layers that share it: one buffer for each thread that runs one of them, as large as the
-/// hungriest needs. It grows in the first run and then stays.
+/// Working memory shared by layers: one buffer per thread that runs one of them, as large as the largest layer needs.
+/// It grows in the first run and then stays.
 #[derive(Debug, Default)]
 pub struct Arena(Mutex<Vec<Floats>>);
 
@@ -100,17 +100,17 @@ fn check_finite(weight: &[f32], bias: &[f32]) -> Result<(), ConvError> {
     if all.all(|value| value.is_finite()) { Ok(()) } else { Err(ConvError::NotFinite) }
 }
 
-/// Something that makes images band by band: a band is some rows of one image's output.
+/// A layer that computes its output in bands: a band is some rows of one image's output.
 ///
-/// Bands do not depend on each other. Whoever runs them decides in which order and on which threads.
+/// Bands are independent: the caller may run them in any order and on any threads.
 pub trait Bands: Sync {
-    /// What the input consists of.
+    /// Element type of the input.
     type Input: Sync;
 
     /// The output's rows, columns and channels for an input of this size.
     ///
     /// # Errors
-    /// If the input is too small or otherwise not what the convolution takes.
+    /// If the input is too small or has an unsupported size.
     fn output(&self, input: Size) -> Result<[usize; 3], ConvError>;
 
     /// Values of one pixel of the input.
@@ -125,7 +125,7 @@ pub trait Bands: Sync {
 
 /// Runs `conv` on `images` (N, H, W, C) into `output` (N, H', W', M).
 ///
-/// `parallel` gets the number of bands and something to call that many times, on any threads, whatever the argument.
+/// `parallel` gets the number of bands and a function to call that many times, on any threads; its argument is ignored.
 ///
 /// # Errors
 /// [`ConvError`]; nothing is written then.

@@ -1,8 +1,8 @@
-//! The first layer: pixels to their NPR residue, a 2x2 convolution of it, bias, ReLU and max-pool, in one pass.
+//! The first layer: NPR residue of the pixels, 2x2 convolution, bias, ReLU and max-pool, in one pass.
 //!
 //! The residue is the absolute difference of each pixel to the top-left one of its 2x2 block (Tan et al., "Rethinking
-//! the Up-Sampling Operations", CVPR 2024), so that one place in four is zero. A window of the pool covers 3x3 places,
-//! and the four zeros are its corners: each of the four sums in it has three terms a channel.
+//! the Up-Sampling Operations", CVPR 2024), so every fourth value is zero. A window of the pool covers 3x3 values whose
+//! four corners are these zeros: each of its four sums has three terms a channel.
 
 use pulp::{Simd, WithSimd};
 
@@ -28,10 +28,10 @@ pub struct ResidueConv {
 }
 
 impl ResidueConv {
-    /// Takes the weight (M, 3, 2, 2), for residues in grey levels. `bias` (M) says what M is.
+    /// Builds the layer from the weight (M, 3, 2, 2), for residues in grey levels; M is the length of `bias`.
     ///
     /// # Errors
-    /// If the weight is not of that size, or something in it is not finite.
+    /// If the weight has another size, or a value is not finite.
     pub fn new(kernel: Kernel, weight: &[f32], bias: &[f32]) -> Result<Self, ConvError> {
         let maps = bias.len();
         if maps == 0 || weight.len() != maps * COLOURS * 4 {
@@ -87,7 +87,7 @@ impl Bands for ResidueConv {
     }
 }
 
-/// Grey levels between a line and the top-left pixels of its blocks.
+/// Absolute differences between a line and the top-left pixels of its blocks.
 fn write_residue(top: &[u8], line: &[u8], residue: &mut [f32]) {
     let (top, line, residue) = (top.as_chunks::<6>().0, line.as_chunks::<6>().0, residue.as_chunks_mut::<6>().0);
     for ((top, line), residue) in top.iter().zip(line).zip(residue) {

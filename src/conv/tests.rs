@@ -1,4 +1,4 @@
-//! Every kernel against the plain sum in float64, on random sizes.
+//! Every kernel against the direct sum in float64, on random sizes.
 
 use proptest::{collection::vec, prelude::*};
 
@@ -8,7 +8,7 @@ fn serial(times: usize, work: &(dyn Fn(usize) + Sync)) {
     (0..times).for_each(work);
 }
 
-/// Bands in the other order, each from a thread of its own.
+/// Bands in reverse order, each on its own thread.
 fn scattered(times: usize, work: &(dyn Fn(usize) + Sync)) {
     std::thread::scope(|scope| {
         for number in (0..times).rev() {
@@ -20,14 +20,14 @@ fn scattered(times: usize, work: &(dyn Fn(usize) + Sync)) {
 fn output<C: Bands>(conv: &C, size: Size, images: &[C::Input]) -> Result<Vec<f32>, ConvError> {
     let [height, width, maps] = conv.output(size)?;
     let count = images.len() / (size[0] * size[1] * conv.channels());
-    // What is not written stays NaN.
+    // Values that are not written stay NaN.
     let mut output = vec![f32::NAN; count * height * width * maps];
     run(conv, size, images, &mut output, &Arena::default(), serial)?;
     Ok(output)
 }
 
-/// A layer as its definition has it: the value of each place, and the sum of its terms' magnitudes, in which the error
-/// of a float32 sum is measured.
+/// A layer by its definition: each output value, and the sum of its terms' magnitudes, the scale of the error of a
+/// float32 sum.
 struct Plain<'a> {
     weight: &'a [f32],
     bias: &'a [f32],
@@ -60,12 +60,12 @@ impl Plain<'_> {
     }
 }
 
-/// `floor`: the least size that an error is measured in. A tile's error is in the size of the greatest value it sees.
+/// `floor`: the smallest scale of an error. A tile's error scales with its largest input.
 #[track_caller]
 fn assert_close(kernel: Kernel, got: &[f32], expected: &[(f64, f64)], floor: f64) {
     assert_eq!(got.len(), expected.len());
     for (at, (&got, &(value, size))) in got.iter().zip(expected).enumerate() {
-        // A wrong tap, place or sign is off by a term, a hundred times this.
+        // A wrong tap, position or sign is off by a whole term, a hundred times this.
         let apart = (f64::from(got) - value).abs();
         assert!(apart <= 2e-5 * size.max(floor), "{} at {at}: {got}, not {value}", kernel.name());
     }
@@ -75,7 +75,7 @@ fn floats(len: usize) -> impl Strategy<Value = Vec<f32>> {
     vec(-1.0_f32..1.0, len)
 }
 
-/// Height, width, channels and maps: about everything near a vector's length, and images with several bands.
+/// Height, width, channels and maps: sizes around a vector's length, and images with several bands.
 fn sizes() -> impl Strategy<Value = [usize; 4]> {
     prop_oneof![[3..24_usize, 3..24, 1..40, 1..70], [3..30_usize, 80..160, 1..4, 1..6],]
 }
@@ -105,7 +105,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 2 } else { 48 }))]
 
     #[test]
-    fn winograd_is_the_plain_sum((size, pool, weight, bias, pixels) in winograd()) {
+    fn winograd_matches_the_direct_sum((size, pool, weight, bias, pixels) in winograd()) {
         let wide: Vec<f64> = pixels.iter().map(|&x| x.into()).collect();
         let expected = Plain { weight: &weight, bias: &bias, pool }.run(size, &wide);
         for kernel in Kernel::all() {
@@ -115,7 +115,7 @@ proptest! {
     }
 
     #[test]
-    fn residue_is_the_plain_sum((size, weight, bias, pixels) in residue()) {
+    fn residue_matches_the_direct_sum((size, weight, bias, pixels) in residue()) {
         let [height, width] = size;
         let at = |image: usize, y: usize, x: usize, colour: usize| f64::from(pixels[((image * height + y) * width + x) * 3 + colour]);
         let places = (0..pixels.len()).map(|at| (at / 3 / width / height, at / 3 / width % height, at / 3 % width, at % 3));
@@ -128,7 +128,7 @@ proptest! {
     }
 
     #[test]
-    fn a_place_does_not_depend_on_its_batch_or_thread((size, pool, weight, bias, pixels) in winograd()) {
+    fn a_value_does_not_depend_on_its_batch_or_thread((size, pool, weight, bias, pixels) in winograd()) {
         for kernel in Kernel::all() {
             let conv = WinogradConv::new(kernel, &weight, &bias, pool).unwrap();
             let together = output(&conv, size, &pixels).unwrap();
@@ -144,7 +144,7 @@ proptest! {
 }
 
 #[test]
-fn what_does_not_fit_is_refused() {
+fn wrong_shapes_are_refused() {
     let kernel = Kernel::PORTABLE;
     let weights = |weight, bias| WinogradConv::new(kernel, &vec![0.0; weight], &vec![0.0; bias], false).err();
     assert_eq!(weights(24, 2), None);

@@ -1,8 +1,8 @@
-//! Winograd's F(6, 2) in one dimension: 6 outputs of a filter of 2 from 7 inputs by 7 multiplications.
+//! Winograd's F(6, 2) in one dimension: 6 outputs of a 2-tap filter from 7 inputs with 7 multiplications.
 //!
-//! It multiplies two polynomials by their values at [`POINTS`] and at infinity (Toom and Cook), transposed to a filter:
-//! `y = A [(G w) * (B d)]`. Row p of B has the coefficients of the product of (x - q) over the other points q, so that
-//! B is whole numbers and halves; G has what divides by them, and is applied in float64 when the layer is built; A has
+//! Toom-Cook multiplication of two polynomials through their values at [`POINTS`] and at infinity, transposed to a
+//! filter: `y = A [(G w) * (B d)]`. Row p of B has the coefficients of the product of (x - q) over the other points q,
+//! so B consists of integers and halves; G has the divisors, and is applied in float64 when the layer is built; A has
 //! the powers of the points.
 
 use std::array;
@@ -11,17 +11,17 @@ use pulp::Simd;
 
 use super::kernel::mul_add;
 
-/// Outputs of a tile's side: three windows of the max-pool, so that a tile pools by itself.
+/// Outputs along a tile's side: three windows of the max-pool, so that a tile is pooled independently.
 pub(super) const TILE: usize = 6;
 
-/// Inputs of a tile's side, and products.
+/// Inputs, and products, along a tile's side.
 pub(super) const SPAN: usize = TILE + 1;
 
-/// Infinity is the seventh. Small and in pairs of signs: the error of float32 grows with the points' powers. On the
-/// published weights these cost at most 4.5e-5 in the logit where F(2, 2) costs 3e-6.
+/// Infinity is the seventh. Small values of both signs: the float32 error grows with the points' powers. On the
+/// published weights the logit's error is at most 4.5e-5, with F(2, 2) 3e-6.
 const POINTS: [f64; TILE] = [0.0, 1.0, -1.0, 2.0, -2.0, 0.5];
 
-/// G: the two weights of a filter at every point.
+/// G: a filter's two weights, evaluated at every point.
 pub(super) fn weights([first, second]: [f64; 2]) -> [f64; SPAN] {
     array::from_fn(|at| match POINTS.get(at) {
         Some(point) => {
@@ -32,10 +32,10 @@ pub(super) fn weights([first, second]: [f64; 2]) -> [f64; SPAN] {
     })
 }
 
-/// B: inputs at every point.
+/// B: the inputs, evaluated at every point.
 #[inline(always)]
 pub(super) fn inputs<S: Simd>(simd: S, d: [S::f32s; SPAN]) -> [S::f32s; SPAN] {
-    // All rows but that of 1/2 have the factor (x - 1/2); the points +p and -p share the even and the odd powers.
+    // All rows except that of 1/2 have the factor (x - 1/2); the points +p and -p share even and odd powers.
     let mut e = [d[0]; TILE];
     for (e, pair) in e.iter_mut().zip(d.windows(2)) {
         *e = scaled(simd, -0.5, pair[0], pair[1]);
@@ -69,14 +69,14 @@ pub(super) fn outputs<S: Simd>(simd: S, m: [S::f32s; SPAN]) -> [S::f32s; TILE] {
     ]
 }
 
-/// The product of (x - q) over 1, -1, 2 and -2, on values two places apart.
+/// The product of (x - q) over 1, -1, 2 and -2, on every second value.
 #[inline(always)]
 fn quartic<S: Simd>(simd: S, d0: S::f32s, d2: S::f32s, d4: S::f32s) -> S::f32s {
     scaled(simd, 4.0, d0, scaled(simd, -5.0, d2, d4))
 }
 
-/// `factor * a + b`. Here and in the callers stand no closures and no `array::from_fn`: the compiler keeps some of them
-/// as functions, which are not compiled for the instructions of `S`, and every operation in them becomes a call.
+/// `factor * a + b`. No closures or `array::from_fn` here and in the callers: the compiler does not inline all of
+/// them, and outside the function compiled for `S` every operation becomes a call.
 #[inline(always)]
 fn scaled<S: Simd>(simd: S, factor: f32, a: S::f32s, b: S::f32s) -> S::f32s {
     mul_add(simd, simd.splat_f32s(factor), a, b)

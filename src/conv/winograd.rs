@@ -1,8 +1,8 @@
-//! A 2x2 convolution by F(6x6, 2x2), its bias and ReLU, and the max-pool.
+//! A 2x2 convolution by F(6x6, 2x2), with bias, ReLU and max-pool.
 //!
-//! Of every tile of 7x7 inputs a transform makes 49 numbers a channel; at each of the 49 positions the tiles are
-//! multiplied by that position's weights (a matrix product); a second transform makes 6x6 outputs of the 49 products.
-//! A band is some rows of tiles, so that all it works on stays in the second-level cache.
+//! A first transform turns every tile of 7x7 inputs into 49 numbers a channel; at each of the 49 positions the tiles
+//! are multiplied by that position's weights (a matrix product); a second one turns the 49 products into 6x6 outputs.
+//! A band is some rows of tiles, few enough that its working set stays in the L2 cache.
 
 use pulp::{Simd, WithSimd};
 
@@ -13,18 +13,18 @@ use super::{
     transform::{self, SPAN, TILE},
 };
 
-/// Products of a tile, column by column, and matrix products of a band.
+/// Products of a tile, in column order; also the number of matrix products of a band.
 const POSITIONS: usize = SPAN * SPAN;
 
-/// Tiles of a band: enough to use a weight often once it is there, few enough for the cache. With 15, two threads can
-/// share the last layer's 25 tiles; with shorter vectors its weights (26 MB) then come too often: on AVX2 that layer takes
-/// a third longer.
+/// Tiles of a band: enough to reuse each loaded weight often, few enough for the cache. With 15, two threads can share
+/// the last layer's 25 tiles; with shorter vectors its weights (26 MB) are then loaded too often: on AVX2 that layer
+/// takes a third longer.
 fn band_tiles(kernel: Kernel) -> usize {
     if kernel.lanes() == 16 { 15 } else { 25 }
 }
 
-/// Floats between the positions of a buffer, beside what they hold: a cache line, so that a tile's 49 values do not
-/// all want the same place in the first-level cache.
+/// Padding between the positions of a buffer, in floats: a cache line, so that a tile's 49 values do not all map to
+/// the same L1 cache set.
 const APART: usize = 16;
 
 /// A layer: float32 (N, H, W, C) to (N, H-1, W-1, M), or half of that (rounded down) with the pool.
@@ -44,10 +44,10 @@ pub struct WinogradConv {
 }
 
 impl WinogradConv {
-    /// Transforms the weight (M, C, 2, 2). `bias` (M) says what M is.
+    /// Transforms the weight (M, C, 2, 2); M is the length of `bias`.
     ///
     /// # Errors
-    /// If the weight is not of that size, or something in it is not finite.
+    /// If the weight has another size, or a value is not finite.
     pub fn new(kernel: Kernel, weight: &[f32], bias: &[f32], pool: bool) -> Result<Self, ConvError> {
         let maps = bias.len();
         let channels = weight.len() / 4 / maps.max(1);
@@ -75,7 +75,7 @@ impl WinogradConv {
         Ok(Self { kernel, channels, maps, pool, depth, columns, weights, bias: padded_bias })
     }
 
-    /// Places of the convolution that one place of the output stands for, in a row.
+    /// Convolution values per output value, along a row.
     fn stride(&self) -> usize {
         if self.pool { 2 } else { 1 }
     }
@@ -116,7 +116,7 @@ impl Bands for WinogradConv {
             let (inputs, products) = buffer.split_at_mut(POSITIONS * inputs);
             let mut band =
                 Band { conv: self, image, input, first_row, tiles, inputs, products, output_width, output: band };
-            // Each is compiled by itself: in one function the registers of one would be taken up by the others' constants.
+            // Compiled as separate functions: in one, the constants of all would compete for registers.
             self.kernel.run(TransformInputs(&mut band));
             for panel in 0..self.maps.div_ceil(self.columns) {
                 self.kernel.run(Multiply(&mut band, panel));
@@ -126,16 +126,16 @@ impl Bands for WinogradConv {
     }
 }
 
-/// A band on its way.
+/// A band being computed.
 struct Band<'a> {
     conv: &'a WinogradConv,
     /// (H, W, C)
     image: &'a [f32],
     input: Size,
-    /// Of the convolution's rows, and of the input's that it sees.
+    /// First row in the convolution, and in the input.
     first_row: usize,
     tiles: usize,
-    /// (49, tiles, depth), each position [`APART`] from the next: transformed inputs.
+    /// (49, tiles, depth), positions padded by [`APART`]: transformed inputs.
     inputs: &'a mut [f32],
     /// (49, tiles, a panel's columns), likewise: products of one panel.
     products: &'a mut [f32],
@@ -152,7 +152,7 @@ impl Band<'_> {
     }
 }
 
-/// The image to [`Band::inputs`].
+/// Transforms the image into [`Band::inputs`].
 struct TransformInputs<'band, 'a>(&'band mut Band<'a>);
 
 impl WithSimd for TransformInputs<'_, '_> {
@@ -167,7 +167,7 @@ impl WithSimd for TransformInputs<'_, '_> {
         for tile in 0..band.tiles {
             let [row, column] = band.place(tile);
             let row = band.first_row + row;
-            // A tile may reach over the edge: what it makes of the zeros there is thrown away.
+            // A tile may extend past the edge: its outputs there are discarded.
             let (rows, columns) = (SPAN.min(height - row), SPAN.min(width - column));
             let mut seen = [[simd.splat_f32s(0.0); SPAN]; SPAN];
             for vector in 0..vectors {
@@ -195,7 +195,7 @@ impl WithSimd for TransformInputs<'_, '_> {
     }
 }
 
-/// A panel's products.
+/// Computes a panel's products.
 struct Multiply<'band, 'a>(&'band mut Band<'a>, usize);
 
 impl WithSimd for Multiply<'_, '_> {
@@ -216,7 +216,7 @@ impl WithSimd for Multiply<'_, '_> {
     }
 }
 
-/// A panel's products to its places of the output.
+/// Transforms a panel's products into its part of the output.
 struct TransformOutputs<'band, 'a>(&'band mut Band<'a>, usize);
 
 impl WithSimd for TransformOutputs<'_, '_> {
@@ -269,7 +269,7 @@ impl WithSimd for TransformOutputs<'_, '_> {
 }
 
 impl Band<'_> {
-    /// Puts values into the output from a place on, as far as its row goes.
+    /// Stores values in the output from a position on, up to the end of its row.
     #[inline(always)]
     fn write<S: Simd>(&mut self, simd: S, [row, column]: Size, map: usize, values: &[S::f32s]) {
         let maps = self.conv.maps;
@@ -280,7 +280,7 @@ impl Band<'_> {
     }
 }
 
-/// Bias and ReLU. They come behind the pool, where they are fewer: neither changes which place is the greatest.
+/// Bias and ReLU. They follow the pool, on fewer values: neither changes which value is the largest.
 #[inline(always)]
 fn rectify<S: Simd>(simd: S, values: &mut [S::f32s], bias: S::f32s) -> &[S::f32s] {
     for value in values.iter_mut() {

@@ -1,5 +1,5 @@
-//! NVIDIA's driver API, the few functions that are needed, looked up in `libcuda.so.1` when first asked for: the
-//! program builds and starts where there is no driver.
+//! The few functions that we need of NVIDIA's driver API, loaded from `libcuda.so.1` at first use: the program builds
+//! and starts without a driver.
 #![allow(unsafe_code, reason = "calls into the driver's C API")]
 
 use std::{
@@ -28,10 +28,10 @@ pub enum CudaError {
         /// The driver's text.
         reason: String,
     },
-    /// There is no GPU for the driver to drive.
+    /// The driver finds no GPU.
     #[error("the NVIDIA driver sees no GPU")]
     NoDevice,
-    /// The GPU is older than what CUDA 13, and so ONNX Runtime's build for it, runs on.
+    /// The GPU is too old for CUDA 13, and so for ONNX Runtime's build with it.
     #[error("the GPU, {name}, has compute capability {}.{}; 7.5 or newer is needed", .capability.0, .capability.1)]
     TooOld {
         /// As NVIDIA calls it.
@@ -39,16 +39,16 @@ pub enum CudaError {
         /// Its compute capability.
         capability: (i32, i32),
     },
-    /// Work came on a stream of another GPU than the one that the kernel was loaded for.
+    /// The work's stream is on a different GPU than the kernel.
     #[error("the stream belongs to another GPU than the kernel")]
     OtherDevice,
-    /// The work is too large for a launch.
+    /// Too many rows for one launch.
     #[error("{0} rows are more than a launch takes")]
     TooManyRows(usize),
 }
 
 impl CudaError {
-    /// The dynamic linker's own words are one level down.
+    /// The dynamic linker's message is in the error's source.
     fn no_driver(error: &libloading::Error) -> Self {
         Self::NoDriver(error.source().map_or_else(|| error.to_string(), ToString::to_string))
     }
@@ -57,13 +57,13 @@ impl CudaError {
 /// A status of the driver; 0 is success.
 type Status = c_int;
 
-/// The least compute capability that is used.
+/// Minimum compute capability.
 const LEAST_CAPABILITY: (i32, i32) = (7, 5);
 
 const ATTRIBUTE_CAPABILITY_MAJOR: c_int = 75;
 const ATTRIBUTE_CAPABILITY_MINOR: c_int = 76;
 
-/// Something of the driver's: a context, a module, a function.
+/// A driver object: context, module or function.
 pub(super) type Handle = *mut c_void;
 
 /// A stream of work on a GPU: `CUstream`, which CUDA's runtime calls `cudaStream_t`.
@@ -109,7 +109,7 @@ functions! {
 /// The driver, loaded and initialised.
 pub struct Driver {
     functions: Functions,
-    /// Holds what the pointers point at.
+    /// Keeps the function pointers valid.
     _library: Library,
 }
 
@@ -125,7 +125,7 @@ pub struct Device {
 }
 
 impl Driver {
-    /// This machine's driver, loaded once a process.
+    /// This machine's driver, loaded once per process.
     ///
     /// # Errors
     /// If there is none, or it drives no GPU.
@@ -139,7 +139,7 @@ impl Driver {
     /// # Errors
     /// If there is none, or it drives no GPU.
     pub fn open(path: impl AsRef<OsStr>) -> Result<Self, CudaError> {
-        // SAFETY: running the initialisers of NVIDIA's driver is what was asked for.
+        // SAFETY: the caller asked to load NVIDIA's driver, which runs its initialisers.
         let library = unsafe { Library::new(path.as_ref()) }.map_err(|error| CudaError::no_driver(&error))?;
         let driver = Self { functions: Functions::of(&library)?, _library: library };
         // SAFETY: cuInit takes flags, which must be 0.
@@ -150,15 +150,15 @@ impl Driver {
         if count < 1 { Err(CudaError::NoDevice) } else { Ok(driver) }
     }
 
-    /// The GPU that is used: the first, as `CUDA_VISIBLE_DEVICES` has it.
+    /// The GPU in use: the first one in `CUDA_VISIBLE_DEVICES`.
     ///
     /// # Errors
-    /// What the driver says, or that the GPU is too old.
+    /// The driver's error, or a GPU that is too old.
     pub fn first_device(&self) -> Result<Device, CudaError> {
         let functions = &self.functions;
         let (mut device, mut driver_version, mut major, mut minor) = (0, 0, 0, 0);
         let mut name: [c_char; 128] = [0; 128];
-        // SAFETY: each call writes one integer, or at most the length that it is given of the name.
+        // SAFETY: each call writes one integer, or at most the given length of the name.
         unsafe {
             self.check("cuDriverGetVersion", (functions.driver_version)(&raw mut driver_version))?;
             self.check("cuDeviceGet", (functions.device)(&raw mut device, 0))?;
@@ -170,7 +170,7 @@ impl Driver {
                 self.check("cuDeviceGetAttribute", (functions.device_attribute)(value, attribute, device))?;
             }
         }
-        // SAFETY: the last byte was never written: the name ends in a zero.
+        // SAFETY: the last byte was never written, so the name is null-terminated.
         let name = unsafe { CStr::from_ptr(name.as_ptr()) }.to_string_lossy().into_owned();
         let capability = (major, minor);
         if capability < LEAST_CAPABILITY {
@@ -182,12 +182,12 @@ impl Driver {
     /// The context that a stream belongs to.
     pub(super) fn context_of(&self, stream: Stream) -> Result<Handle, CudaError> {
         let mut context = ptr::null_mut();
-        // SAFETY: the stream is one of the driver's, as whoever gave it promised; it writes a handle.
+        // SAFETY: the caller guarantees a valid stream; the driver writes a handle.
         self.check("cuStreamGetCtx", unsafe { (self.functions.stream_context)(stream, &raw mut context) })?;
         Ok(context)
     }
 
-    /// Does something with `context` as this thread's own.
+    /// Runs a function with `context` current on this thread.
     pub(super) fn within<T>(
         &self,
         context: Handle,
@@ -197,15 +197,15 @@ impl Driver {
         self.check("cuCtxPushCurrent", unsafe { (self.functions.push_context)(context) })?;
         let done = work();
         let mut popped = ptr::null_mut();
-        // SAFETY: takes off what was put on above.
+        // SAFETY: pops the context pushed above.
         let left = self.check("cuCtxPopCurrent", unsafe { (self.functions.pop_context)(&raw mut popped) });
         done.and_then(|done| left.map(|()| done))
     }
 
-    /// Loads PTX into the current context and finds its one function.
+    /// Loads PTX into the current context and finds its only function.
     pub(super) fn load(&self, ptx: &CStr, name: &CStr) -> Result<(Handle, Handle), CudaError> {
         let (mut module, mut function) = (ptr::null_mut(), ptr::null_mut());
-        // SAFETY: the driver reads up to the zero at the end, and writes a handle.
+        // SAFETY: the driver reads up to the terminating null, and writes a handle.
         let loaded = unsafe { (self.functions.load_module)(&raw mut module, ptx.as_ptr().cast()) };
         self.check("cuModuleLoadData", loaded)?;
         // SAFETY: the module was just loaded; the driver writes a handle.
@@ -219,13 +219,13 @@ impl Driver {
         }
     }
 
-    /// Forgets a module of the current context. Nothing can be done about a failure.
+    /// Unloads a module of the current context; a failure is ignored.
     pub(super) fn unload(&self, module: Handle) {
         // SAFETY: the module is loaded, and its owner does not use it again.
         let _ = unsafe { (self.functions.unload_module)(module) };
     }
 
-    /// Puts a function to work on `blocks` of `threads`.
+    /// Launches a function on `blocks` of `threads`.
     ///
     /// # Safety
     /// The parameters point at values of the types that the function declares, in its order.
@@ -238,7 +238,7 @@ impl Driver {
         parameters: &mut [*mut c_void],
     ) -> Result<(), CudaError> {
         let (shared, extra) = (0, ptr::null_mut());
-        // SAFETY: the driver reads the parameters before it returns; what they are the caller has promised.
+        // SAFETY: the driver reads the parameters before it returns; the caller guarantees their types.
         let launched = unsafe {
             let parameters = parameters.as_mut_ptr();
             (self.functions.launch)(function, blocks, 1, 1, threads, 1, 1, shared, stream, parameters, extra)

@@ -1,10 +1,10 @@
 /* A GPU for tests: NVIDIA's driver API, as far as src/cuda/driver.rs uses it, in front of topk.cu run on the CPU.
  *
- * The lanes of a warp are coroutines. Each runs until it meets the other lanes in a shuffle; a shuffle that some lane
+ * The lanes of a warp are coroutines. Each runs until it reaches a shuffle; a shuffle that some lane
  * does not reach, or reaches with other arguments, fails the launch as it would hang or corrupt on a GPU. Lanes run in
- * the order of their numbers and in the reverse, turn by turn, so that a race shows.
+ * ascending and descending order alternately, to expose races.
  *
- * Compiled by src/cuda/tests.rs; what may be set from outside: DEVICES, CAPABILITY_MAJOR, MODULE_STATUS. */
+ * Compiled by src/cuda/tests.rs, which may define DEVICES, CAPABILITY_MAJOR and MODULE_STATUS. */
 
 #define _GNU_SOURCE
 #include <setjmp.h>
@@ -119,7 +119,7 @@ int cuGetErrorString(int status, const char **text) {
     *text = status == 222 ? "the provided PTX was compiled with an unsupported toolchain." : NULL;
     return *text ? 0 : 1;
 }
-/* Streams are any numbers; 2 is one of another device. */
+/* Streams are numbers; stream 2 belongs to another device. */
 int cuStreamGetCtx(void *stream, void **ctx) {
     return *ctx = stream == (void *)2 ? (void *)&module : (void *)&context, 0;
 }

@@ -1,7 +1,7 @@
-//! NVIDIA GPUs through the driver's own API, and the Top-K kernel for them. Knows neither ONNX Runtime nor tokio.
+//! NVIDIA GPUs through the driver API, and their Top-K kernel. Independent of ONNX Runtime and tokio.
 //!
-//! `topk.cu` is the kernel, `topk.ptx` what NVRTC makes of it (`make ptx`). Without a GPU its tests run it on an
-//! emulated warp behind an emulated driver (`emulation.c`).
+//! `topk.cu` is the kernel, `topk.ptx` its NVRTC output (`make ptx`). Without a GPU the tests run it on an emulated
+//! warp behind an emulated driver (`emulation.c`).
 
 mod driver;
 #[cfg(test)]

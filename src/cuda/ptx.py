@@ -1,4 +1,4 @@
-"""Compiles topk.cu with NVRTC: `make ptx` writes topk.ptx, `make check-ptx` holds it against the source.
+"""Compiles topk.cu with NVRTC: `make ptx` writes topk.ptx, `make check-ptx` compares it with the source.
 
     python src/cuda/ptx.py [--check]     # with nvidia-cuda-nvrtc-cu12 and nvidia-cuda-nvcc-cu12, see deploy/cuda.lock
 
@@ -16,7 +16,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 SOURCE, PTX = HERE / "topk.cu", HERE / "topk.ptx"
 FLAGS = ["--std=c++17", "--restrict"]  # the outputs and the input of a run never overlap
-BASE = 75  # what is committed: the driver makes machine code of it for any newer GPU
+BASE = 75  # committed: the driver compiles it for any newer GPU
 NVIDIA = Path(next(iter(find_spec("nvidia").submodule_search_locations)))
 NVRTC = ctypes.CDLL(str(NVIDIA / "cuda_nvrtc/lib/libnvrtc.so.12"))
 PTXAS = NVIDIA / "cuda_nvcc/bin/ptxas"
@@ -28,7 +28,7 @@ def call(name: str, *arguments) -> None:
 
 
 def text(program: ctypes.c_void_p, what: str) -> str:
-    """What nvrtcGet<what> gives, with its size from nvrtcGet<what>Size."""
+    """The result of nvrtcGet<what>, with its size from nvrtcGet<what>Size."""
     size = ctypes.c_size_t()
     call(f"nvrtcGet{what}Size", program, ctypes.byref(size))
     buffer = ctypes.create_string_buffer(size.value)

@@ -10,7 +10,7 @@ use std::{
 use super::{CudaError, Driver, Rows, Stream, TopK};
 use crate::topk::{TopKError, check};
 
-/// Compiles the emulation, with what is to be other than usual, and opens it as the driver that it plays.
+/// Compiles the emulation with these `defines` and opens it as a driver.
 fn emulated(name: &str, defines: &[&str]) -> Result<Driver, CudaError> {
     static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
     let folder = FOLDER.get_or_init(|| tempfile::tempdir().expect("a folder"));
@@ -30,18 +30,18 @@ pub(crate) fn driver() -> &'static Driver {
     DRIVER.get_or_init(|| emulated("gpu", &[]).expect("an emulated driver"))
 }
 
-/// The emulation has one warp: whoever launches holds this.
+/// Lock of the emulation's only warp, held during a launch.
 pub(crate) fn alone() -> MutexGuard<'static, ()> {
     static ONE_WARP: Mutex<()> = Mutex::new(());
     ONE_WARP.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The emulation's streams are any numbers but 0; 2 is one of another GPU.
+/// The emulation's streams are numbers other than 0; stream 2 belongs to another GPU.
 pub(crate) fn stream(number: usize) -> Stream {
     ptr::without_provenance_mut(number)
 }
 
-/// As `topk::Kernel::top_k`, by the kernel for GPUs.
+/// Like `topk::Kernel::top_k`, on the GPU kernel.
 pub(crate) fn emulated_top_k(
     k: usize,
     row_len: usize,
@@ -64,7 +64,7 @@ pub(crate) fn emulated_top_k(
 }
 
 #[test]
-fn more_rows_than_a_block_and_rows_that_fill_none() {
+fn several_blocks_and_a_partly_filled_block() {
     for rows in 0..=9 {
         let input: Vec<f32> = (0..rows * 50).map(|i| (i * 37 % 101) as f32).collect();
         let (mut values, mut indices) = (vec![0.0; rows * 40], vec![0; rows * 40]);
@@ -95,7 +95,7 @@ fn the_device_is_described() {
 }
 
 #[test]
-fn what_is_missing_is_said() {
+fn missing_parts_are_reported() {
     let missing = Driver::open("libno-such-driver.so.1").err().expect("there is none").to_string();
     assert!(missing.starts_with("no NVIDIA driver: libno-such-driver.so.1: cannot open"), "{missing}");
     let foreign = Driver::open("libc.so.6").err().expect("it is another library").to_string();

@@ -2,8 +2,8 @@
  *
  * Each lane owns a column of its row, written in lines of 32, and knows the largest key in it that has not been taken
  * yet. The warp takes the largest of its lanes' keys, looks together for the next one in that column, and so on, k
- * times. Nothing is sorted or kept in shared memory, any k and any length will do, and the cost does not depend on the
- * data. The lanes never part.
+ * times. Nothing is sorted or kept in shared memory, k and the length are arbitrary, and the cost does not depend on the
+ * data. The lanes never diverge.
  *
  * NVRTC compiles this to topk.ptx (`make ptx`); it is C too, and tests run it on a CPU (src/cuda/emulation.c). */
 

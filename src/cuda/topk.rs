@@ -5,7 +5,7 @@ use std::ffi::{CStr, c_longlong, c_uint, c_void};
 
 use super::{CudaError, Driver, Stream, driver::Handle};
 
-/// The kernel for compute capability 7.5, of which the driver makes machine code for the GPU at hand.
+/// The kernel for compute capability 7.5; the driver compiles it for the actual GPU.
 const PTX: &str = concat!(include_str!("topk.ptx"), "\0");
 const FUNCTION: &CStr = c"lfm_top_k";
 
@@ -24,7 +24,7 @@ pub struct TopK {
 // SAFETY: the driver's handles may be used on any thread.
 unsafe impl Send for TopK {}
 
-/// Rows of equal length in the GPU's memory, and room for what is taken of them.
+/// Rows of equal length in GPU memory, and room for their results.
 #[derive(Debug, Clone, Copy)]
 pub struct Rows {
     /// Number of rows.
@@ -45,23 +45,23 @@ impl TopK {
     /// Loads the kernel for the GPU that `stream` belongs to.
     ///
     /// # Errors
-    /// What the driver says: it is too old for the PTX, or the stream is none.
+    /// The driver's error: it is too old for the PTX, or the stream is invalid.
     pub fn load(driver: &'static Driver, stream: Stream) -> Result<Self, CudaError> {
-        // Ends in a zero: put there above.
+        // The terminating null is added above.
         let ptx = CStr::from_bytes_with_nul(PTX.as_bytes()).unwrap_or_default();
         let context = driver.context_of(stream)?;
         let (module, function) = driver.within(context, || driver.load(ptx, FUNCTION))?;
         Ok(Self { driver, context, module, function })
     }
 
-    /// Puts the Top-K of every row on `stream`, in the order that [`crate::topk`] documents; no rows are no work.
+    /// Enqueues the Top-K of every row on `stream`, in the order that [`crate::topk`] documents. There may be no rows.
     ///
     /// # Errors
-    /// A stream of another GPU, or what the driver says.
+    /// A stream of another GPU, or the driver's error.
     ///
     /// # Safety
-    /// The pointers are of the stream's GPU and of the sizes that [`Rows`] gives, and stay so until the stream has come
-    /// past this launch.
+    /// The pointers are in the stream's GPU and have the sizes given by [`Rows`], and stay valid until the stream has
+    /// completed this launch.
     pub unsafe fn launch(&self, stream: Stream, rows: Rows) -> Result<(), CudaError> {
         if rows.rows == 0 {
             return Ok(());
@@ -82,7 +82,7 @@ impl TopK {
             (&raw mut k).cast(),
         ];
         self.driver.within(self.context, || {
-            // SAFETY: the parameters are those of `lfm_top_k`, in order; the pointers are what the caller promises.
+            // SAFETY: the parameters are those of `lfm_top_k`, in order; the caller guarantees the pointers.
             unsafe { self.driver.launch(self.function, blocks as c_uint, THREADS, stream, &mut parameters) }
         })
     }

@@ -8,7 +8,9 @@
 
 pub mod geometry;
 pub mod overlay;
-mod text;
+mod sheet;
+
+pub use sheet::Caption;
 
 use geometry::PLACES;
 

@@ -32,13 +32,13 @@ fn u32_at(bytes: &[u8], at: usize) -> Result<u32, ImageError> {
 /// How stored pixels become RGB.
 #[derive(Clone)]
 enum Storage {
-    /// Packed palette indices (or bits, or grey levels: their palette is the identity).
+    /// Packed palette indices (or bits or grey levels, with an identity palette).
     Indexed { bits: u8 },
     /// 16 bits, little-endian: (shift, maximum) of red, green and blue.
     Packed([(u16, u16); 3]),
-    /// Whole bytes: the position of red, green and blue among `bytes`.
+    /// Whole bytes: the positions of red, green and blue among `bytes`.
     Bytes { bytes: usize, order: [usize; 3] },
-    /// Run-length coded indices, two a byte or one.
+    /// Run-length coded indices, two or one per byte.
     Rle { nibbles: bool },
 }
 
@@ -46,7 +46,7 @@ const RGB555: [(u16, u16); 3] = [(10, 31), (5, 31), (0, 31)];
 const RGB565: [(u16, u16); 3] = [(11, 31), (5, 63), (0, 31)];
 const BGR: [usize; 3] = [2, 1, 0];
 
-/// What the headers say.
+/// The headers' fields.
 struct Bitmap {
     width: u32,
     height: u32,
@@ -150,7 +150,7 @@ impl Bitmap {
     }
 }
 
-/// The layouts of colour masks (red, green, blue, alpha) that Pillow knows.
+/// The layouts of colour masks (red, green, blue, alpha) that Pillow supports.
 fn masked(masks: [u32; 4], bits: u32) -> Option<Storage> {
     let bytes = |bytes, order| Some(Storage::Bytes { bytes, order });
     match (bits, masks) {
@@ -165,7 +165,7 @@ fn masked(masks: [u32; 4], bits: u32) -> Option<Storage> {
     }
 }
 
-/// Nanoseconds a pixel to unpack it, of whole bytes, of 5 and 6 bits, and of runs; and a byte of runs.
+/// Nanoseconds to unpack a pixel of whole bytes, of 5 and 6 bits, and of runs; and per byte of runs.
 const PIXEL: f64 = 1.0;
 const PACKED_PIXEL: f64 = 4.0;
 const RLE_PIXEL: f64 = 2.0;
@@ -248,7 +248,7 @@ fn pick_bytes<const N: usize>(pixels: &[[u8; N]], order: [usize; 3], rgb: &mut [
     }
 }
 
-/// Pillow's BmpRleDecoder. `out` gets one index a pixel, rows in stored order.
+/// Pillow's BmpRleDecoder. `out` gets one index per pixel, rows in stored order.
 fn expand_runs(
     bytes: &[u8],
     offset: usize,

@@ -5,7 +5,7 @@ use std::sync::{
 
 use super::ImageError;
 
-/// Tells a running decode to stop. Clones share one flag; every decoder looks at it between its steps.
+/// Cancels a running decode. Clones share one flag, which every decoder checks between its steps.
 #[derive(Debug, Clone, Default)]
 pub struct Cancel {
     cancelled: Arc<AtomicBool>,
@@ -25,18 +25,18 @@ impl std::fmt::Debug for Pause {
 }
 
 impl Cancel {
-    /// A flag whose decodes call `pause` between their steps; they go on when it returns. It must not panic: some
+    /// A flag whose decodes call `pause` between their steps and continue when it returns. It must not panic: some
     /// decoders are in C.
     pub fn pausing(pause: impl Fn() + Send + Sync + 'static) -> Self {
         Self { pause: Some(Pause(Arc::new(pause))), ..Self::default() }
     }
 
-    /// Tells the decodes that were given this flag to stop. They cannot be told to go on.
+    /// Cancels the decodes with this flag, permanently.
     pub fn cancel(&self) {
         self.cancelled.store(true, Ordering::Relaxed);
     }
 
-    /// Whether [`cancel`](Self::cancel) was called, at the latest when the pause was over, if there was one.
+    /// Whether [`cancel`](Self::cancel) was called; runs the pause first, if there is one.
     pub fn is_cancelled(&self) -> bool {
         #[cfg(test)]
         self.probe.look();
@@ -53,7 +53,7 @@ impl Cancel {
         if self.is_cancelled() { Err(ImageError::Cancelled) } else { Ok(()) }
     }
 
-    /// Makes `buffer` hold `length` zeros, step by step: clearing half a gigabyte at once takes too long.
+    /// Fills `buffer` with `length` zeros in steps: clearing half a gigabyte at once would delay cancellation.
     pub(super) fn zeros(&self, buffer: &mut Vec<u8>, length: usize) -> Result<(), ImageError> {
         const STEP: usize = 1 << 20;
         buffer.clear();
@@ -73,7 +73,7 @@ pub(super) mod probe {
         atomic::{AtomicU64, Ordering},
     };
 
-    /// Counts the looks, and can hold the decoder at one of them.
+    /// Counts the checks, and can block the decoder at one of them.
     #[derive(Debug, Clone, Default)]
     pub(in crate::image) struct Probe {
         pub(in crate::image) looks: Arc<AtomicU64>,
@@ -86,7 +86,7 @@ pub(super) mod probe {
             if let Some((at, barrier)) = &self.hold
                 && *at == look
             {
-                // Once to say that the decoder is here, once to let it go on.
+                // Once to signal that the decoder is here, once to release it.
                 barrier.wait();
                 barrier.wait();
             }

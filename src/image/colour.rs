@@ -51,12 +51,12 @@ fn muldiv255(a: u8, b: u8) -> u8 {
 pub(super) struct Palette([[u8; 3]; 256]);
 
 impl Palette {
-    /// Each index is its own grey level: what Pillow makes of an image without a palette.
+    /// Each index is its own grey level, as in Pillow for an image without a palette.
     pub(super) fn grey() -> Self {
         Self(std::array::from_fn(|i| [i as u8; 3]))
     }
 
-    /// Indices beyond the colours given are black, as in Pillow.
+    /// Indices beyond the given colours are black, as in Pillow.
     pub(super) fn new(colours: impl IntoIterator<Item = [u8; 3]>) -> Self {
         let mut entries = [[0; 3]; 256];
         for (entry, colour) in entries.iter_mut().zip(colours) {
@@ -70,7 +70,7 @@ impl Palette {
         Self::new(rgb.chunks_exact(3).filter_map(|c| c.first_chunk().copied()))
     }
 
-    /// Looks up one index a pixel.
+    /// Looks up one index per pixel.
     pub(super) fn row(&self, indices: &[u8], rgb: &mut [u8]) {
         for (&index, out) in indices.iter().zip(rgb.as_chunks_mut::<3>().0) {
             *out = self.0[usize::from(index)];
@@ -78,7 +78,7 @@ impl Palette {
     }
 }
 
-/// Unpacks `bits` (1, 2, 4 or 8) a sample, most significant first, to one byte a sample.
+/// Unpacks samples of `bits` (1, 2, 4 or 8), most significant first, to one byte per sample.
 pub(super) fn unpack_row(packed: &[u8], bits: u8, samples: &mut [u8]) {
     let per_byte = usize::from(8 / bits.clamp(1, 8));
     let mask = (1_u16 << bits).wrapping_sub(1) as u8;

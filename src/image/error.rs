@@ -2,16 +2,16 @@ use std::time::Duration;
 
 use super::{Foreign, Format, Header};
 
-/// Why an image was refused. The texts are meant for clients: plain words, no paths, no library output.
+/// Why an image was refused. The texts are for clients: plain words, no paths, no library output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ImageError {
-    /// There are no bytes at all.
+    /// The file is empty.
     #[error("the image is empty")]
     Empty,
-    /// The bytes are no image format that is read here.
+    /// The bytes are not a supported image format.
     #[error("the bytes are not a JPEG, PNG, WebP, GIF, BMP or TIFF image")]
     UnknownFormat,
-    /// A kind of file that is recognised, and not read here.
+    /// A known kind of file that is not supported.
     #[error("{0}")]
     Foreign(Foreign),
     /// A known format, but a variant that cannot be decoded exactly as the reference does.
@@ -40,7 +40,7 @@ pub enum ImageError {
         /// The limit.
         max_pixels: u64,
     },
-    /// A side is longer than any image needs.
+    /// A side is longer than any real image's.
     #[error("the image has {width} x {height} pixels, a side longer than the {max_side} allowed")]
     TooLong {
         /// Width in pixels, as the header claims.
@@ -61,7 +61,7 @@ pub enum ImageError {
     /// Stopped by its [`Cancel`](super::Cancel).
     #[error("the decode was cancelled")]
     Cancelled,
-    /// There is no memory for the pixels.
+    /// A memory allocation failed.
     #[error("there is no memory to decode the image now")]
     OutOfMemory,
     /// The shorter side is below [`Limits::min_side`](super::Limits::min_side).

@@ -1,8 +1,8 @@
-//! Facts of one image: what its judgement, its answer and its log line need beside the pixels.
+//! Facts of one image that its judgement, answer and log line need besides the pixels.
 
 use super::Header;
 
-/// What is known of an image once it is decoded.
+/// Facts of a decoded image.
 #[derive(Debug, Clone)]
 pub struct ImageFacts {
     /// The header's fields.
@@ -11,6 +11,6 @@ pub struct ImageFacts {
     pub bytes: usize,
     /// Hash of the file.
     pub sha256: [u8; 32],
-    /// Hash of the first region's 256x256 RGB bytes, which enter the network, where the configuration asks for it.
+    /// Hash of the first region's 256x256 RGB bytes, the network's input, if configured.
     pub rgb256_sha256: Option<[u8; 32]>,
 }

@@ -1,19 +1,19 @@
-//! The way back: from pixels of the network's input to the stored pixels that they were made from.
+//! Inverse mapping: from pixels of the network's input to the stored pixels that they were computed from.
 
 use super::{Preprocessing, Regions, SIDE, places, resize::source_span};
 
-/// The decoded pixels that a box of the first input was made from, in an image of `width` x `height`: as
+/// The decoded pixels that a box of the first input was computed from, in an image of `width` x `height`:
 /// [`region_box`] of the first of [`places`].
 pub fn source_box(preprocessing: Preprocessing, width: u32, height: u32, input: [u32; 4]) -> [u32; 4] {
     let first = places(preprocessing, Regions::One, width, height).first().copied();
     region_box(first.unwrap_or([0, 0, width, height]), input)
 }
 
-/// The decoded pixels that a box of a region's input was made from; `bounds` are the region's. Boxes are
-/// `[x0, y0, x1, y1]` in pixels, the ends outside; of the input what lies within [`SIDE`] counts.
+/// The decoded pixels that a box of a region's input was computed from; `bounds` are the region's. Boxes are
+/// `[x0, y0, x1, y1]` in pixels, ends exclusive; the input's box is clipped to [`SIDE`].
 ///
-/// Of a tile this is the box moved by the tile's offset. Of a resized picture it is everything that has a weight
-/// in one of the box's pixels (Pillow's `precompute_coeffs`, triangle filter), so neighbouring boxes overlap.
+/// For a tile this is the box moved by the tile's offset. For a resized picture it is every pixel with a weight in
+/// one of the box's pixels (Pillow's `precompute_coeffs`, triangle filter), so neighbouring boxes overlap.
 pub fn region_box(bounds: [u32; 4], input: [u32; 4]) -> [u32; 4] {
     let [left, top, right, bottom] = bounds;
     let [x0, y0, x1, y1] = input.map(|at| at.min(SIDE));
@@ -36,10 +36,10 @@ mod tests {
         let mut resizer = Resizer::default();
         resizer.start(width, height);
         rgb.chunks_exact(width as usize * 3).for_each(|row| resizer.row(row));
-        resizer.finish().expect("all rows came")
+        resizer.finish().expect("all rows")
     }
 
-    /// The input pixels at which the images differ lie in the box's columns and rows, and fill them.
+    /// The smallest box of all input pixels at which the images differ.
     fn touched(a: &Pixels, b: &Pixels) -> Option<[u32; 4]> {
         let pixels = a.as_bytes().chunks_exact(3).zip(b.as_bytes().chunks_exact(3)).enumerate();
         let places = pixels.filter(|(_, (a, b))| a != b).map(|(i, _)| (i as u32 % SIDE, i as u32 / SIDE));
@@ -69,10 +69,10 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
-        /// Turning every stored pixel outside the box leaves the input's box as it is; turning those inside
-        /// changes something at each of its four edges.
+        /// Inverting every stored pixel outside the box leaves the input's box unchanged; inverting those inside
+        /// changes it at each of its four edges.
         #[test]
-        fn a_box_holds_all_that_its_input_was_made_from_and_no_more(
+        fn a_box_is_exactly_what_its_input_was_computed_from(
             width in 1..700u32, height in 1..700u32, x in 0..SIDE - 1, y in 0..SIDE - 1,
             w in 1..40u32, h in 1..40u32,
         ) {
@@ -90,8 +90,8 @@ mod tests {
                 let row = (y * SIDE + input[0]) as usize * 3..(y * SIDE + input[2]) as usize * 3;
                 prop_assert_eq!(&outside.as_bytes()[row.clone()], &black.as_bytes()[row]);
             }
-            // A column or a row at the box's very edge reaches the input's box; where its weight there is too small
-            // to show in 8 bits, it shows right beside it.
+            // A column or row at the box's edge affects the input's box; where its weight there rounds to zero in
+            // 8 bits, it affects the adjacent pixel.
             for edge in [x0, x1 - 1] {
                 let [left, _, right, _] = touched(&draw(&|x, _| x == edge), &black).expect("something is lit");
                 prop_assert!(left <= input[2] && right >= input[0]);

@@ -1,50 +1,43 @@
-//! Which format a file has, and what its header says.
+//! The formats that are read, and how each is recognised.
 
-use super::{Format, Header, ImageError, Limits, bmp, gif, jpeg, png, sniff::foreign, tiff, webp};
+/// The formats that are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// JPEG, baseline, extended or progressive.
+    Jpeg,
+    /// PNG; of an animated one the default image.
+    Png,
+    /// WebP, lossy or lossless; of an animated one the first frame.
+    WebP,
+    /// GIF, the first frame.
+    Gif,
+    /// Windows and OS/2 bitmap.
+    Bmp,
+    /// TIFF, the first page.
+    Tiff,
+}
 
-/// Longest side in pixels, whatever the limits say: the most that JPEG can have. A narrow image of
-/// millions of rows passes any limit on pixels, but the reference's resize widens each of its rows.
-const MAX_SIDE: u32 = 65_535;
+impl Format {
+    /// Every format.
+    pub const ALL: [Self; 6] = [Self::Jpeg, Self::Png, Self::WebP, Self::Gif, Self::Bmp, Self::Tiff];
 
-/// Finds the format from the content, reads the header and applies the limits. Takes microseconds and
-/// allocates no pixels.
-///
-/// # Errors
-/// Any [`ImageError`].
-pub fn inspect(bytes: &[u8], limits: &Limits) -> Result<Header, ImageError> {
-    if bytes.is_empty() {
-        return Err(ImageError::Empty);
+    /// The lower-case name used on the wire and in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Jpeg => "jpeg",
+            Self::Png => "png",
+            Self::WebP => "webp",
+            Self::Gif => "gif",
+            Self::Bmp => "bmp",
+            Self::Tiff => "tiff",
+        }
     }
-    let unread = || foreign(bytes).map_or(ImageError::UnknownFormat, ImageError::Foreign);
-    let format = sniff(bytes).ok_or_else(unread)?;
-    let header = match format {
-        Format::Jpeg => jpeg::inspect(bytes),
-        Format::Png => png::inspect(bytes),
-        Format::WebP => webp::inspect(bytes),
-        Format::Gif => gif::inspect(bytes),
-        Format::Bmp => bmp::inspect(bytes),
-        Format::Tiff => tiff::inspect(bytes),
-    }?;
-    let (width, height) = (header.width, header.height);
-    if width == 0 || height == 0 {
-        return Err(header.undecodable("the header says that it has no pixels"));
+}
+
+impl std::fmt::Display for Format {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
     }
-    if header.pixels() > limits.max_pixels {
-        let max_pixels = limits.max_pixels;
-        return Err(ImageError::TooLarge { width, height, max_pixels });
-    }
-    if width.max(height) > MAX_SIDE {
-        let max_side = MAX_SIDE;
-        return Err(ImageError::TooLong { width, height, max_side });
-    }
-    if width.min(height) < limits.min_side {
-        let min_side = limits.min_side;
-        return Err(ImageError::TooSmall { width, height, min_side });
-    }
-    if header.cost > limits.max_cost {
-        return Err(ImageError::TooCostly { cost: header.cost, max_cost: limits.max_cost });
-    }
-    Ok(header)
 }
 
 /// The format that the first bytes announce, never a name or a declared type.

@@ -1,5 +1,5 @@
-//! GIF, the first frame, on the canvas that Pillow makes for it. The container is read here and only
-//! the LZW codes by a library: the `gif` crate wants a palette and an end code, Pillow neither.
+//! GIF, the first frame, on Pillow's canvas. The container is parsed here and only the LZW codes by a library: the
+//! `gif` crate requires a palette and an end code, Pillow neither.
 
 use weezl::BitOrder;
 use weezl::decode::Decoder;
@@ -16,7 +16,7 @@ fn truncated() -> ImageError {
     undecodable("its data is damaged or truncated")
 }
 
-/// Reads forward over the bytes.
+/// A forward reader of the bytes.
 #[derive(Clone)]
 struct Cursor<'a> {
     rest: &'a [u8],
@@ -38,7 +38,7 @@ impl<'a> Cursor<'a> {
         Some(u16::from_le_bytes(*raw).into())
     }
 
-    /// A data block; nothing at the empty one that ends a series.
+    /// A data block; `None` at the empty block that ends a series.
     fn block(&mut self) -> Option<&'a [u8]> {
         match self.byte()? {
             0 => None,
@@ -46,7 +46,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// A palette if the flags announce one. Pillow takes a grey ramp for no palette at all.
+    /// A palette if the flags announce one. Pillow treats a grey ramp as no palette.
     fn palette(&mut self, flags: u8) -> Option<Option<&'a [u8]>> {
         if flags & 0x80 == 0 {
             return Some(None);
@@ -128,7 +128,7 @@ pub(super) fn application_blocks(bytes: &[u8]) -> impl Iterator<Item = (&[u8; 11
     })
 }
 
-/// The canvas and the first frame's place on it.
+/// The canvas and the first frame's position on it.
 struct Frame<'a> {
     canvas_width: u32,
     canvas_height: u32,
@@ -198,13 +198,13 @@ impl<'a> Frame<'a> {
                     });
                 }
                 b';' => return None,
-                // Pillow skips what it does not know.
+                // Pillow skips unknown blocks.
                 _ => {}
             }
         }
     }
 
-    /// Frames from this one on, as far as a walk over the blocks is worth its time.
+    /// Number of frames from this one on, up to a limit of blocks.
     fn count(&self) -> u32 {
         const MOST_BLOCKS: u32 = 1 << 17;
         let mut at = Cursor { rest: self.data.rest };
@@ -231,7 +231,7 @@ impl<'a> Frame<'a> {
         frames
     }
 
-    /// One index a pixel of the frame, in stored order.
+    /// One index per pixel of the frame, in stored order.
     fn indices(&mut self, out: &mut Vec<u8>, cancel: &Cancel) -> Result<(), ImageError> {
         if !(1..=8).contains(&self.code_size) {
             return Err(undecodable("its code size is wrong"));
@@ -261,7 +261,7 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// Nanoseconds a pixel of the canvas and of the frame, and a byte of the file.
+/// Nanoseconds per pixel of the canvas and of the frame, and per byte of the file.
 const PIXEL: f64 = 0.4;
 const FRAME_PIXEL: f64 = 0.4;
 const BYTE: f64 = 4.3;
@@ -296,7 +296,7 @@ pub(super) fn decode(
     let mut frame = Frame::parse(bytes)?;
     frame.indices(buffer, cancel)?;
     let palette = frame.palette.map_or_else(Palette::grey, Palette::from_rgb);
-    // What the frame leaves open shows the transparent index's colour, or else the first.
+    // Pixels outside the frame get the transparent index's colour, or else the first.
     let open = frame.transparent.unwrap_or(0);
     let (left, width) = (frame.left as usize, frame.width as usize);
     let mut indices = vec![open; header.width as usize];

@@ -1,66 +1,8 @@
-//! What the header of an image says, and the limits on it.
+//! What the header of an image says.
 
 use std::time::Duration;
 
-use super::orientation::Orientation;
-
-/// The formats that are read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Format {
-    /// JPEG, baseline, extended or progressive.
-    Jpeg,
-    /// PNG; of an animated one the default image.
-    Png,
-    /// WebP, lossy or lossless; of an animated one the first frame.
-    WebP,
-    /// GIF, the first frame.
-    Gif,
-    /// Windows and OS/2 bitmap.
-    Bmp,
-    /// TIFF, the first page.
-    Tiff,
-}
-
-impl Format {
-    /// Every format.
-    pub const ALL: [Self; 6] = [Self::Jpeg, Self::Png, Self::WebP, Self::Gif, Self::Bmp, Self::Tiff];
-
-    /// The lower-case name used on the wire and in metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Jpeg => "jpeg",
-            Self::Png => "png",
-            Self::WebP => "webp",
-            Self::Gif => "gif",
-            Self::Bmp => "bmp",
-            Self::Tiff => "tiff",
-        }
-    }
-}
-
-impl std::fmt::Display for Format {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// What is refused on the header alone, before any pixel is decoded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Most pixels (width x height).
-    pub max_pixels: u64,
-    /// Shortest side allowed, in pixels; 0 allows any.
-    pub min_side: u32,
-    /// Most CPU time that a decode may be estimated to take ([`Header::cost`]).
-    pub max_cost: Duration,
-}
-
-impl Default for Limits {
-    /// 64 megapixels (64 * 10^6), any side, ten seconds.
-    fn default() -> Self {
-        Self { max_pixels: 64_000_000, min_side: 0, max_cost: Duration::from_secs(10) }
-    }
-}
+use super::{format::Format, orientation::Orientation};
 
 /// How the pixels were stored: lossy coding destroys part of the traces the network judges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

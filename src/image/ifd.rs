@@ -1,4 +1,4 @@
-//! TIFF's structure (TIFF 6.0 section 2), which EXIF blocks share: byte order, directories, values.
+//! TIFF's structure (TIFF 6.0 section 2), also used by EXIF blocks: byte order, directories, values.
 
 /// Orientation, TIFF 6.0 page 36.
 pub(super) const ORIENTATION: u16 = 274;
@@ -33,14 +33,14 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// Place of a BYTE or UNDEFINED value: (start, length).
+    /// Location of a BYTE or UNDEFINED value: (start, length).
     pub(super) fn bytes(&self) -> (usize, usize) {
         (self.value_at, self.count as usize)
     }
 }
 
 impl<'a> Tiff<'a> {
-    /// Nothing unless the bytes start as a classic TIFF does.
+    /// `None` unless the bytes start like a classic TIFF.
     pub(super) fn new(bytes: &'a [u8]) -> Option<Self> {
         let order = match bytes.get(..4)? {
             b"II*\0" => ByteOrder::Little,
@@ -66,7 +66,7 @@ impl<'a> Tiff<'a> {
         })
     }
 
-    /// The entries of the first directory, as many as the bytes hold.
+    /// The entries of the first directory, as far as the bytes go.
     pub(super) fn first_directory(&self) -> Option<impl Iterator<Item = Entry> + use<'a>> {
         self.directory(self.u32(4)? as usize)
     }
@@ -78,7 +78,7 @@ impl<'a> Tiff<'a> {
         Some((0..count).map_while(move |index| tiff.entry(start.checked_add(2 + index * 12)?)))
     }
 
-    /// Directories of the file's chain, of at most `most`, which also ends a circle.
+    /// Number of directories in the file's chain, at most `most`, which also stops at a cycle.
     pub(super) fn count_directories(&self, most: u32) -> u32 {
         let mut place = self.u32(4);
         let mut count = 0;
@@ -139,7 +139,7 @@ impl<'a> Tiff<'a> {
     }
 }
 
-/// Orientation 1 to 8 of an EXIF block (after `Exif\0\0`), 1 where absent or senseless.
+/// Orientation 1 to 8 of an EXIF block (after `Exif\0\0`), 1 where absent or invalid.
 pub(super) fn exif_orientation(exif: &[u8]) -> u8 {
     let find = || {
         let tiff = Tiff::new(exif)?;
@@ -150,8 +150,8 @@ pub(super) fn exif_orientation(exif: &[u8]) -> u8 {
     find().unwrap_or(1)
 }
 
-/// Pictures that the index of a multi-picture file lists (CIPA DC-007, after `MPF\0`): views and shots, not previews
-/// and not what belongs to another picture, such as a gain map.
+/// Number of pictures in the index of a multi-picture file (CIPA DC-007, after `MPF\0`): views and shots, not previews
+/// or auxiliary images such as a gain map.
 pub(super) fn multi_picture_frames(index: &[u8]) -> u32 {
     const ENTRIES: u16 = 0xb002;
     const ENTRY_BYTES: usize = 16;

@@ -5,10 +5,10 @@ use weezl::decode::Decoder;
 
 use super::{Cancel, ImageError};
 
-/// Bytes taken and bytes made between two looks at the flag.
+/// Limit of input and output bytes between two checks of the flag.
 const STEP_BYTES: usize = 1 << 16;
 
-/// Fills all of `out` from the codes in `data`; codes beyond that are ignored. False if they do not suffice.
+/// Fills all of `out` from the codes in `data`; further codes are ignored. False if there are too few.
 pub(super) fn fill(
     decoder: &mut Decoder,
     mut data: &[u8],
@@ -23,7 +23,7 @@ pub(super) fn fill(
         out = &mut out[result.consumed_out.min(output)..];
         match result.status {
             Ok(LzwStatus::Ok) => {}
-            // Ended, starved or damaged: enough only if nothing is missing.
+            // Ended, out of input or damaged: succeeded only if `out` is full.
             _ => break,
         }
     }

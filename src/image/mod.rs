@@ -42,6 +42,7 @@ mod gif;
 mod header;
 mod ifd;
 mod jpeg;
+mod limits;
 mod lzw;
 mod metadata;
 mod orientation;
@@ -61,8 +62,9 @@ pub use cancel::Cancel;
 pub use error::ImageError;
 pub use facts::ImageFacts;
 pub use footprint::{region_box, source_box};
-pub use format::{inspect, sniff};
-pub use header::{Encoding, Format, Header, Limits};
+pub use format::{Format, sniff};
+pub use header::{Encoding, Header};
+pub use limits::Limits;
 pub use metadata::{Metadata, exif_fields, metadata};
 pub use regions::{Region, Regions, places, prepare_regions};
 pub use rows::{Pixels, Rgb};
@@ -72,6 +74,7 @@ pub use view::{View, view};
 
 use resize::{ResizeSink, Resizer};
 use rows::{FrameSink, RowSink};
+use sniff::foreign;
 
 /// Side of the network's input, in pixels.
 pub const SIDE: u32 = 256;
@@ -124,6 +127,28 @@ impl Scratch {
             self.frame = Vec::new();
         }
     }
+}
+
+/// Finds the format from the content, reads the header and applies the limits. Takes microseconds and
+/// allocates no pixels.
+///
+/// # Errors
+/// Any [`ImageError`].
+pub fn inspect(bytes: &[u8], limits: &Limits) -> Result<Header, ImageError> {
+    if bytes.is_empty() {
+        return Err(ImageError::Empty);
+    }
+    let unread = || foreign(bytes).map_or(ImageError::UnknownFormat, ImageError::Foreign);
+    let header = match sniff(bytes).ok_or_else(unread)? {
+        Format::Jpeg => jpeg::inspect(bytes),
+        Format::Png => png::inspect(bytes),
+        Format::WebP => webp::inspect(bytes),
+        Format::Gif => gif::inspect(bytes),
+        Format::Bmp => bmp::inspect(bytes),
+        Format::Tiff => tiff::inspect(bytes),
+    }?;
+    limits.check(&header)?;
+    Ok(header)
 }
 
 /// Decodes to full-size RGB. `header` must come from [`inspect`] of the same bytes.

@@ -1,4 +1,4 @@
-//! PNG, non-interlaced ones row by row.
+//! PNG; non-interlaced files are decoded row by row.
 
 use std::cell::Cell;
 use std::io::{self, BufRead};
@@ -34,7 +34,7 @@ pub(super) fn chunks(bytes: &[u8]) -> impl Iterator<Item = (&[u8; 4], &[u8])> {
     })
 }
 
-/// Nanoseconds a pixel to convert it and to put an interlaced one in its place, a byte of rows, a byte of the file.
+/// Nanoseconds to convert a pixel and to place an interlaced one; per byte of rows; per byte of the file.
 const PIXEL: f64 = 0.5;
 const INTERLACED_PIXEL: f64 = 3.0;
 const RAW_BYTE: f64 = 0.6;
@@ -89,13 +89,13 @@ pub(super) fn decode(
     sink: &mut dyn RowSink,
     cancel: &Cancel,
 ) -> Result<(), ImageError> {
-    // The decoder says of an input that fails no more than that it failed.
+    // The decoder does not report why its input failed.
     let damaged = |_| match cancel.check() {
         Ok(()) => undecodable("its data is damaged or truncated"),
         Err(cancelled) => cancelled,
     };
     let mut options = DecodeOptions::default();
-    // Neither is used, and a few bytes of either can expand to megabytes.
+    // Neither is used, and a few bytes of either may expand to megabytes.
     options.set_ignore_text_chunk(true);
     options.set_ignore_iccp_chunk(true);
     // Pillow checks both.
@@ -132,8 +132,8 @@ pub(super) fn decode(
             }
         }
     }
-    // Reads to the end of the compressed stream, where its checksum is; not all of a stream that
-    // goes on for gigabytes, though.
+    // Reads to the end of the compressed stream, where its checksum is; limited, since the stream may continue for
+    // gigabytes.
     position.end.set(position.at.get().saturating_add(MAX_TAIL_BYTES));
     reader.next_row().map_err(damaged)?;
     if interlaced {
@@ -148,7 +148,7 @@ pub(super) fn decode(
     Ok(())
 }
 
-/// One pass of interlacing: every `step_y`-th row from `y`, of it every so many pixels from `x`.
+/// One pass of interlacing: every `step_y`-th row from `y`, and in it every `step_x`-th pixel from `x`.
 struct Pass {
     x: u32,
     y: u32,
@@ -156,7 +156,7 @@ struct Pass {
 }
 
 impl Pass {
-    /// Stored rows of the pass; an empty row is not stored.
+    /// Number of stored rows of the pass; empty rows are not stored.
     fn rows(&self, header: &Header) -> u32 {
         if header.width > self.x { header.height.saturating_sub(self.y).div_ceil(self.step_y) } else { 0 }
     }
@@ -174,10 +174,10 @@ const ADAM7: [Pass; 7] = [
     Pass { x: 0, y: 1, step_y: 2 },
 ];
 
-/// Bytes that the decoder gets at a time: at most a thousand times as many come of them.
+/// Input bytes per decoder step: they expand at most a thousandfold.
 const STEP_BYTES: usize = 4096;
 
-/// The file as the decoder sees it: it can be made to end early, and fails once cancelled.
+/// The decoder's input: it can be made to end early, and fails once cancelled.
 struct Input<'a> {
     bytes: &'a [u8],
     position: Rc<Position>,
@@ -187,7 +187,7 @@ struct Input<'a> {
 struct Position {
     /// Bytes consumed.
     at: Cell<usize>,
-    /// Bytes that exist.
+    /// End of the input.
     end: Cell<usize>,
 }
 
@@ -218,14 +218,14 @@ impl io::Read for Input<'_> {
     }
 }
 
-/// Asked for by the decoder's signature; it only reads forward.
+/// Required by the decoder's signature; it only reads forward.
 impl io::Seek for Input<'_> {
     fn seek(&mut self, _: io::SeekFrom) -> io::Result<u64> {
         Err(io::ErrorKind::Unsupported.into())
     }
 }
 
-/// Turns raw rows of one colour type into RGB as Pillow does.
+/// Converts raw rows of one colour type to RGB as Pillow does.
 struct Converter {
     color: ColorType,
     depth: u8,

@@ -1,10 +1,10 @@
-//! Which parts of a picture become inputs of the network.
+//! The parts of a picture that become inputs of the network.
 
 use super::{
     Cancel, Header, ImageError, Pixels, Preprocessing, SIDE, Scratch, decode_rows, resize::ResizeSink, rows::RowSink,
 };
 
-/// How many parts of a picture are judged under [`Preprocessing::Crop`]; of a small picture it is fewer.
+/// How many parts of a picture are judged under [`Preprocessing::Crop`]; a small picture has fewer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Regions {
     /// The centre.
@@ -12,9 +12,9 @@ pub enum Regions {
     One,
     /// The centre, and the centres of the four quadrants.
     Five,
-    /// The centre, and the other eight places of a grid of 3 x 3 from edge to edge.
+    /// The centre, and the other eight positions of a grid of 3 x 3 from edge to edge.
     Nine,
-    /// The centre, and the places of a grid of 4 x 4 from edge to edge but the one nearest to the centre.
+    /// The centre, and the positions of a grid of 4 x 4 from edge to edge except the one nearest to the centre.
     Sixteen,
 }
 
@@ -35,20 +35,20 @@ impl Regions {
 pub struct Region {
     /// The input.
     pub pixels: Pixels,
-    /// The part of the decoded picture that it was made from, `[x0, y0, x1, y1]` in pixels, the ends outside.
+    /// The part of the decoded picture that it was computed from, `[x0, y0, x1, y1]` in pixels, ends exclusive.
     pub bounds: [u32; 4],
 }
 
-/// Places closer than this to one before them, on both axes, are left out.
+/// Positions closer than this to an earlier one, on both axes, are omitted.
 const APART: u32 = SIDE / 2;
 
 /// The parts of a picture of `width` x `height` that become inputs, the centre first: [`SIDE`] x [`SIDE`] at even
-/// offsets, so that a part keeps the 2 x 2 grid of the NPR residue; or the whole picture, resized.
+/// offsets, so that the 2 x 2 grid of the NPR residue is kept; or the whole picture, resized.
 pub fn places(preprocessing: Preprocessing, regions: Regions, width: u32, height: u32) -> Vec<[u32; 4]> {
     if !preprocessing.takes_tile(width, height) {
         return vec![[0, 0, width, height]];
     }
-    // An offset that is a part of the way from edge to edge, rounded down to even.
+    // The offset at the fraction `of / parts` from edge to edge, rounded down to even.
     let part = |size: u32, of: u32, parts: u32| (size - SIDE) * of / (2 * parts) * 2;
     let centred_at_quarter = |size: u32, quarters: u32| {
         let half_offset = (i64::from(size) * i64::from(quarters) - 2 * i64::from(SIDE)).div_euclid(8);
@@ -82,7 +82,7 @@ pub fn places(preprocessing: Preprocessing, regions: Regions, width: u32, height
     chosen.into_iter().map(|[x, y]| [x, y, x + SIDE, y + SIDE]).collect()
 }
 
-/// Decodes once and makes the inputs of all [`places`], in their order. `header` must come from
+/// Decodes once and computes the inputs of all [`places`], in their order. `header` must come from
 /// [`inspect`](super::inspect) of the same bytes.
 ///
 /// # Errors
@@ -151,15 +151,15 @@ mod tests {
         places(Preprocessing::Crop, regions, width, height).into_iter().map(|[x, y, ..]| [x, y]).collect()
     }
 
-    /// Worked out by hand from the rule.
+    /// Calculated by hand from the rule.
     #[test]
-    fn places_stand_where_the_rule_says() {
+    fn places_follow_the_rule() {
         assert_eq!(offsets(Regions::Five, 1000, 800), [[372, 272], [122, 72], [622, 72], [122, 472], [622, 472]]);
         let nine = [[372, 272], [0, 0], [372, 0], [744, 0], [0, 272], [744, 272], [0, 544], [372, 544], [744, 544]];
         assert_eq!(offsets(Regions::Nine, 1000, 800), nine);
         let (x, y) = ([0, 248, 496, 744], [0, 180, 362, 544]);
         let mut sixteen: Vec<_> = y.iter().flat_map(|&y| x.map(|x| [x, y])).collect();
-        // The nearest to the centre is dropped by the rule; the others around it, 124 and 90 or 92 away, as too near.
+        // The one nearest to the centre is omitted by the rule; the others around it are too close (124 and 90 or 92).
         sixteen.retain(|&[x, y]| ![248, 496].contains(&x) || ![180, 362].contains(&y));
         sixteen.insert(0, [372, 272]);
         assert_eq!(offsets(Regions::Sixteen, 1000, 800), sixteen);
@@ -203,7 +203,7 @@ mod tests {
             for regions in ALL {
                 let mut sink = RegionsSink::new(&places(Preprocessing::Crop, regions, width, height));
                 (0..height).for_each(|y| sink.row(&crop([0, y, width, y + 1])));
-                for Region { pixels, bounds } in sink.finish().expect("all rows came") {
+                for Region { pixels, bounds } in sink.finish().expect("all rows") {
                     prop_assert!(pixels.as_bytes() == crop(bounds));
                 }
             }

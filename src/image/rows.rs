@@ -1,4 +1,4 @@
-//! Rows of an image, where they go, and the pixels that the network takes.
+//! Rows of an image, their sinks, and the network's input pixels.
 
 use super::{ImageError, SIDE};
 
@@ -32,7 +32,7 @@ impl Pixels {
     /// Number of bytes: 256 * 256 * 3.
     pub const LEN: usize = SIDE as usize * SIDE as usize * 3;
 
-    /// Takes exactly [`Pixels::LEN`] bytes; any other length gives nothing.
+    /// Takes exactly [`Pixels::LEN`] bytes; `None` for any other length.
     pub fn new(data: Vec<u8>) -> Option<Self> {
         (data.len() == Self::LEN).then(|| Self(data.into_boxed_slice()))
     }

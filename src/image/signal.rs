@@ -1,8 +1,8 @@
 use super::{Pixels, SIDE};
 
-/// True when the NPR residue `x - up2(down2(x))` (nearest, the top-left pixel of each 2 x 2 block)
-/// is zero everywhere: a flat image, or one enlarged two-fold by nearest neighbour. The network
-/// then gives one constant logit whatever the image shows, so there is nothing to judge.
+/// True if the NPR residue `x - up2(down2(x))` (nearest, the top-left pixel of each 2 x 2 block) is zero everywhere: a
+/// flat image, or one enlarged two-fold by nearest neighbour. The network returns the same logit for every such image,
+/// so it cannot be judged.
 pub fn no_signal(pixels: &Pixels) -> bool {
     let row_bytes = SIDE as usize * 3;
     pixels.as_bytes().chunks_exact(2 * row_bytes).all(|pair| {

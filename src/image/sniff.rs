@@ -1,16 +1,16 @@
-//! What a file is, from its first bytes, where it is nothing that is read here.
+//! Recognises unsupported files from their first bytes.
 
 use std::fmt;
 
-/// Bytes that are looked at.
+/// Bytes that are checked.
 const HEAD_BYTES: usize = 1024;
 
-/// A kind of file that is recognised and not read.
+/// A known kind of file that is not supported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Foreign {
     /// HEIC: HEVC in HEIF, as phones store photos.
     Heic,
-    /// HEIF with some other coding.
+    /// HEIF with another codec.
     Heif,
     /// AVIF: AV1 in HEIF.
     Avif,
@@ -18,9 +18,9 @@ pub enum Foreign {
     JpegXl,
     /// JPEG 2000.
     Jpeg2000,
-    /// Photoshop's own format.
+    /// Photoshop's native format.
     Psd,
-    /// A camera's own raw format.
+    /// A camera's raw format.
     CameraRaw,
     /// A Windows icon.
     Icon,
@@ -32,13 +32,13 @@ pub enum Foreign {
     Svg,
     /// A web page.
     Html,
-    /// ZIP, and so every office document.
+    /// ZIP, including office documents.
     Zip,
     /// gzip.
     Gzip,
-    /// What stands in a Git repository for a file kept elsewhere.
+    /// The placeholder in a Git repository for a file stored elsewhere.
     GitLfsPointer,
-    /// An address.
+    /// A URL.
     Url,
     /// JSON.
     Json,
@@ -47,7 +47,7 @@ pub enum Foreign {
 }
 
 impl Foreign {
-    /// Whether it is a single picture of pixels, that a caller may expect to be judged.
+    /// Whether it is a single raster image, which a caller may expect to be judged.
     pub fn is_still(self) -> bool {
         use Foreign::{Avif, CameraRaw, Heic, Heif, Jpeg2000, JpegXl, Psd};
         matches!(self, Heic | Heif | Avif | JpegXl | Jpeg2000 | Psd | CameraRaw)
@@ -83,7 +83,7 @@ impl fmt::Display for Foreign {
     }
 }
 
-/// Recognises a file that is none of the formats read here.
+/// Recognises a file in none of the supported formats.
 pub(super) fn foreign(bytes: &[u8]) -> Option<Foreign> {
     const MAGICS: [(&[u8], Foreign); 18] = [
         (b"\xff\x0a", Foreign::JpegXl),
@@ -113,7 +113,7 @@ pub(super) fn foreign(bytes: &[u8]) -> Option<Foreign> {
     }
     match bytes.get(4..8) {
         Some(b"ftyp") => Some(brand(bytes)),
-        // QuickTime before it had brands.
+        // Early QuickTime, without brands.
         Some(b"moov" | b"mdat" | b"wide" | b"free") => Some(Foreign::Video),
         _ => text(bytes),
     }
@@ -143,7 +143,7 @@ fn text(bytes: &[u8]) -> Option<Foreign> {
     let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head);
     let text = match str::from_utf8(head) {
         Ok(text) => text,
-        // A character that the end cuts.
+        // The last character is cut off.
         Err(error) if error.error_len().is_none() => str::from_utf8(head.get(..error.valid_up_to())?).ok()?,
         Err(_) => return None,
     };
@@ -172,7 +172,7 @@ mod tests {
     use crate::image::{ImageError, Limits, inspect};
 
     #[test]
-    fn files_that_are_not_read_are_named() {
+    fn unsupported_files_are_named() {
         let files: [(&[u8], Foreign); 31] = [
             (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", Foreign::Heic),
             (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", Foreign::Heic),

@@ -34,7 +34,7 @@ fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// The code that a client gets for an error.
+/// The error code sent to a client.
 fn code(error: ImageError) -> &'static str {
     crate::error::Error::from(error).code.as_str()
 }
@@ -125,7 +125,7 @@ fn limits_apply_to_the_header() {
 }
 
 #[test]
-fn a_narrow_image_of_countless_rows_is_refused() {
+fn a_narrow_image_of_too_many_rows_is_refused() {
     let mut png = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR".to_vec();
     png.extend(1_u32.to_be_bytes());
     png.extend(65_536_u32.to_be_bytes());
@@ -140,7 +140,7 @@ fn header_of(file: &str) -> Header {
 }
 
 #[test]
-fn headers_tell_orientation_and_encoding() {
+fn headers_have_orientation_and_encoding() {
     assert_eq!(header_of("images/chelsea_exif6.jpg").exif_orientation, 6);
     assert_eq!(header_of("images/coffee_420_q75.jpg").exif_orientation, 1);
     assert_eq!(header_of("variants/exif_pre.png").exif_orientation, 6);
@@ -174,13 +174,13 @@ fn headers_count_pictures() {
     }
 }
 
-/// What is shown where, by hand, for a picture of 451 x 300 as stored whose first row is shown at the right.
+/// Expected boxes, calculated by hand, for a picture stored as 451 x 300 whose first row is shown at the right.
 #[test]
-fn boxes_are_told_as_shown_and_as_stored() {
+fn boxes_are_converted_to_shown_and_stored() {
     let jpeg = Header { width: 451, height: 300, exif_orientation: 6, ..header_of("images/chelsea_exif6.jpg") };
     assert_eq!(jpeg.as_shown([10, 20, 110, 50]), [250, 10, 280, 110]);
     assert_eq!(jpeg.as_stored([10, 20, 110, 50]), [10, 20, 110, 50]);
-    // The decoder has turned a TIFF: it is 300 x 451, and the first stored row is at the right.
+    // The decoder rotates a TIFF: it is 300 x 451, and the first stored row is at the right.
     let tiff = Header { format: Format::Tiff, width: 300, height: 451, ..jpeg };
     assert_eq!(tiff.as_shown([250, 10, 280, 110]), [250, 10, 280, 110]);
     assert_eq!(tiff.as_stored([250, 10, 280, 110]), [10, 20, 110, 50]);
@@ -192,7 +192,7 @@ fn boxes_are_told_as_shown_and_as_stored() {
     }
 }
 
-/// Of every golden picture that has more than one, all regions are parts of the picture decoded whole.
+/// For every golden picture with more than one region, all regions are parts of the fully decoded picture.
 #[test]
 fn regions_are_parts_of_the_whole_picture() {
     let mut seen = 0;
@@ -273,7 +273,7 @@ fn messages_are_plain() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
-    /// Whatever is done to a file, it is refused or gives an image of the size that the header says.
+    /// A damaged file is refused or gives an image of the header's size.
     #[test]
     fn damaged_files_do_no_harm(
         pick: prop::sample::Index,

@@ -1,18 +1,18 @@
-//! An image decoded to be looked at: the whole picture at a limited size, and the tiles that are judged.
+//! An image decoded for display: the whole picture at a limited size, and the judged tiles.
 
 use super::{
     Cancel, Header, ImageError, Preprocessing, Region, Regions, Rgb, Scratch, decode_rows, places,
     regions::RegionsSink, rows::RowSink,
 };
 
-/// A picture for people. Nothing of it enters the network.
+/// A picture for display only, not the network's input.
 #[derive(Debug, Clone)]
 pub struct View {
     /// The whole picture as stored, shrunk by `factor` on both axes.
     pub picture: Rgb,
-    /// Stored pixels to one of the picture's; at the right and lower edge it may be fewer.
+    /// Stored pixels per pixel of the picture, along a side; possibly fewer at the right and lower edge.
     pub factor: u32,
-    /// The tiles that are judged, the centre's first; none where the whole picture is.
+    /// The judged tiles, the centre first; none if the whole picture is judged.
     pub tiles: Vec<Region>,
 }
 
@@ -60,13 +60,13 @@ impl RowSink for ViewSink {
     }
 }
 
-/// Means of squares of `factor` x `factor` pixels, while the rows come in: never the whole image is held.
+/// Means of squares of `factor` x `factor` pixels, computed row by row: the whole image is never in memory.
 struct ShrinkSink {
     factor: u32,
     width: u32,
     rows_left: u32,
     out: Rgb,
-    /// Of the row of squares that is being filled.
+    /// Sums of the current row of squares.
     sums: Vec<u32>,
     rows_in: u32,
 }
@@ -102,7 +102,7 @@ impl RowSink for ShrinkSink {
             return;
         }
         for (square, sums) in rgb.chunks(square_bytes).zip(self.sums.chunks_exact(3)) {
-            // At most `factor` squared, of at most 65,535 / `longest` each: far from overflow.
+            // At most `factor` squared, with `factor` at most 65,535 / `longest`: no overflow.
             let pixels = (square.len() / 3) as u32 * self.rows_in;
             self.out.data.extend(sums.iter().map(|sum| (sum / pixels.max(1)) as u8));
         }
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Against the plain definition, on any size and factor.
+        /// Compared with the definition, on any size and factor.
         #[test]
         fn a_shrunk_pixel_is_the_mean_of_its_square(
             width in 1..40u32, height in 1..40u32, factor in 1..12u32, seed in any::<u64>(),
@@ -127,7 +127,7 @@ mod tests {
             let rgb: Vec<u8> = (0..u64::from(width * height * 3)).map(noise).collect();
             let mut sink = ShrinkSink::new(width, height, factor);
             rgb.chunks_exact(width as usize * 3).for_each(|row| sink.row(row));
-            let out = sink.finish().expect("all rows came");
+            let out = sink.finish().expect("all rows");
             prop_assert_eq!((out.width, out.height), (width.div_ceil(factor), height.div_ceil(factor)));
             prop_assert_eq!(out.data.len() as u32, out.width * out.height * 3);
             for (i, &found) in (0u32..).zip(&out.data) {

@@ -1,5 +1,5 @@
-//! WebP. The container is read here; the first frame's bitstream goes to `image-webp`, since that is what
-//! Pillow shows: the first frame is never blended, and what it does not cover of an animation's canvas is black.
+//! WebP. The container is parsed here; the first frame's bitstream is decoded by `image-webp`. As in Pillow, the first
+//! frame is never blended, and the rest of an animation's canvas is black.
 
 use image_webp::DecodingError;
 
@@ -16,7 +16,7 @@ fn undecodable(reason: &'static str) -> ImageError {
 /// A RIFF chunk: type and data, without padding.
 pub(super) type Chunk<'a> = (&'a [u8; 4], &'a [u8]);
 
-/// The chunks of a RIFF payload; ends early where one does not fit.
+/// The chunks of a RIFF payload; ends early if one does not fit.
 struct Chunks<'a> {
     rest: &'a [u8],
 }
@@ -48,7 +48,7 @@ fn u24(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_le_bytes([a, b, c, 0]))
 }
 
-/// A frame's bitstream and where it lies on the canvas.
+/// A frame's bitstream and its position on the canvas.
 struct Frame<'a> {
     left: u32,
     top: u32,
@@ -60,7 +60,7 @@ struct Frame<'a> {
 }
 
 impl<'a> Frame<'a> {
-    /// The first image among `chunks`, with the size that the bitstream itself states.
+    /// The first image among `chunks`, with the size in its bitstream.
     fn find(chunks: impl Iterator<Item = Chunk<'a>>) -> Option<Self> {
         let mut alpha = None;
         for (kind, data) in chunks {
@@ -88,7 +88,7 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// What the container says.
+/// The container's contents.
 struct Container<'a> {
     width: u32,
     height: u32,
@@ -160,7 +160,7 @@ impl<'a> Container<'a> {
     }
 }
 
-/// Nanoseconds a pixel and a byte of the bitstream. A lossless pixel passes through up to four transforms.
+/// Nanoseconds per pixel and per byte of the bitstream. A lossless pixel passes through up to four transforms.
 const LOSSY_PIXEL: f64 = 18.0;
 const LOSSY_BYTE: f64 = 30.0;
 const LOSSLESS_PIXEL: f64 = 8.0;
@@ -172,12 +172,12 @@ pub(super) fn inspect(bytes: &[u8]) -> Result<Header, ImageError> {
     // Whole blocks of 16 x 16 pixels.
     let pixels = u64::from(frame.width + 16) * u64::from(frame.height + 16);
     let length = frame.bitstream.len() as u64;
-    // Encoders write some kilobytes of codes; a file made to be large has a table of 4 KiB in every 8 bytes.
+    // Encoders write some kilobytes of codes; a hostile file can cause a table of 4 KiB with every 8 bytes.
     let tables = |length: u64| length.saturating_mul(512).min(image_webp::MAX_TABLE_BYTES as u64);
     let lossless_bytes = |length| pixels * 9 / 2 + tables(length);
     let alpha = frame.alpha.filter(|_| frame.lossy).map(|alpha| alpha.len() as u64);
     let peak_bytes = if frame.lossy {
-        // Planes 1.5, RGB 3, and what is kept of each block.
+        // Planes 1.5, RGB 3, and the data kept for each block.
         (pixels * 5).max(alpha.map_or(0, lossless_bytes)) + 3 * length
     } else {
         lossless_bytes(length)
@@ -251,7 +251,7 @@ pub(super) fn decode(
     Ok(())
 }
 
-/// Takes the next item only when told to.
+/// Takes the next item only if a condition holds.
 trait NextIf: Iterator {
     fn next_if(&mut self, wanted: bool) -> Option<Self::Item> {
         if wanted { self.next() } else { None }

@@ -15,6 +15,9 @@ pub struct Settings {
     pub regions: RegionChoice,
     /// Shares of wrong verdicts that are accepted.
     pub operating_point: PointChoice,
+    /// Score above which an image is fake: in place of the manifest's and of the evidence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threshold: Option<f64>,
 }
 
 /// What a caller asked for with one image.
@@ -85,8 +88,6 @@ pub struct Judgement {
     pub score: Option<f64>,
     /// The calibrated logit. None under a warning that voids the verdict.
     pub logit: Option<f32>,
-    /// The calibrated logit, void or not: what rankings of many images use.
-    pub ranking: f32,
     /// The network's own output: the mean over the regions.
     pub logit_raw: f32,
     /// How `logit_raw` became the logit.
@@ -123,6 +124,9 @@ impl Judge {
                 "--operating-point needs a model whose manifest has `evidence`; this one has a threshold".into()
             );
         }
+        if settings.threshold.is_some() && settings.operating_point != PointChoice::default() {
+            return Err("--threshold and --operating-point exclude each other".into());
+        }
         #[derive(Serialize)]
         struct Identity<'a> {
             rules: &'a Rules,
@@ -150,9 +154,18 @@ impl Judge {
         &self.digest
     }
 
-    /// The operating point in force; none without evidence.
+    /// The operating point in force; none without evidence, or where the operator set a threshold.
     pub fn operating_point(&self) -> Option<OperatingPoint> {
+        self.chosen_point().filter(|_| self.settings.threshold.is_none())
+    }
+
+    fn chosen_point(&self) -> Option<OperatingPoint> {
         self.rules.evidence.as_ref().map(|evidence| self.settings.operating_point.over(evidence.operating_point))
+    }
+
+    /// The score above which an image counts as fake, where a threshold decides.
+    pub fn threshold(&self) -> f64 {
+        self.settings.threshold.unwrap_or(self.rules.threshold)
     }
 
     /// # Errors
@@ -221,7 +234,10 @@ impl Judge {
         // That regions disagree is shown by their logits.
         let nothing_to_judge = warnings.iter().any(|warning| voids(warning) && *warning != Warning::RegionsDisagree);
 
-        let point = self.operating_point().filter(|_| asked.threshold.is_none());
+        // What a caller asks for goes before what the operator set.
+        let set = self.settings.threshold.filter(|_| asked.max_false_alarms.is_none());
+        let chosen_threshold = asked.threshold.or(set);
+        let point = self.chosen_point().filter(|_| chosen_threshold.is_none());
         let point = point.map(|point| OperatingPoint {
             false_alarms: asked.max_false_alarms.unwrap_or(point.false_alarms),
             ..point
@@ -230,7 +246,7 @@ impl Judge {
         let (threshold, verdict) = match (point, shares) {
             (Some(point), Some(shares)) => (None, by_evidence(point, shares)),
             _ => {
-                let threshold = asked.threshold.unwrap_or(rules.threshold);
+                let threshold = chosen_threshold.unwrap_or(rules.threshold);
                 (Some(threshold), self.by_threshold(threshold, score))
             }
         };
@@ -246,7 +262,6 @@ impl Judge {
             verdict: if void { Verdict::Uncertain } else { verdict },
             score: (!void).then_some(score),
             logit: (!void).then_some(logit),
-            ranking: logit,
             logit_raw: raw as f32,
             calibration,
             threshold,

@@ -100,7 +100,8 @@ proptest! {
         let header = header(256 * 16, 256);
         let found = judge.judge(&Asked::default(), Some(&header), &regions(&logits));
         let mean = logits.iter().map(|&logit| f64::from(logit)).sum::<f64>() / logits.len() as f64;
-        prop_assert!((f64::from(found.ranking) - (a * mean + b)).abs() < 1e-4);
+        prop_assert!((f64::from(found.logit_raw) - mean).abs() < 1e-5);
+        prop_assert!(found.logit.is_none_or(|logit| (f64::from(logit) - (a * mean + b)).abs() < 1e-4));
         prop_assert_eq!(found.score, found.logit.map(|logit| sigmoid(logit.into())));
         prop_assert_eq!(found.score.is_none(), found.warnings.contains(&Warning::RegionsDisagree));
         prop_assert_eq!(found.threshold, None);
@@ -220,6 +221,24 @@ fn without_evidence_the_threshold_and_the_band_decide() {
 }
 
 #[test]
+fn an_operators_threshold_takes_the_place_of_the_evidence_until_a_caller_asks() {
+    let settings = Settings { threshold: Some(0.999), ..Settings::default() };
+    let judge = Judge::new(rules(&apart()), Preprocessing::Crop, settings).expect("a judge");
+    assert_eq!((judge.threshold(), judge.operating_point()), (0.999, None));
+    let header = header(2000, 2000);
+    let judged = |asked: Asked| judge.judge(&asked, Some(&header), &regions(&[5.0]));
+    let ours = judged(Asked::default());
+    assert_eq!((ours.verdict, ours.threshold), (Verdict::Real, Some(0.999)));
+    let lower = judged(Asked { threshold: Some(0.5), ..Asked::default() });
+    assert_eq!((lower.verdict, lower.threshold), (Verdict::Fake, Some(0.5)));
+    let point = judged(Asked { max_false_alarms: Some(0.05), ..Asked::default() });
+    assert_eq!(point.threshold, None);
+    assert_eq!(point.evidence.and_then(|found| found.operating_point).map(|point| point.false_alarms), Some(0.05));
+    let both = Settings { operating_point: "0.01".parse().expect("a point"), ..settings };
+    assert!(Judge::new(rules(&apart()), Preprocessing::Crop, both).is_err());
+}
+
+#[test]
 fn whatever_can_change_an_answer_changes_the_digest() {
     let digest =
         |rules: Rules, settings| Judge::new(rules, Preprocessing::Crop, settings).expect("a judge").digest().to_owned();
@@ -234,6 +253,7 @@ fn whatever_can_change_an_answer_changes_the_digest() {
         digest(Rules { lossy_below_quality: None, ..ours() }, Settings::default()),
         digest(ours(), Settings { regions: RegionChoice::Nine, ..Settings::default() }),
         digest(ours(), Settings { operating_point: point, ..Settings::default() }),
+        digest(ours(), Settings { threshold: Some(0.5), ..Settings::default() }),
     ];
     assert!(others.iter().all(|other| *other != first));
 }

@@ -19,18 +19,18 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::Keys;
 
-/// How often the file is looked at. Polled and not subscribed to: inotify does not see through the symlinks
-/// that Kubernetes swaps under a mounted secret, nor onto network file systems.
+/// Polling interval. Polled, because inotify does not follow the symlinks that Kubernetes swaps under a mounted secret,
+/// and does not work on network file systems.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// The largest file that is read, in bytes: some ten thousand keys.
 const LARGEST: u64 = 1 << 20;
 
-/// What every write, rename or chmod changes: device, inode, time of change, size. Not the time of
-/// modification, which `cp -p` and `touch` set at will.
+/// Changes with every write, rename or chmod: device, inode, ctime, size. Not the mtime, which `cp -p` and `touch` can
+/// set to any value.
 type Fingerprint = (u64, u64, i64, i64, u64);
 
-/// The keys of a file that is followed until this is dropped.
+/// The keys of a file, which is watched until this is dropped.
 #[derive(Debug)]
 pub struct KeysFile {
     keys: watch::Receiver<Arc<Keys>>,
@@ -39,13 +39,13 @@ pub struct KeysFile {
 }
 
 impl KeysFile {
-    /// Reads the file and follows it, on the runtime this is called on. A change is taken over some two
-    /// seconds after the last write; a file that cannot be used leaves the keys as they were.
+    /// Reads the file and watches it, on the current runtime. A change takes effect about two seconds after the last
+    /// write; an invalid file leaves the keys unchanged.
     ///
     /// # Errors
-    /// One line for the operator: the file cannot be read, is open to everyone's writing, or is malformed.
+    /// One line for the operator: the file cannot be read, is world-writable, or is malformed.
     pub fn open(path: &Path) -> Result<Self, anyhow::Error> {
-        // Before the reading: a write in between shows as a change.
+        // Taken before reading: a write in between is then seen as a change.
         let read = fingerprint(path);
         let keys = load(path, &Keys::default())?;
         warn_if_empty(&keys);
@@ -55,7 +55,7 @@ impl KeysFile {
         Ok(Self { keys, reload, _following: AbortOnDropHandle::new(following) })
     }
 
-    /// Has the file read again now, changed or not.
+    /// Reloads the file now, changed or not.
     pub fn reload(&self) {
         self.reload.notify_one();
     }
@@ -76,10 +76,10 @@ async fn follow(path: PathBuf, mut read: Option<Fingerprint>, keys: watch::Sende
             () = reload.notified() => true,
         };
         let (file, before) = (path.clone(), Arc::clone(&keys.borrow()));
-        // File systems can hang; the threads that answer requests must not.
+        // On a blocking thread: file systems can hang.
         let looked = spawn_blocking(move || {
             let now = fingerprint(&file);
-            // What changed since the last look may be half written.
+            // A file that changed since the last poll may be half written.
             let settled = now == seen;
             (now, (asked || settled && now != read).then(|| load(&file, &before)))
         });
@@ -90,12 +90,12 @@ async fn follow(path: PathBuf, mut read: Option<Fingerprint>, keys: watch::Sende
         match loaded {
             Ok(loaded) => {
                 let loaded = Arc::new(loaded);
-                // Before it is said: who reads the line and sends a request finds the new keys.
+                // Before the log line: the new keys are in effect when it appears.
                 keys.send_replace(Arc::clone(&loaded));
                 tracing::info!(keys = loaded.len(), "the API keys were read again");
                 warn_if_empty(&loaded);
             }
-            // Once a change: it is tried again when the file changes again.
+            // Logged once per change: the next attempt is at the next change.
             Err(error) => tracing::error!(error = format!("{error:#}"), "the API keys stay as they were"),
         }
     }
@@ -118,11 +118,11 @@ fn load(path: &Path, before: &Keys) -> Result<Keys, anyhow::Error> {
 }
 
 fn read(path: &Path) -> Result<String, anyhow::Error> {
-    // Asked before opening: opening a pipe would wait for its writer.
-    ensure!(fs::metadata(path)?.is_file(), "it is no file");
+    // Checked before opening: opening a pipe would wait for its writer.
+    ensure!(fs::metadata(path)?.is_file(), "not a regular file");
     let file = fs::File::open(path)?;
     let about = file.metadata()?;
-    // Who can write the file can let himself in. Reading it gives nothing away: it holds hashes of random keys.
+    // Whoever can write the file can grant access. Reading it is harmless: it holds hashes of random keys.
     let mode = about.mode() & 0o7777;
     ensure!(mode & 0o002 == 0, "its mode is {mode:04o}: everyone may write it (chmod o-w)");
     let mut text = String::new();

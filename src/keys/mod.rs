@@ -1,14 +1,13 @@
-//! API keys: who may ask, and for how many images at once.
+//! API keys: who may send requests, and with how many images in flight.
 //!
-//! A file holds one key a line, as the key's SHA-256; `#` starts a comment line:
+//! A file holds one key per line, as the key's SHA-256; `#` starts a comment line:
 //!
 //! ```text
 //! name:sha256-hex[:max_in_flight=N][:weight=N]
 //! ```
 //!
-//! A plain hash is right here: salts and slow hashes (Argon2, bcrypt) protect secrets that people choose and
-//! others can guess. A key is 256 random bits, which nobody can guess, and a slow hash would cost its
-//! milliseconds on every request.
+//! A plain hash suffices: salts and slow hashes (Argon2, bcrypt) protect secrets that can be guessed. A key is 256
+//! random bits, and a slow hash would add milliseconds to every request.
 
 mod file;
 
@@ -21,16 +20,16 @@ use tokio::sync::Semaphore;
 
 pub use file::KeysFile;
 
-/// What every key begins with: scanners that look for leaked secrets need something to recognise.
+/// Prefix of every key, so that secret scanners recognise leaked keys.
 const PREFIX: &str = "lfm_";
 
 /// Random bytes of a key.
 const KEY_BYTES: usize = 32;
 
-/// The longest name of a key, in bytes: it stands in every access line.
+/// The longest name of a key, in bytes: it is part of every access line.
 const LONGEST_NAME: usize = 64;
 
-/// One key, as its file knows it.
+/// One key of the file.
 #[derive(Debug)]
 pub struct Key {
     name: String,
@@ -41,17 +40,17 @@ pub struct Key {
 }
 
 impl Key {
-    /// Whose key it is.
+    /// Name of the key's owner.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its part when clients share the machine: twice that of a key of half the weight.
+    /// Weight in fair sharing: a key of weight 2 gets twice the share of one of weight 1.
     pub fn weight(&self) -> NonZeroU32 {
         self.weight
     }
 
-    /// The places for its images in flight, if they are capped.
+    /// Permits for its images in flight, if they are capped.
     pub fn places(&self) -> Option<&Arc<Semaphore>> {
         self.places.as_ref()
     }
@@ -61,7 +60,7 @@ impl Key {
 #[derive(Debug, Default)]
 pub struct Keys(Vec<Arc<Key>>);
 
-/// What is wrong with a file. It never quotes the file: somebody may have put the key itself there.
+/// An error in the file. It never quotes the file, which may contain a key by mistake.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {what}")]
 pub struct ParseError {
@@ -70,11 +69,11 @@ pub struct ParseError {
 }
 
 impl Keys {
-    /// Reads a file's text. A key that `before` has under the same name with the same cap keeps its places,
-    /// so that what it has in flight still counts.
+    /// Parses a file's text. A key with the same name and cap in `before` keeps its semaphore, so that its images in
+    /// flight still count.
     ///
     /// # Errors
-    /// The first line that is not right.
+    /// The first invalid line.
     pub fn parse(text: &str, before: &Self) -> Result<Self, ParseError> {
         let mut keys = Self::default();
         for (line, text) in (1..).zip(text.lines()) {
@@ -84,10 +83,10 @@ impl Keys {
             }
             let key = parse_line(text, before).map_err(|what| ParseError { line, what })?;
             if keys.0.iter().any(|other| other.name == key.name) {
-                return Err(ParseError { line, what: "the name stands on an earlier line too" });
+                return Err(ParseError { line, what: "the name is also on an earlier line" });
             }
             if keys.0.iter().any(|other| other.hash == key.hash) {
-                return Err(ParseError { line, what: "the hash stands on an earlier line too" });
+                return Err(ParseError { line, what: "the hash is also on an earlier line" });
             }
             keys.0.push(Arc::new(key));
         }
@@ -96,12 +95,12 @@ impl Keys {
 
     /// The key that a caller presented, if it is one of these.
     pub fn find(&self, presented: &[u8]) -> Option<&Arc<Key>> {
-        // `printf %s "$KEY" | sha256sum` with no KEY set makes a line that anybody would fit.
+        // `printf %s "$KEY" | sha256sum` with KEY unset makes a line that the empty key would match.
         if presented.is_empty() {
             return None;
         }
         let hash: [u8; 32] = Sha256::digest(presented).into();
-        // All are compared, each in constant time: the answer's time tells nothing of the hashes.
+        // All are compared, each in constant time, so that timing reveals nothing about the hashes.
         self.0.iter().fold(None, |found, key| if key.hash.ct_eq(&hash).into() { Some(key) } else { found })
     }
 
@@ -110,7 +109,7 @@ impl Keys {
         self.0.len()
     }
 
-    /// Whether there is none, so that nobody can ask.
+    /// Whether there is no key, so that every request is refused.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -153,7 +152,7 @@ fn is_name(text: &str) -> bool {
 }
 
 fn sha256_hex(text: &str) -> Option<[u8; 32]> {
-    // Checked by itself: `from_str_radix` takes a sign.
+    // Checked separately: `from_str_radix` accepts a sign.
     if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return None;
     }
@@ -164,7 +163,7 @@ fn sha256_hex(text: &str) -> Option<[u8; 32]> {
     Some(hash)
 }
 
-/// A key that was just made: the only moment at which it can be read.
+/// A new key: only now its text is known.
 #[derive(Debug)]
 pub struct NewKey {
     /// For the caller.
@@ -174,18 +173,23 @@ pub struct NewKey {
 }
 
 impl NewKey {
-    /// Makes a key from the system's randomness.
+    /// Generates a key from the system's random source.
     ///
     /// # Errors
-    /// A name that is none; a system without randomness.
-    pub fn make(name: &str, max_in_flight: Option<NonZeroU32>) -> Result<Self, anyhow::Error> {
-        anyhow::ensure!(is_name(name), "{name:?} is no name for a key: {NAME_RULE}");
+    /// An invalid name; no random source.
+    pub fn make(
+        name: &str,
+        max_in_flight: Option<NonZeroU32>,
+        weight: Option<NonZeroU32>,
+    ) -> Result<Self, anyhow::Error> {
+        anyhow::ensure!(is_name(name), "{name:?} is not a valid key name: {NAME_RULE}");
         let mut secret = [0; KEY_BYTES];
         getrandom::fill(&mut secret)?;
         let key = format!("{PREFIX}{}", BASE64_URL_SAFE_NO_PAD.encode(secret));
         let hash = crate::hex(&Sha256::digest(&key));
         let cap = max_in_flight.map(|most| format!(":max_in_flight={most}")).unwrap_or_default();
-        let line = format!("{name}:{hash}{cap}");
+        let weight = weight.map(|weight| format!(":weight={weight}")).unwrap_or_default();
+        let line = format!("{name}:{hash}{cap}{weight}");
         Ok(Self { key, line })
     }
 }
@@ -213,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_key_never_opens() {
+    fn an_empty_key_is_never_accepted() {
         let keys = parse(&format!("a:{}", hash(""))).expect("one key");
         assert!(keys.find(b"").is_none());
     }
@@ -233,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said_with_its_line_and_without_its_text() {
+    fn errors_name_the_line_and_never_quote_it() {
         let good = hash("k");
         let cases = [
             ("lfm_this-is-the-key-itself".into(), "64 hex digits"),
@@ -249,8 +253,8 @@ mod tests {
             (format!("a:{good}:max_in_flight=1:x"), "weight=N"),
             (format!("a:{good}:weight=0"), "weight=N"),
             (format!("a:{good}:weight=1:weight=2"), "twice"),
-            (format!("a:{good}\na:{}", hash("other")), "name stands"),
-            (format!("a:{good}\nb:{good}"), "hash stands"),
+            (format!("a:{good}\na:{}", hash("other")), "name is also"),
+            (format!("a:{good}\nb:{good}"), "hash is also"),
         ];
         for (text, expected) in cases {
             let error = parse(&text).expect_err(&text);
@@ -261,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cap_that_stays_keeps_what_is_in_flight() {
+    fn an_unchanged_cap_keeps_counting_images_in_flight() {
         let line = |cap: &str| format!("a:{}{cap}", hash("k"));
         let before = parse(&line(":max_in_flight=2")).expect("a key");
         let places = |keys: &Keys| keys.find(b"k").expect("found").places().cloned();
@@ -276,27 +280,28 @@ mod tests {
     }
 
     #[test]
-    fn a_new_key_fits_its_line_and_no_two_are_alike() {
-        let (one, two) = (NewKey::make("a", NonZeroU32::new(3)).expect("made"), NewKey::make("b", None).expect("made"));
+    fn a_new_key_matches_its_line_and_all_differ() {
+        let one = NewKey::make("a", NonZeroU32::new(3), NonZeroU32::new(2)).expect("made");
+        let two = NewKey::make("b", None, None).expect("made");
         assert!(one.key.starts_with("lfm_") && one.key.len() == 47 && one.key != two.key);
         let keys = parse(&format!("{}\n{}", one.line, two.line)).expect("two keys");
         assert_eq!(keys.find(one.key.as_bytes()).expect("found").name(), "a");
         assert_eq!(keys.find(two.key.as_bytes()).expect("found").name(), "b");
-        assert!(!one.line.contains(&one.key[4..]) && one.line.ends_with(":max_in_flight=3"));
-        assert!(NewKey::make("a b", None).is_err());
+        assert!(!one.line.contains(&one.key[4..]) && one.line.ends_with(":max_in_flight=3:weight=2"));
+        assert!(NewKey::make("a b", None, None).is_err());
     }
 
     proptest! {
-        /// Any text gives keys or an error, and nothing but a key opens.
+        /// Any text gives keys or an error, and only a key is accepted.
         #[test]
-        fn any_text_is_read_or_refused(text in "(?s).{0,200}", presented in prop::collection::vec(any::<u8>(), 0..80)) {
+        fn any_text_is_parsed_or_refused(text in "(?s).{0,200}", presented in prop::collection::vec(any::<u8>(), 0..80)) {
             if let Ok(keys) = parse(&text) {
                 prop_assert!(keys.find(&presented).is_none());
             }
         }
 
         #[test]
-        fn of_many_keys_each_opens_as_itself(count in 1..20usize, asked in 0..20usize) {
+        fn of_many_keys_each_is_found_by_name(count in 1..20usize, asked in 0..20usize) {
             let text: Vec<_> = (0..count).map(|i| format!("n{i}:{}", hash(&format!("key {i}")))).collect();
             let keys = parse(&text.join("\n")).expect("keys");
             let found = keys.find(format!("key {asked}").as_bytes()).map(|key| key.name().to_owned());

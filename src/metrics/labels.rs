@@ -1,17 +1,17 @@
-//! The values that labels take.
+//! Label values.
 
 use crate::error::Code;
 
-/// A part of an image's way that is timed.
+/// A timed stage of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// The body's bytes arrive.
+    /// Reading the body.
     Read,
-    /// Bytes become 256x256 pixels.
+    /// Decoding to 256x256 pixels.
     Decode,
-    /// The pixels wait for a session.
+    /// Waiting, for a decoder or a session.
     Queue,
-    /// The batch runs.
+    /// Running the batch.
     Inference,
     /// From the request's head to its answer.
     Total,
@@ -31,18 +31,18 @@ impl Stage {
     }
 }
 
-/// How an image's stay ended: exactly one for each image that came in.
+/// Outcome of an image: exactly one for each image received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// It was judged.
+    /// It was scored.
     Scored,
-    /// It was refused for what it is: no image, too large, undecodable.
+    /// It was refused because of its content: not an image, too large, undecodable.
     Rejected,
-    /// It was refused for want of capacity, or because the server drains.
+    /// It was refused because the server is at capacity or draining.
     Shed,
     /// Its deadline passed.
     Expired,
-    /// Its client left.
+    /// Its client disconnected.
     Cancelled,
     /// The server failed on it.
     Failed,
@@ -64,7 +64,7 @@ impl Outcome {
         }
     }
 
-    /// The outcome that an error stands for.
+    /// The outcome for an error.
     pub const fn of(code: Code) -> Self {
         match code {
             Code::Overloaded | Code::Draining | Code::NotReady => Self::Shed,
@@ -80,11 +80,11 @@ impl Outcome {
 pub enum Release {
     /// It reached the largest size.
     Full,
-    /// A session was free and this is what was there.
+    /// A session was free and took all waiting images.
     Idle,
     /// The queue delay was over while further images were still being decoded.
     Window,
-    /// One more image would have made the run outlast a deadline in it.
+    /// With one more image the run would have exceeded a deadline in it.
     Deadline,
 }
 
@@ -104,17 +104,17 @@ impl Release {
 /// Why a connection was closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Closed {
-    /// Its client or the server was done with it.
+    /// Closed normally by the client or the server.
     Done,
-    /// Its client broke off within a request or an answer.
+    /// Its client disconnected within a request or an answer.
     ClientGone,
-    /// Nothing came after it was opened.
+    /// No byte was received after it was opened.
     FirstByteTimeout,
-    /// A request's head did not come to its end.
+    /// A request's head was not complete in time.
     HeadTimeout,
-    /// No further request came.
+    /// No further request was received.
     IdleTimeout,
-    /// Its client did not take what was sent.
+    /// Its client did not read the answer.
     WriteTimeout,
     /// A request's head was malformed.
     BadHead,
@@ -122,9 +122,9 @@ pub enum Closed {
     HeadTooLarge,
     /// The HTTP/2 protocol was violated.
     ProtocolError,
-    /// It was idle when places for connections were short.
+    /// It was idle when the limit of connections was reached.
     Evicted,
-    /// There was no place for it.
+    /// The limit of connections was reached.
     Refused,
 }
 

@@ -1,9 +1,9 @@
-//! Every metric the service exports, in one struct: the doc comment of a field says what it means, its
-//! Prometheus help is the same sentence.
+//! Every metric of the service, in one struct: a field's doc comment is the same sentence as its Prometheus help.
 //!
-//! A `Metrics` owns its registry, so several apps can live in one process. Every series whose labels are
-//! known beforehand exists from the start: a dashboard never meets a hole.
+//! A `Metrics` owns its registry, so several apps can run in one process. Every series whose labels are known in
+//! advance exists from the start, so that dashboards have no gaps.
 
+mod identity;
 mod labels;
 
 use std::{
@@ -17,17 +17,18 @@ use prometheus::{
     Opts, Registry, TextEncoder, core::Collector,
 };
 
+pub use identity::{Identity, ScoreReference};
 pub use labels::{Closed, Outcome, Release, Stage};
 
 use crate::{error::Code, timings::Timings};
 
-/// Bucket bounds in seconds for a service whose answers take 1 ms to 10 s.
+/// Bucket bounds in seconds, for answers that take 1 ms to 10 s.
 const SECONDS: &[f64] = &[
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0,
     10.0,
 ];
 
-/// Bucket bounds of scores, as the manifest's histogram has them.
+/// Bucket bounds of scores, as in the manifest's histogram.
 fn scores() -> Vec<f64> {
     (1..=20).map(|i| f64::from(i) / 20.0).collect()
 }
@@ -47,6 +48,7 @@ pub struct Metrics {
     pub errors: IntCounterVec,
     warnings: IntCounterVec,
     images: IntCounterVec,
+    key_images: IntCounterVec,
     verdicts: IntCounterVec,
     evidence: IntCounterVec,
     declared: IntCounterVec,
@@ -79,63 +81,25 @@ pub struct Metrics {
     runs: Mutex<Runs>,
 }
 
-/// What the Open Inference Protocol's statistics want more exactly than histograms keep it: batches by their size, and
-/// of the images judged the times of all stages together, so that their counts agree at any moment.
+/// Figures of the Open Inference Protocol's statistics that histograms do not hold exactly: batches by size, and the
+/// stage times of scored images, updated together so that their counts always agree.
 #[derive(Debug, Clone, Default)]
 pub struct Runs {
     /// Images judged.
     pub images: u64,
     /// Their time in the stages.
     pub stages: Timings,
-    /// Their time from the request's head to the answer.
+    /// Their total time from the request's head to the answer.
     pub total: Duration,
-    /// By number of images: how many batches, and how long they ran in all.
+    /// By number of images: how many batches, and their total run time.
     pub by_size: BTreeMap<usize, (u64, Duration)>,
     /// When the last one ended.
     pub last: Option<SystemTime>,
 }
 
-/// The values of `lfm_build_info` and `lfm_model_info`, and the labels that are known from the start.
-#[derive(Debug, Clone)]
-pub struct Identity<'a> {
-    /// Name of the model that is served.
-    pub model: &'a str,
-    /// Its version.
-    pub version: &'a str,
-    /// Digest of its weights.
-    pub digest: &'a str,
-    /// Digest of the rules and settings that turn its logits into verdicts.
-    pub rules: &'a str,
-    /// Its scores on validation images, if it has any.
-    pub reference: Option<ScoreReference<'a>>,
-    /// Version of ONNX Runtime.
-    pub ort_version: &'a str,
-    /// Every execution provider.
-    pub providers: Vec<&'static str>,
-    /// Every verdict.
-    pub verdicts: Vec<&'static str>,
-    /// Every warning.
-    pub warnings: Vec<&'static str>,
-    /// Every class of file.
-    pub classes: Vec<&'static str>,
-    /// Every source of what files say of themselves, and every kind of what they say.
-    pub declared: [Vec<&'static str>; 2],
-}
-
-/// Images by score, real and fake ones apart.
-#[derive(Debug, Clone, Copy)]
-pub struct ScoreReference<'a> {
-    /// Bounds of the bins, ascending.
-    pub edges: &'a [f64],
-    /// Real images in each bin.
-    pub real: &'a [u32],
-    /// Fake images in each bin.
-    pub fake: &'a [u32],
-}
-
 impl Metrics {
-    /// Creates and registers everything. `routes` are the (template, method) pairs that exist, each with
-    /// every status it can answer.
+    /// Creates and registers all metrics. `routes` are the existing (template, method) pairs, each with all its
+    /// possible statuses.
     ///
     /// # Errors
     /// If two metrics share a name: a mistake in this file.
@@ -156,6 +120,8 @@ impl Metrics {
                 ("ort_version", identity.ort_version),
             ],
         )?;
+        let judging: Vec<_> = identity.judging.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        add.info("lfm_judge_info", "How verdicts are given unless a caller asks otherwise; always 1.", &judging)?;
         if let Some(reference) = identity.reference {
             let scores = HistogramOpts::new(
                 "lfm_score_reference",
@@ -185,7 +151,12 @@ impl Metrics {
             )?,
             errors: add.counters("lfm_errors_total", "Errors answered, by code.", &["code"])?,
             warnings: add.counters("lfm_warnings_total", "Warnings given with a verdict.", &["warning"])?,
-            images: add.counters("lfm_images_total", "Images that came in, by how their stay ended.", &["outcome"])?,
+            images: add.counters("lfm_images_total", "Images received, by outcome.", &["outcome"])?,
+            key_images: add.counters(
+                "lfm_key_images_total",
+                "Images received with an API key, by the key's name in the keys file and by outcome.",
+                &["key", "outcome"],
+            )?,
             verdicts: add.counters("lfm_verdicts_total", "Verdicts given.", &["verdict"])?,
             evidence: add.counters(
                 "lfm_evidence_total",
@@ -264,7 +235,7 @@ impl Metrics {
         Ok(metrics)
     }
 
-    /// Makes every series with known labels exist.
+    /// Creates every series with known labels.
     fn fill(&self, identity: &Identity<'_>, routes: impl IntoIterator<Item = (&'static str, &'static str, Vec<u16>)>) {
         for (route, method, statuses) in routes {
             self.http_request_duration.with_label_values(&[route]);
@@ -313,7 +284,7 @@ impl Metrics {
         self.declared.with_label_values(&[source, kind]).inc();
     }
 
-    /// What the model runs on, which may turn out to be another than was chosen at first.
+    /// Sets the provider of the model, which may differ from the first choice.
     pub fn runs_on(&self, provider: &str, precision: &str) {
         self.model_info.reset();
         self.model_info.with_label_values(&[provider, precision]).set(1);
@@ -340,9 +311,13 @@ impl Metrics {
         self.stage_duration.with_label_values(&[stage.as_str()]).observe(spent.as_secs_f64());
     }
 
-    /// One image's stay ended.
-    pub fn image(&self, outcome: Outcome) {
+    /// One image was finished. `key` is the name of the valid API key that it came with: the keys file bounds the series,
+    /// since what a caller makes up is never counted here.
+    pub fn image(&self, outcome: Outcome, key: Option<&str>) {
         self.images.with_label_values(&[outcome.as_str()]).inc();
+        if let Some(key) = key {
+            self.key_images.with_label_values(&[key, outcome.as_str()]).inc();
+        }
     }
 
     /// One batch ran.
@@ -368,17 +343,17 @@ impl Metrics {
         runs.total += total;
     }
 
-    /// What ran so far.
+    /// The runs so far.
     pub fn runs(&self) -> Runs {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Images whose stay ended so.
+    /// Images with this outcome.
     pub fn images(&self, outcome: Outcome) -> u64 {
         self.images.with_label_values(&[outcome.as_str()]).get()
     }
 
-    /// One judgement was given; a void one has no score.
+    /// One judgement was made; a void one has no score.
     pub fn judged(
         &self,
         verdict: &str,
@@ -404,7 +379,7 @@ impl Metrics {
         }
     }
 
-    /// One judgement was given by a model with evidence.
+    /// One judgement was made by a model with evidence.
     pub fn evidence(&self, class: &str, verdict: &str) {
         self.evidence.with_label_values(&[class, verdict]).inc();
     }
@@ -420,7 +395,7 @@ impl Metrics {
     }
 }
 
-/// Creates metrics and registers them in one go.
+/// Creates and registers metrics.
 struct Register<'a>(&'a Registry);
 
 impl Register<'_> {

@@ -1,4 +1,4 @@
-//! How a session asks ONNX Runtime for a GPU: the options of its CUDA and TensorRT providers.
+//! Options of ONNX Runtime's CUDA and TensorRT execution providers.
 
 use std::{
     fs,
@@ -15,16 +15,16 @@ use crate::{
     image::SIDE,
 };
 
-/// CUDA, as our graph wants it.
+/// The CUDA provider, configured for our graph.
 pub(super) fn cuda(config: &ModelConfig) -> ExecutionProviderDispatch {
     let cuda = ep::CUDA::default()
         .with_device_id(0)
-        // The heuristic, which has no clock in it: a search that times the algorithms takes another one today than
-        // yesterday, and with it another logit in the last bit; and it halts at every batch size met first.
+        // The heuristic measures no times. A timed search may choose different algorithms on each start, which changes
+        // logits in the last bit, and it pauses at every new batch size.
         .with_conv_algorithm_search(ConvAlgorithmSearch::Heuristic)
-        // Its 10 bits of mantissa are fewer than the residues below one grey level need.
+        // TF32 has a 10-bit mantissa, too few for residues below one grey level.
         .with_tf32(false)
-        // The network's sizes are few and known: an arena that doubles only holds memory back.
+        // The tensor sizes are few and known: an arena that doubles would only waste memory.
         .with_arena_extend_strategy(ArenaExtendStrategy::SameAsRequested);
     let limited = match config.runtime.gpu_memory_limit {
         Some(limit) => cuda.with_memory_limit(bytes(limit)),
@@ -33,7 +33,7 @@ pub(super) fn cuda(config: &ModelConfig) -> ExecutionProviderDispatch {
     limited.build().error_on_failure()
 }
 
-/// TensorRT for batches of 1 to `largest`. Its engines come from `cache`, where they have been built before.
+/// The TensorRT provider for batches of 1 to `largest`. Engines built before are loaded from `cache`.
 pub(super) fn tensorrt(
     config: &ModelConfig,
     precision: Precision,
@@ -44,7 +44,7 @@ pub(super) fn tensorrt(
     let mut tensorrt = ep::TensorRT::default()
         .with_device_id(0)
         .with_fp16(precision == Precision::Fp16)
-        // One engine for all batch sizes, built once: without a profile every larger batch met builds it anew.
+        // One engine for all batch sizes: without a profile every new larger batch rebuilds it.
         .with_profile_min_shapes(shape(1))
         .with_profile_opt_shapes(shape(largest))
         .with_profile_max_shapes(shape(largest));
@@ -65,11 +65,11 @@ fn bytes(size: bytesize::ByteSize) -> usize {
     usize::try_from(size.as_u64()).unwrap_or(usize::MAX)
 }
 
-/// The folder below `--engine-cache-dir` for one model on one GPU with one set of versions, made where it is
-/// missing: an engine is of no use anywhere else.
+/// The folder below `--engine-cache-dir` for one model on one GPU with one set of versions, created if missing:
+/// an engine works only in that combination.
 ///
 /// # Errors
-/// One line for the operator: no GPU, or the folder cannot be made.
+/// One line for the operator: no GPU, or the folder cannot be created.
 pub(super) fn engine_cache(
     dir: &Path,
     manifest: &Manifest,
@@ -79,7 +79,7 @@ pub(super) fn engine_cache(
     let device = Driver::get().and_then(Driver::first_device)?;
     let folder = dir.join(engine_key(&device, &manifest.digest, tensorrt_version(), precision, largest));
     fs::create_dir_all(&folder)
-        .map_err(|error| anyhow::anyhow!("cannot make {} in --engine-cache-dir: {error}", folder.display()))?;
+        .map_err(|error| anyhow::anyhow!("cannot create {} in --engine-cache-dir: {error}", folder.display()))?;
     Ok(folder)
 }
 
@@ -92,7 +92,7 @@ fn engine_key(device: &Device, digest: &str, tensorrt: i32, precision: Precision
     format!("{model}_{gpu}_sm{major}{minor}_driver{driver}_trt{tensorrt}_ort{runtime}_{precision}_batch{largest}")
 }
 
-/// TensorRT's version as its library gives it, e.g. 101303 for 10.13.3; 0 where there is none.
+/// TensorRT's version as its library reports it, e.g. 101303 for 10.13.3; 0 without the library.
 #[allow(unsafe_code, reason = "a foreign library is asked for its version")]
 fn tensorrt_version() -> i32 {
     // SAFETY: the provider that is about to be registered loads the same library.
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_engine_is_found_again_by_the_same_model_gpu_and_versions_alone() {
+    fn an_engine_is_reused_only_with_the_same_model_gpu_and_versions() {
         let device = Device { name: "NVIDIA RTX A6000".into(), capability: (8, 6), driver_version: 13000 };
         let key = |device: &Device, digest, tensorrt, precision, largest| {
             engine_key(device, digest, tensorrt, precision, largest)

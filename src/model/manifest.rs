@@ -1,4 +1,4 @@
-//! `manifest.json`: what a model folder says of itself. `models/README.md` describes every field.
+//! `manifest.json`: the description of a model folder. `models/README.md` documents every field.
 
 use std::{
     collections::BTreeMap,
@@ -15,33 +15,33 @@ use crate::{
     judge::{Evidence, RegionRules, Rules, Warning},
 };
 
-/// Versions of the manifest's own shape that this program reads.
+/// Supported values of `format_version`.
 const FORMAT_VERSIONS: [u32; 2] = [1, 2];
 
-/// The most bins of the score histogram, and the most pictures in it: each is counted at the start.
+/// Limits of the score histogram's bins and pictures: each picture is counted at start-up.
 const MOST_BINS: usize = 256;
 const MOST_PICTURES: u64 = 1_000_000;
 
-/// The longest name, version or licence class, in bytes: they are labels of metrics.
+/// Longest name, version or licence class, in bytes: they are labels of metrics.
 const LONGEST_NAME: usize = 256;
 
-/// Bytes of a manifest, and of a file that it lists: ours have 20 KB and 4 MB.
+/// Size limits of a manifest, and of a file that it lists: ours have 20 KB and 4 MB.
 const LARGEST_MANIFEST: u64 = 4 << 20;
 const LARGEST_FILE: u64 = 1 << 30;
 
-/// Files that a manifest lists.
+/// Limit of the files that a manifest lists.
 const MOST_FILES: usize = 256;
 
 /// The graph with `lfm:TopKPooling`.
 pub const GRAPH: &str = "lfm.onnx";
 
-/// The same with `lfm:ResidueConv` and `lfm:WinogradConv`, for CPUs. A folder written before they were there has none.
+/// The same with `lfm:ResidueConv` and `lfm:WinogradConv`, for CPUs. Older folders do not have it.
 pub const CPU_GRAPH: &str = "lfm.cpu.onnx";
 
 /// The same with the standard TopK: the interchange file.
 pub const STANDARD_GRAPH: &str = "lfm.std.onnx";
 
-/// A model folder's description, checked.
+/// A model folder's validated manifest.
 #[derive(Debug, Clone)]
 pub struct Manifest {
     /// Name of the model.
@@ -51,17 +51,17 @@ pub struct Manifest {
     /// `sha256:` and the digest of the weights: the same for all graphs of one set of weights.
     pub digest: String,
     files: BTreeMap<String, FileEntry>,
-    /// Values taken from each of the 64 maps.
+    /// Top-K values taken from each of the 64 maps.
     pub k: usize,
     /// How an image becomes 256x256.
     pub preprocessing: Preprocessing,
     /// How logits become a verdict.
     pub rules: Rules,
-    /// How the model scored its validation images: what drift is measured against. An imported model has none.
+    /// Scores of the validation images, the reference for drift. An imported model has none.
     pub val_score_histogram: Option<ScoreHistogram>,
-    /// What the licences of the training data allow.
+    /// Use that the licences of the training data allow.
     pub licence_class: String,
-    /// How good the model is, as its export measured it.
+    /// The model's quality as measured at export.
     pub metrics: serde_json::Value,
 }
 
@@ -101,7 +101,7 @@ struct Folded {
     b: f64,
 }
 
-/// Images by score, real and fake ones apart.
+/// Image counts by score, real and fake separately.
 #[derive(Debug, Clone, Deserialize)]
 pub struct ScoreHistogram {
     /// Bounds of the bins, ascending.
@@ -112,16 +112,16 @@ pub struct ScoreHistogram {
     pub fake: Vec<u32>,
 }
 
-/// Whether a name is one of a file in the folder itself.
+/// Whether a name is a plain file name, without a path.
 fn is_file_name(name: &str) -> bool {
     Path::new(name).file_name().is_some_and(|file| file == name)
 }
 
 /// Reads a file of at most `most` bytes.
 fn read_limited(path: &Path, most: u64) -> io::Result<Vec<u8>> {
-    // Asked before opening: opening a pipe would wait for its writer.
+    // Checked before opening: opening a pipe would wait for its writer.
     if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no file"));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }
     let mut bytes = Vec::new();
     fs::File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
@@ -136,7 +136,7 @@ struct FileEntry {
     sha256: String,
 }
 
-/// `image/` is pure and knows no serde, so its enum is read here.
+/// `image/` does not depend on serde, so its enum is parsed here.
 fn preprocessing<'de, D: Deserializer<'de>>(value: D) -> Result<Preprocessing, D::Error> {
     #[derive(Deserialize)]
     #[serde(rename_all = "lowercase")]
@@ -161,7 +161,7 @@ pub enum ManifestError {
         /// Why.
         source: std::io::Error,
     },
-    /// The manifest is no manifest.
+    /// The manifest is invalid.
     #[error("{path} is not a model manifest: {reason}")]
     Invalid {
         /// Which.
@@ -169,7 +169,7 @@ pub enum ManifestError {
         /// Why.
         reason: String,
     },
-    /// A file is not the one that the manifest was written for.
+    /// A file's hash differs from the manifest's.
     #[error("{path} does not match its manifest: sha256 is {found}, the manifest says {expected}")]
     Tampered {
         /// Which.
@@ -185,7 +185,7 @@ impl Manifest {
     /// Reads and checks `folder/manifest.json`.
     ///
     /// # Errors
-    /// If it cannot be read or does not hold what this program needs.
+    /// If it cannot be read or is invalid.
     pub fn read(folder: &Path) -> Result<Self, ManifestError> {
         let path = folder.join("manifest.json");
         let text = read_limited(&path, LARGEST_MANIFEST)
@@ -195,7 +195,7 @@ impl Manifest {
     }
 
     fn parse(text: &[u8]) -> Result<Self, String> {
-        /// The one field that says how to read the others.
+        /// This field determines how the others are read.
         #[derive(Deserialize)]
         struct Version {
             format_version: u32,
@@ -230,10 +230,10 @@ impl Manifest {
         })
     }
 
-    /// Reads one of the folder's files and holds it against the manifest's hash.
+    /// Reads one of the folder's files and checks it against the manifest's hash.
     ///
     /// # Errors
-    /// If the manifest does not list it, it cannot be read, or it is another one.
+    /// If the manifest does not list it, it cannot be read, or its hash differs.
     pub fn read_file(&self, folder: &Path, name: &str) -> Result<Vec<u8>, ManifestError> {
         let path = folder.join(name);
         let entry = self.files.get(name).ok_or_else(|| ManifestError::Invalid {
@@ -249,7 +249,7 @@ impl Manifest {
         Ok(bytes)
     }
 
-    /// Whether the folder has this file.
+    /// Whether the manifest lists this file.
     pub fn lists(&self, name: &str) -> bool {
         self.files.contains_key(name)
     }
@@ -281,7 +281,7 @@ impl Fields {
             (1, ..) => return Err("format 1 has neither regions nor evidence".into()),
             (..) => return Err("format 2 needs regions and evidence".into()),
         }
-        // The service calibrates by class of file: what were folded in as well would count twice.
+        // The service calibrates per class of file: a calibration folded into the weights would apply twice.
         let folded = self.calibration.as_ref().is_some_and(|folded| (folded.a, folded.b) != (1.0, 0.0));
         if self.format_version == 2 && folded {
             return Err("format 2 folds no calibration into the weights: calibration is a = 1, b = 0".into());
@@ -331,7 +331,7 @@ mod tests {
 
     #[test]
     fn a_manifest_of_format_2_is_read() {
-        let read = manifest(|_| ()).expect("it is right");
+        let read = manifest(|_| ()).expect("valid");
         let evidence = read.rules.evidence.expect("evidence");
         let table = evidence.table(crate::judge::Class::Small, 9).expect("the next smaller");
         assert_eq!((table.a, table.n_fake), (1.5, 300));
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused_and_named() {
+    fn invalid_fields_are_refused_by_name() {
         let table = |value: &mut Value, field: &str, with: Value| {
             value["evidence"]["classes"]["jpeg_95"]["regions"]["1"][field] = with;
         };
@@ -373,7 +373,7 @@ mod tests {
         ];
         for (reason, change) in cases {
             let found = manifest(|value| change(value)).expect_err(reason);
-            assert!(found.contains(reason), "{found:?} does not say {reason:?}");
+            assert!(found.contains(reason), "{found:?} does not contain {reason:?}");
         }
     }
 
@@ -382,7 +382,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("manifest.json");
         fs::File::create(&path).and_then(|file| file.set_len(1 << 40)).expect("a sparse file");
-        let refused = Manifest::read(folder.path()).expect_err("it is too large").to_string();
+        let refused = Manifest::read(folder.path()).expect_err("too large").to_string();
         assert!(refused.contains("larger than 4194304 bytes"), "{refused}");
     }
 }

@@ -1,4 +1,4 @@
-//! The model: its manifest, its session in ONNX Runtime, the custom operator. Only this module knows `ort`.
+//! The model: its manifest, its sessions in ONNX Runtime, the custom operators. Only this module uses `ort`.
 
 mod gpu;
 mod manifest;
@@ -30,16 +30,16 @@ pub use sessions::{cpus, start_sessions};
 
 use crate::image::Pixels;
 
-/// What the network says of one image.
+/// The network's output for one image.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Output {
     /// Log-odds of fake.
     pub logit: f32,
     /// The Top-K values, (64, K) row-major, descending in each row.
     pub topk_values: Box<[f32]>,
-    /// Where they stand in the 30x30 map (row * 30 + column), (64, K) row-major.
+    /// Their positions in the 30x30 map (row * 30 + column), (64, K) row-major.
     pub topk_indices: Box<[i64]>,
-    /// The layer that made the logit from the values; the model's outputs share it.
+    /// The layer that computed the logit from the values; shared by all outputs of the model.
     pub linear: Arc<Linear>,
 }
 
@@ -53,25 +53,24 @@ pub struct Linear {
     pub bias: f32,
 }
 
-/// Why a run failed, for the log: a client is only told that it did.
+/// Why a run failed, for the log only: a client sees just `inference_failed`.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{0}")]
 pub struct RunError(pub String);
 
-/// Something that judges batches of pixels, one batch at a time.
+/// A model that scores batches of pixels, one batch at a time.
 ///
-/// The scheduler knows no more of the model than this, so that a fake takes its place in tests.
+/// The scheduler uses only this trait, so that tests can substitute a fake.
 pub trait Model: Send + 'static {
-    /// The cost curve: how long a run of n images takes, at place n - 1, as the warm-up measured it. Its
-    /// length is the most images that one run takes.
+    /// The cost curve measured at warm-up: element n - 1 is the time of a run of n images. Its length is the
+    /// largest batch.
     fn costs(&self) -> &[Duration];
 
-    /// Whether its runs take a CPU, and not a device of their own.
+    /// Whether its runs occupy a CPU, not a separate device.
     fn takes_cpu(&self) -> bool {
         true
     }
 
-    /// Runs one batch; the outputs come in its order. The future may be awaited for long but never
-    /// blocks its thread.
+    /// Runs one batch; the outputs are in its order. The future may take long but never blocks its thread.
     fn run(&mut self, batch: Vec<Pixels>) -> impl Future<Output = Result<Vec<Output>, RunError>> + Send;
 }

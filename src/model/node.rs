@@ -1,4 +1,4 @@
-//! A graph of one Top-K node in a session of its own, to hold the operator against ONNX Runtime's TopK.
+//! A session of one Top-K node, to compare the operator with ONNX Runtime's TopK.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use ort::{
 
 use super::{RunError, op, runtime};
 
-/// A session whose graph takes `maps` and gives `values` and `indices`. Runs on the caller's thread.
+/// A session whose graph has the input `maps` and the outputs `values` and `indices`. Runs on the caller's thread.
 #[derive(Debug)]
 pub struct TopKNode {
     session: Session,
@@ -29,17 +29,17 @@ impl TopKNode {
         Ok(Self { session })
     }
 
-    /// Runs the node on `maps` of a shape that the graph takes.
+    /// Runs the node on `maps` of a shape that the graph accepts.
     ///
     /// # Errors
-    /// Those of ONNX Runtime; a shape that is not the graph's, or not that of `maps`.
+    /// Those of ONNX Runtime; a shape that does not fit the graph or `maps`.
     pub fn run<const RANK: usize>(&mut self, shape: [usize; RANK], maps: &[f32]) -> Result<TopK<'_>, RunError> {
         let maps = TensorRef::from_array_view((shape, maps)).map_err(failed)?;
         self.session.run(ort::inputs!["maps" => maps]).map(TopK).map_err(failed)
     }
 }
 
-/// What a run gave, still in ONNX Runtime's memory.
+/// A run's outputs, in ONNX Runtime's memory.
 #[derive(Debug)]
 pub struct TopK<'session>(SessionOutputs<'session>);
 
@@ -52,7 +52,7 @@ impl TopK<'_> {
         Ok(self.output("values")?.try_extract_tensor().map_err(failed)?.1)
     }
 
-    /// Where they stand in their row.
+    /// Their positions in the row.
     ///
     /// # Errors
     /// If the graph has no such output.

@@ -1,4 +1,4 @@
-//! The model that the scheduler runs: a session of ONNX Runtime on a thread of its own.
+//! The model that the scheduler runs: an ONNX Runtime session on a dedicated thread.
 
 use std::{
     sync::mpsc::{self, RecvTimeoutError},
@@ -11,13 +11,13 @@ use futures_channel::oneshot;
 use super::{AssignedNode, Model, Output, Provider, RunError, SessionOptions, warmup};
 use crate::image::Pixels;
 
-/// How long a session may take to start before the log says that it still does.
+/// Interval of the log lines while a session is still being built.
 const STILL_STARTING: Duration = Duration::from_secs(10);
 
 type Call = (Vec<Pixels>, oneshot::Sender<Result<Vec<Output>, RunError>>);
 
-/// The model as a session worker sees it: calls go to a thread that owns the session, because
-/// `Session::run` blocks and takes `&mut self` on purpose (pykeio/ort issues 402, 447).
+/// A session worker's handle: calls go to a thread that owns the session, because `Session::run` blocks and takes
+/// `&mut self` on purpose (pykeio/ort issues 402, 447).
 #[derive(Debug)]
 pub struct OnnxModel {
     calls: mpsc::Sender<Call>,
@@ -29,7 +29,7 @@ pub struct OnnxModel {
 impl OnnxModel {
     /// Starts a session's thread and waits until the session has measured its cost curve.
     ///
-    /// Blocks for the time a session takes to build and warm up: call it off the async runtime.
+    /// Blocks while the session is built and warmed up: do not call it on an async thread.
     ///
     /// # Errors
     /// One line for the operator: no ONNX Runtime, a graph that does not load or does not run.
@@ -45,7 +45,7 @@ impl OnnxModel {
                 Ok((mut runner, costs)) => {
                     let _ = ready.send(Ok((costs, runner.nodes().to_vec())));
                     for (batch, reply) in inbox {
-                        // A caller that no longer waits is no reason to stop.
+                        // A caller that no longer waits is not an error.
                         let _ = reply.send(runner.run(&batch));
                     }
                 }
@@ -56,7 +56,7 @@ impl OnnxModel {
         let (costs, nodes) = loop {
             match started.recv_timeout(STILL_STARTING) {
                 Ok(warm) => break warm?,
-                // TensorRT builds an engine for minutes.
+                // TensorRT may take minutes to build an engine.
                 Err(RecvTimeoutError::Timeout) => {
                     tracing::info!(seconds = began.elapsed().as_secs(), "a session is still being built");
                 }
@@ -66,7 +66,7 @@ impl OnnxModel {
         Ok(Self { calls, costs, nodes, takes_cpu })
     }
 
-    /// Which execution provider runs which node.
+    /// The execution provider of each node.
     pub fn nodes(&self) -> &[AssignedNode] {
         &self.nodes
     }

@@ -1,4 +1,4 @@
-//! What a session is made from: the model folder, the execution provider, the settings.
+//! Input of a session: the model folder, the execution provider, the settings.
 
 use std::{
     path::{Path, PathBuf},
@@ -8,7 +8,7 @@ use std::{
 use super::{Execution, Manifest, Provider, gpu};
 use crate::config::{Auto, ModelConfig};
 
-/// What a session is made from: read and checked once, shared by all sessions and their rebuilds.
+/// Input of a session: read and checked once, shared by all sessions and their rebuilds.
 #[derive(Debug, Clone)]
 pub struct SessionOptions {
     /// The graph's name in the folder, for errors.
@@ -18,7 +18,7 @@ pub struct SessionOptions {
     pub(super) config: ModelConfig,
     pub(super) max_batch_size: Auto<usize>,
     pub(super) execution: Arc<Execution>,
-    /// Where TensorRT keeps its engines.
+    /// TensorRT's engine cache.
     pub(super) engine_cache: Option<PathBuf>,
 }
 
@@ -27,15 +27,15 @@ impl SessionOptions {
     ///
     /// # Errors
     /// One line for the operator: the folder, the manifest or a graph is missing or wrong, there is no ONNX Runtime,
-    /// or the provider that was asked for cannot run.
+    /// or the requested provider cannot run.
     pub fn read(config: &ModelConfig, max_batch_size: Auto<usize>) -> Result<Self, anyhow::Error> {
         let folder = find_folder(config.model.as_deref())?;
-        // Before the provider, which takes longer to find out.
+        // Checked before the provider, whose check takes longer.
         Manifest::read(&folder)?;
         Self::on(Execution::choose(config)?, config, max_batch_size)
     }
 
-    /// Reads the model folder for what was chosen, or for the next best where the folder does not serve that one.
+    /// Reads the model folder for the chosen provider, or for the next best if the folder does not support it.
     ///
     /// # Errors
     /// As [`Self::read`].
@@ -46,16 +46,16 @@ impl SessionOptions {
         read.or_else(|error| Self::on(execution.step_down(config, error)?, config, max_batch_size))
     }
 
-    /// The same on the next best provider, after this one failed with `error`.
+    /// The options for the next best provider, after this one failed with `error`.
     ///
     /// # Errors
-    /// `error`, where the provider was asked for by name or there is no other.
+    /// `error`, if the provider was requested by name or is the last.
     pub fn step_down(&self, error: anyhow::Error) -> Result<Self, anyhow::Error> {
         let next = Execution::clone(&self.execution).step_down(&self.config, error)?;
         Self::on(next, &self.config, self.max_batch_size)
     }
 
-    /// The same, running one image at a time.
+    /// The same options with batches of one image.
     #[must_use]
     pub fn one_by_one(self) -> Self {
         Self { max_batch_size: Auto::Fixed(1), ..self }
@@ -85,7 +85,7 @@ impl SessionOptions {
         Ok(Self { graph_name, graph, manifest, config, max_batch_size, execution, engine_cache })
     }
 
-    /// Sessions to run side by side.
+    /// Number of parallel sessions.
     pub fn sessions(&self, cpus: usize) -> usize {
         self.config.runtime.sessions.or_else(|| self.execution.provider.sessions(cpus))
     }
@@ -95,7 +95,7 @@ impl SessionOptions {
         &self.execution
     }
 
-    /// The largest batch that a session is to take, or to try.
+    /// The largest batch, or the largest that the warm-up tries.
     pub(super) fn largest(&self) -> usize {
         self.max_batch_size.or_else(|| self.execution.provider.largest_tried())
     }
@@ -106,7 +106,7 @@ impl SessionOptions {
     }
 }
 
-/// The model folder: as given, else beside the executable, else the checkout's.
+/// The model folder: the given one, else beside the executable, else the checkout's.
 pub(crate) fn find_folder(given: Option<&Path>) -> Result<PathBuf, anyhow::Error> {
     if let Some(folder) = given {
         return Ok(folder.to_path_buf());

@@ -1,6 +1,6 @@
-//! Which execution provider got which node of a session's graph. ONNX Runtime records it where the session was
-//! built with `session.record_ep_graph_assignment_info` (onnxruntime_session_options_config_keys.h); `ort` has
-//! no safe wrapper for reading it.
+//! Which execution provider runs which node of a session's graph. ONNX Runtime records it if the session is built
+//! with `session.record_ep_graph_assignment_info` (onnxruntime_session_options_config_keys.h); `ort` has no safe
+//! wrapper to read it.
 #![allow(unsafe_code, reason = "calls into ONNX Runtime's C API")]
 
 use std::{
@@ -16,7 +16,7 @@ use ort::{
 };
 use serde::Serialize;
 
-/// A node of the graph, as it was when it was handed to its provider.
+/// A node of the graph, as it was when it was assigned to its provider.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct AssignedNode {
     /// The execution provider, e.g. `CPUExecutionProvider`.
@@ -27,7 +27,7 @@ pub struct AssignedNode {
     pub operator: String,
 }
 
-/// The providers, each with its nodes by operator, on one line.
+/// The providers, each with the operators of its nodes, on one line.
 pub fn summary(nodes: &[AssignedNode]) -> String {
     let mut providers: BTreeMap<&str, BTreeMap<&str, usize>> = BTreeMap::new();
     for AssignedNode { provider, operator, .. } in nodes {
@@ -71,10 +71,10 @@ pub(super) fn assigned_nodes(session: &Session) -> ort::Result<Vec<AssignedNode>
     Ok(assigned)
 }
 
-/// The array that a function of the API gives by its two out parameters.
+/// The array that an API function returns in two out parameters.
 ///
 /// # Safety
-/// Where the function succeeds, the array must live for `'a`.
+/// If the function succeeds, the array must live for `'a`.
 unsafe fn array<'a, T>(get: impl FnOnce(*mut *const T, *mut usize) -> OrtStatusPtr) -> ort::Result<&'a [T]> {
     let (mut first, mut count) = (ptr::null(), 0);
     // SAFETY: the status is what the API just returned.
@@ -83,10 +83,10 @@ unsafe fn array<'a, T>(get: impl FnOnce(*mut *const T, *mut usize) -> OrtStatusP
     Ok(if first.is_null() { &[] } else { unsafe { slice::from_raw_parts(first, count) } })
 }
 
-/// A copy of the C string that a function of the API gives by its out parameter.
+/// A copy of the C string that an API function returns in its out parameter.
 ///
 /// # Safety
-/// Where the function succeeds, the string must be valid until this returns.
+/// If the function succeeds, the string must be valid until this returns.
 unsafe fn text(get: impl FnOnce(*mut *const c_char) -> OrtStatusPtr) -> ort::Result<String> {
     let mut start = ptr::null();
     // SAFETY: the status is what the API just returned.
@@ -94,6 +94,6 @@ unsafe fn text(get: impl FnOnce(*mut *const c_char) -> OrtStatusPtr) -> ort::Res
     if start.is_null() {
         return Ok(String::new());
     }
-    // SAFETY: not null, and ends in a zero as every string of the API.
+    // SAFETY: not null, and null-terminated like every string of the API.
     Ok(unsafe { CStr::from_ptr(start) }.to_string_lossy().into_owned())
 }

@@ -1,4 +1,4 @@
-//! One graph of a model folder in a session of its own, to be looked at and held against another.
+//! One graph of a model folder in its own session, to inspect it and compare it with another.
 
 use super::{Execution, Output, RunError, SessionOptions, session::Runner};
 use crate::{
@@ -6,7 +6,7 @@ use crate::{
     image::Pixels,
 };
 
-/// A graph in a session: what `doctor` asks it.
+/// A graph in a session, for `doctor`.
 pub struct GraphProbe {
     runner: Runner,
 }
@@ -21,7 +21,7 @@ impl GraphProbe {
         Ok(Self { runner: Runner::new(&options)? })
     }
 
-    /// The digest of the weights that the graph says it was made from.
+    /// Digest of the weights, from the graph's metadata.
     pub fn digest(&self) -> Option<String> {
         self.runner.session.metadata().ok()?.custom("lfm.digest")
     }
@@ -29,7 +29,7 @@ impl GraphProbe {
     /// Runs one image.
     ///
     /// # Errors
-    /// What keeps the graph from running, or outputs that are not those of the interface.
+    /// If the graph does not run, or its outputs do not match the interface.
     pub fn run(&mut self, pixels: &Pixels) -> Result<Output, RunError> {
         let mut outputs = self.runner.run(std::slice::from_ref(pixels))?;
         outputs.pop().ok_or_else(|| RunError("the graph gave no output".into()))

@@ -1,4 +1,4 @@
-//! Execution providers: which of them this machine can run, which one is taken, and why not the others.
+//! Execution providers: which ones this machine can run, which one is chosen, and why others are not.
 
 use std::sync::OnceLock;
 
@@ -26,7 +26,7 @@ pub enum Provider {
     Cpu,
     /// CUDA.
     Cuda,
-    /// TensorRT, and CUDA for what it does not take.
+    /// TensorRT, with CUDA for the nodes that it does not support.
     TensorRt,
 }
 
@@ -34,7 +34,7 @@ impl Provider {
     /// All of them, the slowest first.
     pub const ALL: [Self; 3] = [Self::Cpu, Self::Cuda, Self::TensorRt];
 
-    /// As in `--provider`, the log and the metrics.
+    /// Its name in `--provider`, the log and the metrics.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Cpu => "cpu",
@@ -43,7 +43,7 @@ impl Provider {
         }
     }
 
-    /// The setting that asks for it.
+    /// The setting that requests it.
     pub const fn choice(self) -> ProviderChoice {
         match self {
             Self::Cpu => ProviderChoice::Cpu,
@@ -52,7 +52,7 @@ impl Provider {
         }
     }
 
-    /// As ONNX Runtime calls it.
+    /// Its name in ONNX Runtime.
     pub(super) const fn ort_name(self) -> &'static str {
         match self {
             Self::Cpu => <ep::CPU as ExecutionProvider>::NAME,
@@ -61,7 +61,7 @@ impl Provider {
         }
     }
 
-    /// The graph that it runs, of those that the folder has: TensorRT knows our operators as holes in the graph only.
+    /// The graph that it runs, of those in the folder. Our operators would split the graph for TensorRT.
     pub(super) fn graph(self, manifest: &Manifest) -> &'static str {
         match self {
             Self::Cpu if manifest.lists(CPU_GRAPH) => CPU_GRAPH,
@@ -70,21 +70,21 @@ impl Provider {
         }
     }
 
-    /// The largest batch that is tried where none is given.
+    /// The largest batch that the warm-up tries if none is given.
     pub const fn largest_tried(self) -> usize {
         match self {
-            // A run's time is all but proportional to its images from one on.
+            // A run's time is nearly proportional to its images.
             Self::Cpu => 4,
-            // A GPU is not filled by a few images.
+            // A few images do not saturate a GPU.
             Self::Cuda | Self::TensorRt => 32,
         }
     }
 
-    /// Sessions side by side where no number is given.
+    /// Number of parallel sessions if none is given.
     pub fn sessions(self, cpus: usize) -> usize {
         match self {
             Self::Cpu => cpus,
-            // One copies while the other computes.
+            // One session copies while the other computes.
             Self::Cuda | Self::TensorRt => 2,
         }
     }
@@ -99,38 +99,38 @@ impl Provider {
 pub struct Availability {
     /// Which.
     pub provider: Provider,
-    /// Why it cannot be used, on one line; none: it can.
+    /// Why it cannot be used, on one line; `None` if it can.
     pub refusal: Option<String>,
 }
 
-/// What the sessions run on.
+/// Execution provider and precision of the sessions.
 #[derive(Debug, Clone)]
 pub struct Execution {
     /// The provider.
     pub provider: Provider,
     /// The precision of its arithmetic.
     pub precision: Precision,
-    /// Better providers that `auto` found unusable, or unable to run the model, the best first.
+    /// Better providers that `auto` rejected: unusable here, or unable to run the model. Best first.
     pub passed_over: Vec<Availability>,
 }
 
 impl Execution {
-    /// The CPU, which is always there.
+    /// The CPU, always available.
     pub const CPU: Self = Self { provider: Provider::Cpu, precision: Precision::Fp32, passed_over: Vec::new() };
 
-    /// The provider that was asked for, or the best that works.
+    /// The requested provider, or the best one that works.
     ///
     /// # Errors
-    /// One line for the operator: no ONNX Runtime, or what was asked for cannot run here.
+    /// One line for the operator: no ONNX Runtime, or the requested provider cannot run here.
     pub fn choose(config: &ModelConfig) -> Result<Self, anyhow::Error> {
         let environment = runtime::environment(config.runtime.ort_library.as_deref())?;
         Self::pick(config, Vec::new(), |provider| refusal(provider, environment))
     }
 
-    /// The next best after this one, where `auto` chose it and it cannot run the model: a trial is not the model.
+    /// The next best provider, for when `auto` chose this one and it passed the trial but cannot run the model.
     ///
     /// # Errors
-    /// `error`, why it cannot run the model: this one was asked for by name, or there is no other.
+    /// `error`, if this provider was requested by name or is the last.
     pub fn step_down(mut self, config: &ModelConfig, error: anyhow::Error) -> Result<Self, anyhow::Error> {
         if config.runtime.provider != ProviderChoice::Auto {
             return Err(error);
@@ -145,7 +145,7 @@ impl Execution {
         Ok(next)
     }
 
-    /// The provider that was asked for, or the best of those that are not `passed_over` yet.
+    /// The requested provider, or the best of those that are not yet `passed_over`.
     fn pick(
         config: &ModelConfig,
         mut passed_over: Vec<Availability>,
@@ -181,7 +181,7 @@ impl Execution {
         Err(anyhow::anyhow!("no provider can run: {}", reasons.collect::<Vec<_>>().join("; ")))
     }
 
-    /// Every provider, tried: what `doctor` and the metrics show. Slow where there is a GPU.
+    /// Tries every provider, for `doctor` and the metrics. Slow on a machine with a GPU.
     ///
     /// # Errors
     /// If there is no ONNX Runtime.
@@ -193,7 +193,7 @@ impl Execution {
     }
 }
 
-/// Why a provider cannot be used, if so. Each is tried once a process, whoever asks: a trial on a GPU takes its time.
+/// Why a provider cannot be used, if so. Each is tried once per process, because a trial on a GPU is slow.
 fn refusal(provider: Provider, environment: &Environment) -> Option<String> {
     static TRIED: [OnceLock<Option<String>>; Provider::ALL.len()] = [const { OnceLock::new() }; Provider::ALL.len()];
     TRIED[provider as usize].get_or_init(|| examine(provider, environment)).clone()
@@ -218,7 +218,7 @@ fn examine(provider: Provider, environment: &Environment) -> Option<String> {
     try_out(provider, environment).err().map(|error| runtime::one_line(&error))
 }
 
-/// Libraries that a provider is linked against, and what they come with.
+/// Libraries that a provider is linked against, and the package that installs them.
 struct Need {
     libraries: &'static [&'static str],
     install: &'static str,
@@ -238,18 +238,18 @@ const TENSORRT: Need = Need {
     install: "TensorRT 10, apt-get install libnvinfer10 libnvonnxparsers10 from NVIDIA's repository",
 };
 
-/// What a provider needs, by what is to be installed first.
+/// What a provider needs, in the order of installation.
 fn needs(provider: Provider) -> &'static [Need] {
     match provider {
         Provider::Cpu => &[],
-        // Without cuDNN it has convolutions of its own; the trial shows whether they run.
+        // Without cuDNN it uses its own convolutions; the trial shows whether they run.
         Provider::Cuda => &[DRIVER, CUDA],
         Provider::TensorRt => &[DRIVER, CUDA, CUDNN, TENSORRT],
     }
 }
 
 impl Need {
-    /// What cannot be loaded and how to get it, if anything.
+    /// The library that cannot be loaded and how to install it, if any.
     fn missing(&self) -> Option<String> {
         #[allow(unsafe_code, reason = "libraries that ONNX Runtime would load next are loaded")]
         // SAFETY: running the initialisers of NVIDIA's libraries is what a GPU provider does.
@@ -259,11 +259,11 @@ impl Need {
     }
 }
 
-/// A convolution and a Top-K of it, by our operator and by ONNX's: what the network needs (made by trial.py).
+/// A convolution and its Top-K, by our operator and by ONNX's: what the network needs (generated by trial.py).
 const TRIAL: &[u8] = include_bytes!("trial.onnx");
 const STANDARD_TRIAL: &[u8] = include_bytes!("trial.std.onnx");
 
-/// Runs the trial on a GPU provider and nowhere else.
+/// Runs the trial on a GPU provider, with no fallback.
 fn try_out(provider: Provider, environment: &Environment) -> ort::Result<()> {
     let (chosen, graph) = match provider {
         Provider::Cpu => return Ok(()),
@@ -300,7 +300,7 @@ mod tests {
         config: ModelConfig,
     }
 
-    /// Picks on a machine where only these providers work.
+    /// Calls `pick` as on a machine where only these providers work.
     fn pick(flags: &[&str], working: &[Provider]) -> Result<Execution, String> {
         let config = Flags::try_parse_from([&["test"], flags].concat()).expect("the flags are right").config;
         let refusal = |provider| (!working.contains(&provider)).then(|| "it is broken".to_owned());
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn auto_takes_the_best_that_works_and_knows_why_not_the_others() {
+    fn auto_takes_the_best_that_works_and_reports_why_not_the_others() {
         let best = pick(&[], &Provider::ALL).expect("all work");
         assert_eq!((best.provider, best.passed_over), (Provider::TensorRt, Vec::new()));
         let cpu = pick(&[], &[Provider::Cpu]).expect("the CPU works");
@@ -317,7 +317,7 @@ mod tests {
         assert_eq!(passed_over, [(Provider::TensorRt, Some("it is broken")), (Provider::Cuda, Some("it is broken"))]);
     }
 
-    /// Where a GPU fails the trial, the GPU is to blame.
+    /// The trial itself is correct: a GPU that fails it is at fault.
     #[test]
     fn the_cpu_passes_the_trial_on_both_graphs() {
         let environment = runtime::environment(None).expect("ONNX Runtime is there");
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_was_named_is_taken_or_is_an_error() {
+    fn a_named_provider_is_used_or_an_error() {
         let cuda = pick(&["--provider", "cuda"], &Provider::ALL).expect("it works");
         assert_eq!(cuda.provider, Provider::Cuda);
         let error = pick(&["--provider", "tensorrt"], &[Provider::Cpu, Provider::Cuda]).unwrap_err();
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn half_precision_is_never_dropped() {
+    fn half_precision_is_never_ignored() {
         let fp16 = pick(&["--precision", "fp16"], &Provider::ALL).expect("TensorRT works");
         assert_eq!((fp16.provider, fp16.precision), (Provider::TensorRt, Precision::Fp16));
         let error = pick(&["--precision", "fp16"], &[Provider::Cpu, Provider::Cuda]).unwrap_err();

@@ -1,4 +1,4 @@
-//! ONNX Runtime itself: where its library is, loading it, the one environment of the process.
+//! ONNX Runtime itself: finding and loading its library, the environment of the process.
 
 use std::{
     env,
@@ -8,20 +8,20 @@ use std::{
 
 use ort::{environment::Environment, logging::LogLevel};
 
-/// The one version that the project is built and tested against.
+/// The only version that the project is built and tested against.
 pub const VERSION: &str = "1.31.1";
 
 const LIBRARY: &str = "libonnxruntime.so";
 
-/// Why ONNX Runtime is not there: one line, for the operator.
+/// Why ONNX Runtime is not available: one line, for the operator.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum RuntimeError {
-    /// No library at any of the places.
+    /// No library at any of the paths.
     #[error(
         "ONNX Runtime {VERSION} not found: looked at {0}. Run `make vendor`, or give --ort-library FILE (LFM_ORT_LIBRARY)"
     )]
     NotFound(String),
-    /// There is a library, but not one that can be used.
+    /// A library was found, but cannot be used.
     #[error("cannot use the ONNX Runtime library {path}: {reason}. This program needs version {VERSION}")]
     Unusable {
         /// Which.
@@ -31,14 +31,14 @@ pub enum RuntimeError {
     },
 }
 
-/// The process's environment: ONNX Runtime allows one, ever, so the first library that loads stays.
+/// The process's environment: ONNX Runtime allows only one, so the first library loaded stays.
 static ENVIRONMENT: OnceLock<Result<Environment, RuntimeError>> = OnceLock::new();
 
-/// Loads ONNX Runtime (`library`, else where it is found) and creates the environment, once a process;
-/// later calls return the same.
+/// Loads ONNX Runtime (`library`, else the one found) and creates the environment, once per process; later calls
+/// return the same.
 ///
 /// # Errors
-/// If there is no library, or it is none, or one of another version.
+/// If there is no library, or it is not ONNX Runtime, or has another version.
 pub fn environment(library: Option<&Path>) -> Result<&'static Environment, RuntimeError> {
     ENVIRONMENT
         .get_or_init(|| {
@@ -61,16 +61,15 @@ fn load(path: &Path) -> Result<Environment, String> {
     Ok(environment)
 }
 
-/// The version that a library says it has. `ort` takes any newer one; scores are only held to the reference
-/// on the one that the tests ran on.
+/// The version that a library reports. `ort` accepts any newer one; scores are verified only on the tested one.
 #[allow(unsafe_code, reason = "a foreign library is asked for its version")]
 fn version_of(path: &Path) -> Result<String, String> {
     type GetApiBase = unsafe extern "C" fn() -> *const ort::sys::OrtApiBase;
-    // SAFETY: running the initialisers of the library at this path is what the operator asked for.
+    // SAFETY: the operator asked to load the library at this path, which runs its initialisers.
     let library = unsafe { libloading::Library::new(path) }.map_err(|error| one_line(&error))?;
     // SAFETY: every ONNX Runtime exports `OrtGetApiBase` with this signature (onnxruntime_c_api.h).
     let base =
-        unsafe { library.get::<GetApiBase>(b"OrtGetApiBase") }.map_err(|_| "it is no ONNX Runtime".to_owned())?;
+        unsafe { library.get::<GetApiBase>(b"OrtGetApiBase") }.map_err(|_| "it is not ONNX Runtime".to_owned())?;
     // SAFETY: the function takes nothing and returns a pointer to a static, checked for null here.
     let base = unsafe { base().as_ref() }.ok_or("it has no API")?;
     // SAFETY: `GetVersionString` returns a static C string.
@@ -78,12 +77,12 @@ fn version_of(path: &Path) -> Result<String, String> {
     Ok(version.to_string_lossy().into_owned())
 }
 
-/// The library that is loaded: as given, else as in `ORT_DYLIB_PATH`, else where it is found.
+/// The library to load: the given one, else `ORT_DYLIB_PATH`, else the first found.
 ///
 /// # Errors
 /// If there is none.
 pub fn find_library(given: Option<&Path>) -> Result<PathBuf, RuntimeError> {
-    // A library that was named is the one that is meant: no other is tried in its place.
+    // If a library is named, no other is tried.
     let named = given.map(Path::to_path_buf).or_else(|| env::var_os("ORT_DYLIB_PATH").map(PathBuf::from));
     let candidates = named.map_or_else(default_places, |path| vec![path]);
     candidates.iter().find(|path| path.is_file()).cloned().ok_or_else(|| {
@@ -93,13 +92,13 @@ pub fn find_library(given: Option<&Path>) -> Result<PathBuf, RuntimeError> {
 
 fn default_places() -> Vec<PathBuf> {
     let beside = crate::beside_executable("../lib").map(|folder| folder.join(LIBRARY));
-    // Whoever has fetched the build with CUDA has a use for it; it runs on the CPU too.
+    // The build with CUDA comes first if it was fetched; it also runs on the CPU.
     let vendor = Path::new(env!("CARGO_MANIFEST_DIR")).join("vendor");
     let checkout = ["onnxruntime-gpu", "onnxruntime"].map(|build| vendor.join(build).join(LIBRARY));
     beside.into_iter().chain(checkout).collect()
 }
 
-/// An error's text on one line: the operator's log is read line by line.
+/// An error's text on one line, for the log.
 pub(super) fn one_line(error: &dyn std::error::Error) -> String {
     error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
 }

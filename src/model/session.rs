@@ -1,4 +1,4 @@
-//! A session of ONNX Runtime: pixels in, outputs out.
+//! An ONNX Runtime session: pixels in, outputs out.
 
 use std::sync::Arc;
 
@@ -16,16 +16,16 @@ use super::{
 };
 use crate::image::{Pixels, SIDE};
 
-/// Maps that the network pools, each giving `k` values.
+/// Feature maps that the network pools, `k` values each.
 pub const MAPS: usize = 64;
 
-/// The session and the buffer its input is gathered in.
+/// The session and its input buffer.
 pub struct Runner {
     pub(super) session: Session,
     linear: Arc<Linear>,
     k: usize,
     input: Vec<u8>,
-    /// Memory that a GPU reads without the CPU's help, where there is one.
+    /// Pinned host memory, with a GPU.
     pinned: Option<Allocator>,
     nodes: Vec<AssignedNode>,
 }
@@ -49,7 +49,7 @@ impl Runner {
             .map_err(|reason| anyhow::anyhow!("the model's {} cannot be explained: {reason}", manifest::GRAPH))?;
         let provider = options.execution.provider;
         let nodes = assigned_nodes(&session).map_err(|error| anyhow::anyhow!(runtime::one_line(&error)))?;
-        // A node on the CPU is refused by the session itself.
+        // The session itself refuses to place a node on the CPU.
         anyhow::ensure!(
             nodes.iter().any(|node| node.provider == provider.ort_name()),
             "{} takes no node of the model's {}",
@@ -57,13 +57,13 @@ impl Runner {
             options.graph_name
         );
         let pinned = (provider != Provider::Cpu).then(|| pinned(&session)).transpose().unwrap_or_else(|error| {
-            tracing::warn!(error = runtime::one_line(&error), "no pinned memory: images reach the GPU by a detour");
+            tracing::warn!(error = runtime::one_line(&error), "no pinned memory: copies to the GPU are slower");
             None
         });
         Ok(Self { session, linear: Arc::new(linear), k, input: Vec::new(), pinned, nodes })
     }
 
-    /// Which execution provider runs which node.
+    /// The execution provider of each node.
     pub(super) fn nodes(&self) -> &[AssignedNode] {
         &self.nodes
     }
@@ -71,7 +71,7 @@ impl Runner {
     /// Runs one batch; blocks.
     ///
     /// # Errors
-    /// What ONNX Runtime says, or outputs that are not those of the interface.
+    /// Those of ONNX Runtime, or outputs that do not match the interface.
     pub fn run(&mut self, batch: &[Pixels]) -> Result<Vec<Output>, RunError> {
         let failed = |error: ort::Error| RunError(runtime::one_line(&error));
         let shape = [batch.len(), SIDE as usize, SIDE as usize, 3];
@@ -123,17 +123,17 @@ fn build(environment: &ort::environment::Environment, options: &SessionOptions) 
         .with_optimization_level(GraphOptimizationLevel::All)?
         .with_intra_threads(options.config.runtime.intra_threads.or_else(|| 1))?
         .with_inter_threads(1)?
-        // A pattern is one block for every batch size met: a third more memory, and no image a second.
+        // A memory pattern allocates one block per batch size: a third more memory and no higher throughput.
         .with_memory_pattern(false)?
-        // Threads that spin between runs burn the cores that decoding needs.
+        // Threads that spin between runs take CPU time from decoding.
         .with_intra_op_spinning(false)?
-        // What `placement` reads.
+        // Read by `placement`.
         .with_config_entry("session.record_ep_graph_assignment_info", "1")?;
     let config = &options.config;
     let builder = match options.execution.provider {
         Provider::Cpu => builder
             .with_execution_providers([ep::CPU::default().with_arena_allocator(true).build().error_on_failure()])?,
-        // Whoever asks for a GPU gets it for every node, or an error.
+        // If a GPU is requested, every node runs on it, or it is an error.
         Provider::Cuda => builder.with_disable_cpu_fallback()?.with_execution_providers([gpu::cuda(config)])?,
         Provider::TensorRt => {
             let precision = options.execution.precision;
@@ -144,7 +144,7 @@ fn build(environment: &ort::environment::Environment, options: &SessionOptions) 
     op::commit(builder, &options.graph)
 }
 
-/// Memory of the host that stays where it is, so that the GPU fetches from it by itself.
+/// Allocator of pinned host memory, which the GPU reads by DMA.
 fn pinned(session: &Session) -> ort::Result<Allocator> {
     let memory = MemoryInfo::new(AllocationDevice::CUDA_PINNED, 0, AllocatorType::Device, MemoryType::CPUInput)?;
     Allocator::new(session, memory)

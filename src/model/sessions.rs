@@ -1,11 +1,11 @@
-//! The sessions of one process, started side by side.
+//! The sessions of one process, started in parallel.
 
 use std::thread;
 
 use super::{OnnxModel, SessionOptions};
 
-/// Builds and warms up the sessions, side by side; blocks until all of them have run. Where `auto` chose a provider that
-/// cannot run the model after all, they run on the next best: the options that come back say which.
+/// Builds and warms up the sessions in parallel; blocks until all are ready. If `auto` chose a provider that cannot
+/// run the model, they run on the next best; the returned options say which.
 ///
 /// # Errors
 /// One line for the operator: the first session that could not start.

@@ -1,4 +1,4 @@
-"""Writes trial.onnx and trial.std.onnx beside itself: one convolution and a Top-K of it, by our operator and by ONNX's.
+"""Writes trial.onnx and trial.std.onnx beside itself: a convolution and its Top-K, by our operator and by ONNX's.
 A provider that runs them has what the network needs.
 
     python src/model/trial.py     # with onnx 1.23.2, as in .venv

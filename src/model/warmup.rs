@@ -1,4 +1,4 @@
-//! What a session does before it is ready: it runs what it will run, and learns what each batch size costs.
+//! Warm-up: a session runs every batch size before it is ready, and measures the cost curve.
 
 use std::{
     path::Path,
@@ -8,7 +8,7 @@ use std::{
 use super::{Provider, SessionOptions, session::Runner};
 use crate::{config::Auto, image::Pixels};
 
-/// A session that has run what it will run, with its cost curve.
+/// A warmed-up session and its cost curve.
 pub(super) fn warm(options: &SessionOptions) -> Result<(Runner, Vec<Duration>), anyhow::Error> {
     let provider = options.execution().provider;
     if provider == Provider::TensorRt {
@@ -19,22 +19,22 @@ pub(super) fn warm(options: &SessionOptions) -> Result<(Runner, Vec<Duration>), 
     let mut runner = Runner::new(options)?;
     let costs = cost_curve(&mut runner, options)?;
     if provider == Provider::Cpu && options.max_batch_size == Auto::Auto && costs.len() < options.largest() {
-        // A session never gives back what its largest run took, some 50 MB an image.
+        // Rebuilt, because a session never frees the memory of its largest run, some 50 MB an image.
         runner = Runner::new(options)?;
         measure(&mut runner, costs.len())?;
     }
     Ok((runner, costs))
 }
 
-/// Measures the cost curve, so that the first request finds a warm session and a graph that does not fit fails at
-/// start-up. Its length is the largest batch: as given, or the smallest within 5 % of the most images a second.
+/// Measures the cost curve, so that the first request finds a warm session and an unsuitable graph fails at start-up.
+/// Its length is the largest batch: as given, or the smallest within 5 % of the highest throughput.
 fn cost_curve(runner: &mut Runner, options: &SessionOptions) -> Result<Vec<Duration>, anyhow::Error> {
     let largest = options.largest();
-    // Powers of two, and the largest itself; between them the curve is taken as straight.
+    // Powers of two, and the largest itself; the curve is interpolated linearly between them.
     let powers = std::iter::successors(Some(1), |size| Some(size * 2)).take_while(|&size| size < largest);
     let mut measured = vec![(0, Duration::ZERO)];
     let mut sizes: Vec<usize> = powers.chain([largest]).collect();
-    // The largest first: the arena that it needs holds the others too, while growing step by step keeps the steps.
+    // The largest first: its arena then also serves the smaller ones; an arena that grows keeps every smaller block.
     while let Some(size) = sizes.pop() {
         let took = measure(runner, size)?;
         measured.insert(1, (size, took));
@@ -49,9 +49,9 @@ fn cost_curve(runner: &mut Runner, options: &SessionOptions) -> Result<Vec<Durat
     Ok((1..=chosen).map(|size| interpolate(&measured, size)).collect())
 }
 
-/// The better of two runs of black images, after one that pays for what a first run pays for.
+/// The faster of two runs of black images, after one that pays the cost of a first run.
 fn measure(runner: &mut Runner, size: usize) -> Result<Duration, anyhow::Error> {
-    let black = Pixels::new(vec![0; Pixels::LEN]).ok_or_else(|| anyhow::anyhow!("an input has another size"))?;
+    let black = Pixels::new(vec![0; Pixels::LEN]).ok_or_else(|| anyhow::anyhow!("the input size is wrong"))?;
     let batch = vec![black; size];
     let mut best = Duration::MAX;
     for _ in 0..3 {
@@ -62,7 +62,7 @@ fn measure(runner: &mut Runner, size: usize) -> Result<Duration, anyhow::Error> 
     Ok(best)
 }
 
-/// The cost of a batch of `size` on the straight line between its measured neighbours.
+/// The cost of a batch of `size`, interpolated linearly between its measured neighbours.
 fn interpolate(measured: &[(usize, Duration)], size: usize) -> Duration {
     let between = measured.windows(2).find_map(|pair| match pair {
         &[(low, cheap), (high, dear)] if (low..=high).contains(&size) && low < high => {
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_cost_curve_is_straight_between_what_was_measured() {
+    fn the_cost_curve_is_linear_between_measurements() {
         let measured = [(0, 0), (1, 10), (2, 16), (8, 40)].map(|(size, ms)| (size, Duration::from_millis(ms)));
         for (size, ms) in [(1, 10), (2, 16), (5, 28), (8, 40)] {
             assert_eq!(interpolate(&measured, size), Duration::from_millis(ms), "{size}");

@@ -32,13 +32,13 @@ use crate::{
     },
 };
 
-/// What a question about a model can answer.
+/// Error codes of a request about a model.
 const MODEL: &[&[Code]] = &[&[Unauthorized, NotFound]];
 
-/// What an inference request can answer.
+/// Error codes of an inference request.
 pub(super) const INFER: &[&[Code]] = &[BODY, IMAGE, &[NotFound, TooManyImages]];
 
-/// What a readiness probe of the model can answer.
+/// Error codes of the model's readiness probe.
 const MODEL_READY: &[&[Code]] = &[&[NotFound, Draining, NotReady]];
 
 /// The protocol's routes over HTTP.
@@ -66,7 +66,7 @@ pub struct TritonJson;
 impl Dialect for TritonJson {
     fn status(&self, code: Code) -> u16 {
         match code {
-            // To Triton all that is wrong with an input is an invalid argument, and a full server is unavailable.
+            // In Triton any invalid input is an invalid argument, and a full server is unavailable.
             ImageTooLarge | TooManyImages | UnsupportedFormat | UndecodableImage | ImageTooSmall => 400,
             Overloaded => 503,
             _ => code.status(),
@@ -79,17 +79,17 @@ impl Dialect for TritonJson {
     }
 }
 
-/// Length of a body's JSON, where tensors follow it as bytes.
+/// Length of a body's JSON, if binary tensors follow it.
 const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
 
-/// The handlers of [`ROUTES`]: all but the probes behind the keys, where keys are configured.
+/// The handlers of [`ROUTES`]. All except the probes require a key, if keys are configured.
 pub fn router(state: &Arc<AppState>) -> Router<Arc<AppState>> {
     server::behind_keys(behind_keys(), state).merge(server::quiet(probes()))
 }
 
 fn behind_keys() -> Router<Arc<AppState>> {
-    // Triton's clients ask for compressed answers to inference requests, and to no others. Compressed bodies are unpacked
-    // where bodies are read.
+    // Triton's clients request compressed answers only for inference. Compressed request bodies are decompressed where
+    // bodies are read.
     let infer = Router::new()
         .route("/v2/models/{name}/infer", post(infer))
         .route("/v2/models/{name}/versions/{version}/infer", post(infer))
@@ -115,7 +115,7 @@ fn probes() -> Router<Arc<AppState>> {
         .route("/v2/models/{name}/versions/{version}/ready", get(model_ready))
 }
 
-/// A request whose path names the model that is served.
+/// Extractor: the path names the served model.
 struct OurModel;
 
 #[derive(Deserialize)]
@@ -185,7 +185,7 @@ async fn infer(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Error> {
-    let mut stay = Stay::new(&state.metrics);
+    let mut stay = Stay::new(&state.metrics, &context);
     let received = receive(&state, &context, &headers, body).await;
     let inference = received.inspect_err(|error| stay.end(Outcome::of(error.code)))?;
     stay.forget();
@@ -203,7 +203,7 @@ async fn infer(
     Ok(response)
 }
 
-/// Takes in an inference request.
+/// Admits and reads an inference request.
 async fn receive<'a>(
     state: &'a Arc<AppState>,
     context: &RequestContext,

@@ -1,5 +1,5 @@
-//! An inference request of the Open Inference Protocol, from its parts to its tensors, over HTTP and gRPC alike. Its
-//! images go the way of all images, each for itself.
+//! An inference request of the Open Inference Protocol, from its parts to its tensors, for HTTP and gRPC. Each of its
+//! images is scheduled like any other image.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::{
     server::{AppState, RequestContext, counted},
 };
 
-/// A request that has been let in.
+/// An admitted request.
 pub(super) struct Inference<'a> {
     scheduler: &'a Scheduler,
     request: Request,
@@ -25,7 +25,7 @@ pub(super) struct Inference<'a> {
     deadline: Instant,
 }
 
-/// What a request asked for.
+/// The requested outputs.
 pub(super) struct Answer {
     /// The caller's id.
     pub(super) id: String,
@@ -34,7 +34,7 @@ pub(super) struct Answer {
 }
 
 impl<'a> Inference<'a> {
-    /// Lets the images in that come with the `first`: each needs its in-flight permit, or none gets in.
+    /// Acquires an in-flight permit for each further image after the `first`: all or none is admitted.
     ///
     /// # Errors
     /// `overloaded`.
@@ -53,10 +53,10 @@ impl<'a> Inference<'a> {
     }
 }
 
-/// Judges the images and makes the outputs that were asked for.
+/// Judges the images and builds the requested outputs.
 ///
 /// # Errors
-/// Of the images' errors the first that comes; the others are withdrawn then.
+/// The first error of any image; the other images are then withdrawn.
 pub(super) async fn judge(
     state: &AppState,
     context: &RequestContext,
@@ -68,7 +68,7 @@ pub(super) async fn judge(
         let held = Arc::clone(&held);
         async move {
             let one = judge_one(state, scheduler, context, image, held, permit, deadline);
-            counted(&state.metrics, one).await.map_err(|mut error| {
+            counted(&state.metrics, context, one).await.map_err(|mut error| {
                 if several {
                     error.detail = format!("image {index}: {}", error.detail);
                 }
@@ -96,7 +96,7 @@ async fn judge_one(
         Image::File(bytes) => {
             let job = Job::new(Upload { bytes, held }, deadline, permit);
             let judged = state.judge(scheduler, context, job, &Asked::default(), None).await?;
-            // There is a centre: the scheduler runs at least one region.
+            // The centre always exists: the scheduler runs at least one region.
             let centre = judged.scored.regions.into_iter().next().ok_or_else(Error::inference_failed)?;
             let declared = judged.scored.declared.and_then(|declared| serde_json::to_string(&declared).ok());
             let declared = declared.unwrap_or_default().into();

@@ -1,4 +1,4 @@
-//! A bounded quantity (bytes of bodies) that is reserved in shares, and returned by dropping them.
+//! A budget of bytes (request bodies), reserved in shares; dropping a share returns it.
 
 use std::sync::{
     Arc,
@@ -8,7 +8,7 @@ use std::sync::{
 use prometheus::IntGauge;
 use tokio::sync::OwnedSemaphorePermit;
 
-/// The whole quantity. Taking never waits: what does not fit is refused.
+/// The whole budget. Reserving never waits: what does not fit is refused.
 #[derive(Debug)]
 pub(super) struct Budget {
     limit: u64,
@@ -16,7 +16,7 @@ pub(super) struct Budget {
     gauge: IntGauge,
 }
 
-/// A part of a [`Budget`], free again when dropped.
+/// A reserved part of a [`Budget`], returned when dropped.
 #[derive(Debug)]
 pub struct Share {
     budget: Arc<Budget>,
@@ -29,7 +29,7 @@ impl Budget {
         Arc::new(Self { limit, used: AtomicU64::new(0), gauge })
     }
 
-    /// Takes `amount`, or nothing if it does not fit.
+    /// Reserves `amount`, or returns `None` if it does not fit.
     pub(super) fn take(budget: &Arc<Self>, amount: u64) -> Option<Share> {
         budget.reserve(amount).then(|| Share { budget: Arc::clone(budget), amount, _place: None })
     }
@@ -58,14 +58,14 @@ impl Budget {
 }
 
 impl Share {
-    /// Ties a place elsewhere to the share: it is free again together with it.
+    /// Attaches a semaphore permit to the share: both are released together.
     #[must_use]
     pub fn with_place(mut self, place: OwnedSemaphorePermit) -> Self {
         self._place = Some(place);
         self
     }
 
-    /// Takes more of the same budget, or leaves the share as it is if that does not fit.
+    /// Reserves `extra` more, or leaves the share unchanged if that does not fit.
     #[must_use]
     pub(super) fn grow(&mut self, extra: u64) -> bool {
         let grown = self.budget.reserve(extra);
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Whatever is taken, grown and dropped: never above the limit, and what is used is what is held.
+        /// For any sequence of take, grow and drop: `used` is within the limit and equals the sum of the live shares.
         #[test]
         fn shares_add_up(limit in 0..200u64, steps in prop::collection::vec((0..3u8, 0..100u64), 0..60)) {
             let budget = Budget::new(limit, IntGauge::new("g", "g").expect("a valid name"));

@@ -1,4 +1,4 @@
-//! Decode workers: bytes become the pixels that enter the network, on blocking threads, each in its turn.
+//! Decode workers: turn bytes into the network's input pixels, on blocking threads, when the line grants a CPU.
 
 use std::{
     cell::RefCell,
@@ -22,10 +22,10 @@ use crate::{
     image::{self, Cancel, Header, ImageFacts, Regions, Scratch, View},
 };
 
-/// Headers of larger files are read on a blocking thread: some are found only after the whole file.
+/// Headers of larger files are read on a blocking thread: some formats need a scan of the whole file.
 const INSPECT_HERE: usize = 64 << 10;
 
-/// The stage.
+/// The decode stage.
 #[derive(Debug)]
 pub(super) struct Decoders {
     line: Arc<Line>,
@@ -40,7 +40,7 @@ pub(super) struct Seen {
 }
 
 thread_local! {
-    /// Buffers of a decode thread, reused from image to image.
+    /// Buffers of a decode thread, reused across images.
     static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch::default());
 }
 
@@ -49,8 +49,8 @@ impl Decoders {
         Self { line, config: Arc::new(config) }
     }
 
-    /// Decodes one image and cuts its regions, at most `most`; the turn in which it was decoded is passed on, so that the run can have its CPU.
-    /// Dropping the future stops the decode; its memory and the job's permit are returned when it has stopped.
+    /// Decodes one image and cuts at most `most` regions. Also returns the decode's [`Turn`], so that the run can take
+    /// over its CPU. Dropping the future stops the decode; its memory and the job's permit are returned once it stops.
     pub(super) async fn prepare(
         &self,
         job: Job<Upload>,
@@ -71,7 +71,7 @@ impl Decoders {
         Ok((seen, job, turn))
     }
 
-    /// Decodes an image once more, to be looked at, and draws it where it was decoded.
+    /// Decodes an image again for display and runs `draw` on the same blocking thread.
     pub(super) async fn view<T: Send + 'static>(
         &self,
         permit: &Permit,
@@ -102,7 +102,7 @@ impl Decoders {
         inspected.await.map_err(|error| panicked(&error))?
     }
 
-    /// Runs `work` on a blocking thread when its turn comes; gives also the time it took, pauses left out.
+    /// Runs `work` on a blocking thread once a CPU is granted. Also returns the time it took, without pauses.
     async fn in_turn<T: Send + 'static>(
         &self,
         permit: &Permit,
@@ -120,7 +120,8 @@ impl Decoders {
         let _stop = Stop { line: &self.line, place, cancel: cancel.clone() };
         let done = spawn_blocking(move || {
             let done = work(&cancel);
-            // Not with `cancel`, which the caller has too: an error returns the CPU at once.
+            // Taken out here because `cancel`, which also holds the turn, outlives this closure: on error the CPU must
+            // be returned at once.
             let turn = turn.lock().unwrap_or_else(PoisonError::into_inner).take();
             done.map(|done| (done, turn))
         });
@@ -130,19 +131,19 @@ impl Decoders {
     }
 }
 
-/// Lets other clients' work go first, between two steps of a decode.
+/// Yields the CPU to other clients' work between two steps of a decode.
 fn give_way(turn: &Mutex<Option<Turn>>) {
     let mut turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(turn) = turn.as_mut()
         && let Some(go_on) = turn.give_way()
-        // Nothing comes when the caller has gone: then the decode is cancelled.
+        // An error means that the caller has disconnected; the decode is then cancelled.
         && let Ok(cpu) = go_on.blocking_recv()
     {
         turn.resume(cpu);
     }
 }
 
-/// Stops a decode when its caller goes.
+/// Stops a decode when its caller disconnects.
 struct Stop<'a> {
     line: &'a Arc<Line>,
     place: Paused,
@@ -156,7 +157,7 @@ impl Drop for Stop<'_> {
     }
 }
 
-/// A decoder that panics takes down its own image and nothing else.
+/// A decoder panic fails its own image only.
 fn panicked(error: &tokio::task::JoinError) -> Error {
     tracing::error!(%error, "a decoder panicked");
     Error::new(Code::UndecodableImage, "the decoder failed on this image")

@@ -1,4 +1,4 @@
-//! The explanation of an image that went all the way: from the runs that scored it, no further one.
+//! The explanation of a scored image, computed from the runs that scored it; no further run is needed.
 
 use tokio::time::{Instant, timeout_at};
 
@@ -6,13 +6,13 @@ use super::{Scheduler, Scored, Upload};
 use crate::{
     error::Error,
     explain::{
-        Attribution, Terms,
-        overlay::{self, Caption, Subject},
+        Attribution, Caption, Terms,
+        overlay::{self, Subject},
     },
 };
 
 impl Scored {
-    /// The logit `a * mean + b` split into places of the regions.
+    /// The logit `a * mean + b` split into contributions of positions in the regions.
     ///
     /// # Errors
     /// `inference_failed` when the graph's outputs do not fit its last layer.
@@ -30,8 +30,8 @@ impl Scored {
 }
 
 impl Scheduler {
-    /// The attribution drawn on the picture, as PNG. The picture is decoded once more, at a limited size, in the
-    /// line as any image.
+    /// The attribution drawn on the picture, as PNG. The picture is decoded again, at a limited size, queued like any
+    /// other decode.
     ///
     /// # Errors
     /// `deadline_exceeded`, `inference_failed`.

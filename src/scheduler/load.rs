@@ -1,25 +1,25 @@
-//! How loaded the server is: whether a client's line stands, and how long a run takes.
+//! Load estimates: whether a client has a standing queue, and how long a run takes.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// A wait that no burst explains: an image's own run takes some tens of milliseconds.
+/// Target queueing delay: an image's own run takes some tens of milliseconds.
 const TARGET: Duration = Duration::from_millis(500);
 
-/// For how long every image must have waited longer than the target. A burst drains within it.
+/// For how long every image must have waited longer than the target. A burst drains in less.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Tells a line that stands from a burst, as CoDel does (RFC 8289): not by its length, but by whether the
-/// shortest wait over an interval stays above a target. Each client has its own: while it stands, the client's
-/// new images are refused, so that those let in are answered soon and not at their deadline.
+/// Distinguishes a standing queue from a burst as CoDel does (RFC 8289): not by length, but by whether the shortest
+/// wait over an interval stays above a target. One per client: while the queue stands, the client's new images are
+/// refused, so that admitted ones are answered soon, not at their deadline.
 #[derive(Debug, Default)]
 pub(super) struct StandingLine {
     above_since: Option<Instant>,
 }
 
 impl StandingLine {
-    /// An image was taken after it had `waited` in all, from the end of its body on.
+    /// An image was dequeued after it had `waited` in total.
     pub(super) fn served_after(&mut self, waited: Duration, now: Instant) {
         if waited < TARGET {
             self.above_since = None;
@@ -28,7 +28,7 @@ impl StandingLine {
         }
     }
 
-    /// Nothing waits.
+    /// The queue is empty.
     pub(super) fn empty(&mut self) {
         self.above_since = None;
     }
@@ -38,21 +38,21 @@ impl StandingLine {
     }
 }
 
-/// A session's time for an image: a moving average over runs.
+/// A session's time per image: a moving average over runs.
 #[derive(Debug, Default)]
 pub(super) struct RunCost(Duration);
 
 impl RunCost {
-    /// What the warm-up measured, until there is a run.
+    /// Sets the warm-up's measurement as the first estimate.
     pub(super) fn expect(&mut self, first: Duration) {
         if self.0.is_zero() {
             self.0 = first;
         }
     }
 
-    /// A run took `newest` for each of its images.
+    /// A run took `newest` per image.
     pub(super) fn observe(&mut self, newest: Duration) {
-        // A tenth of the newest: some ten runs forget a change of pace.
+        // Exponential moving average, weight 1/10: follows a change of speed within about ten runs.
         self.0 = if self.0.is_zero() { newest } else { (self.0 * 9 + newest) / 10 };
     }
 

@@ -1,4 +1,4 @@
-//! The memory that serving takes: one formula, kept by the budgets, shown by `doctor` and quoted in docs/scaling.md.
+//! Memory use of the server: one formula, enforced by the budgets, shown by `doctor` and quoted in docs/scaling.md.
 
 use crate::{
     error::{Code, Error},
@@ -10,30 +10,34 @@ const MIB: u64 = 1 << 20;
 /// Resident memory of `serve` without sessions: program, ONNX Runtime, threads.
 const PROCESS: u64 = 48 * MIB;
 
-/// Resident memory of a warm session, most of it transformed weights, and what each image of its largest batch adds.
-/// Measured on lfm.cpu.onnx at batches of 1 to 32 (42 to 305 MiB), ONNX Runtime 1.31.1; a test of `doctor` holds them
-/// against a running server. A folder without that graph needs more: 72 MiB, or 40 MiB an image.
+/// Resident memory of a warm session, mostly transformed weights, and the addition for each image of its largest batch.
+/// Measured on lfm.cpu.onnx at batches of 1 to 32 (42 to 305 MiB), ONNX Runtime 1.31.1; a test of `doctor` compares
+/// them with a running server. A folder without that graph needs more: 72 MiB, or 40 MiB an image.
 const SESSION: u64 = 36 * MIB;
 const SESSION_IMAGE: u64 = 9 * MIB;
+
+/// Memory of a connection: a head that is not complete, and two HTTP/2 requests whose answers nobody takes. Measured in
+/// 8000 heads of 31 KiB (41 KiB each), and 77,000 such requests (2 KiB each).
+const CONNECTION: u64 = 46 << 10;
 
 /// One input of the network.
 const INPUT: u64 = SIDE as u64 * SIDE as u64 * 3;
 
-/// Memory for each pixel that one image may have: four baseline photographs of the largest size, or one progressive
-/// CMYK JPEG (four 16-bit coefficients and four bytes a pixel).
+/// Decode memory per pixel of the largest image: enough for four baseline photographs of that size, or one
+/// progressive CMYK JPEG (four 16-bit coefficients and four bytes a pixel).
 const BYTES_PER_PIXEL: u64 = 12;
 
-/// The memory of decodes that have begun. What does not fit waits.
+/// Memory budget of decodes that have begun. A decode that does not fit waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DecodeMemory {
-    /// What large images may take.
+    /// Limit for large images.
     large: u64,
-    /// Added for small images alone, so that they do not wait behind large ones that wait for memory.
+    /// Additional memory for small images only, so that they do not wait behind large ones that wait for memory.
     reserve: u64,
 }
 
 impl DecodeMemory {
-    /// For images of at most `max_pixels`.
+    /// The budget for images of at most `max_pixels`.
     pub fn new(max_pixels: u64) -> Self {
         let large = max_pixels.saturating_mul(BYTES_PER_PIXEL).max(MIB);
         Self { large, reserve: large / 8 }
@@ -44,7 +48,7 @@ impl DecodeMemory {
         self.large
     }
 
-    /// All of it.
+    /// The whole budget.
     pub fn total(self) -> u64 {
         self.large.saturating_add(self.reserve)
     }
@@ -75,7 +79,7 @@ impl DecodeMemory {
     }
 }
 
-/// What of a server's settings decides how much memory it takes.
+/// The settings that determine the server's memory use.
 #[derive(Debug, Clone, Copy)]
 pub struct Memory {
     /// Sessions, and the most images that each runs at once.
@@ -88,19 +92,22 @@ pub struct Memory {
     pub max_pixels: u64,
     /// Images in flight.
     pub max_in_flight: u64,
+    /// Connections.
+    pub max_connections: u64,
 }
 
 impl Memory {
-    /// Bytes it takes to be ready: process and sessions.
+    /// Bytes in use when ready: process and sessions.
     pub fn at_start(self) -> u64 {
         let session = SESSION.saturating_add(SESSION_IMAGE.saturating_mul(self.max_batch_size));
         PROCESS.saturating_add(session.saturating_mul(self.sessions))
     }
 
-    /// The most bytes it takes: what it takes at the start, all bodies, all decoding, and the most regions of each image
-    /// in flight.
+    /// Peak bytes: those at the start, all connections, all bodies, all decoding, and the most regions of each image in
+    /// flight.
     pub fn most(self) -> u64 {
         self.at_start()
+            .saturating_add(CONNECTION.saturating_mul(self.max_connections))
             .saturating_add(self.max_admitted_bytes)
             .saturating_add(DecodeMemory::new(self.max_pixels).total())
             .saturating_add(self.max_in_flight.saturating_mul(Regions::Sixteen.count() as u64 * INPUT))

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! A caller drives its own image: [`Scheduler::score`] is one future, and dropping it (the client disconnected, the
-//! deadline passed) withdraws the image from wherever it is. Work that is being done ends by itself and returns its
-//! permits when it is really over.
+//! deadline passed) withdraws the image from any stage. Work in progress ends by itself and returns its permits only
+//! then.
 
 mod budget;
 mod client;
@@ -48,7 +48,7 @@ use crate::{
 
 const BYTES_FULL: &str = "the limit of request bytes held in memory is reached";
 
-/// What bounds the scheduler, and how it prepares images.
+/// Limits of the scheduler, and how it prepares images.
 #[derive(Debug, Clone)]
 pub struct SchedulerConfig {
     /// Images admitted and not yet answered.
@@ -57,7 +57,7 @@ pub struct SchedulerConfig {
     pub max_admitted_bytes: u64,
     /// How long a free session may wait for images that are being decoded.
     pub max_queue_delay: Duration,
-    /// CPUs: things done at the same time, decodes and runs of sessions on the CPU.
+    /// CPUs: the limit of concurrent decodes and CPU runs.
     pub cpus: usize,
     /// Limits on one image.
     pub limits: Limits,
@@ -69,14 +69,14 @@ pub struct SchedulerConfig {
     pub declared: Option<Arc<declared::Reader>>,
 }
 
-/// An image that went all the way.
+/// A scored image.
 #[derive(Debug)]
 pub struct Scored {
     /// The image.
     pub image: ImageFacts,
     /// What its file says of itself, where that is wanted.
     pub declared: Option<Declared>,
-    /// What the network says of its regions, in the order of their places, the centre first.
+    /// The network's output for each region, in the order of their positions, the centre first.
     pub regions: Vec<ScoredRegion>,
     /// How long each stage took.
     pub timings: Timings,
@@ -84,7 +84,7 @@ pub struct Scored {
     pub permit: Arc<Permit>,
 }
 
-/// The stages, running.
+/// The running stages.
 #[derive(Debug)]
 pub struct Scheduler {
     bytes: Arc<Budget>,
@@ -95,7 +95,7 @@ pub struct Scheduler {
 }
 
 impl Scheduler {
-    /// Starts one worker a model. A model that fails is replaced by what `rebuild` makes.
+    /// Starts one worker per model. `rebuild` replaces a model that fails.
     pub fn start<M: Model>(
         config: SchedulerConfig,
         models: Vec<M>,
@@ -104,7 +104,7 @@ impl Scheduler {
     ) -> Self {
         let runs_take_cpu = models.iter().all(Model::takes_cpu);
         let bounds = Bounds {
-            // Whoever asks for more sessions than CPUs wants them to run at once.
+            // More sessions than CPUs were configured: let all of them run concurrently.
             cpus: if runs_take_cpu { config.cpus.max(models.len()) } else { config.cpus },
             runs_take_cpu,
             memory: DecodeMemory::new(config.limits.max_pixels),
@@ -127,16 +127,16 @@ impl Scheduler {
         }
     }
 
-    /// Takes in one image of a client, before any of its bytes is read.
+    /// Admits one image of a client, before any of its bytes is read.
     ///
     /// # Errors
-    /// `overloaded` when the limit of images in flight is reached, or when the client's images have been waiting too
-    /// long for a while.
+    /// `overloaded` when the limit of images in flight is reached, or when the queueing delay of the client's images
+    /// is too high.
     pub fn admit_image(&self, client: &Client) -> Result<Permit, Error> {
         self.line.admit(client)
     }
 
-    /// Sets bytes of a request's body aside, before they are read.
+    /// Reserves bytes of a request's body, before they are read.
     ///
     /// # Errors
     /// `overloaded` when the budget is used up.
@@ -144,7 +144,7 @@ impl Scheduler {
         Budget::take(&self.bytes, bytes).ok_or_else(|| self.line.overloaded(BYTES_FULL))
     }
 
-    /// Whether that many bytes could be reserved now; nothing is.
+    /// Checks that `bytes` could be reserved now, without reserving them.
     ///
     /// # Errors
     /// `overloaded` when they could not.
@@ -152,8 +152,8 @@ impl Scheduler {
         if bytes <= self.bytes.free() { Ok(()) } else { Err(self.line.overloaded(BYTES_FULL)) }
     }
 
-    /// Whether one client address may hold that many bytes: the last eighth of the budget is for those that hold less
-    /// than half of it. A load balancer, which is one address, has seven eighths.
+    /// Checks that one client address may hold `held` bytes: the last eighth of the budget is for addresses that hold
+    /// less than half of it. A load balancer, which is one address, has seven eighths.
     ///
     /// # Errors
     /// `overloaded` when it may not.
@@ -161,14 +161,14 @@ impl Scheduler {
         let limit = self.bytes.limit();
         let short = self.bytes.free() < limit / 8;
         if short && held > limit / 2 {
-            return Err(self.line.overloaded("most of the bytes that it may hold come from one address"));
+            return Err(self.line.overloaded("most of the request bytes held come from one address"));
         }
         Ok(())
     }
 
-    /// The refusal when the allocator has no more memory.
+    /// The 429 answer when a memory allocation fails.
     pub fn out_of_memory(&self) -> Error {
-        self.line.overloaded("it has no memory left")
+        self.line.overloaded("out of memory")
     }
 
     /// Reserves more bytes, before they are read or unpacked.
@@ -184,7 +184,7 @@ impl Scheduler {
         self.line.retry_after()
     }
 
-    /// Takes one image all the way. Dropping the future withdraws it.
+    /// Decodes and scores one image. Dropping the future withdraws it.
     ///
     /// # Errors
     /// What is wrong with the image; `deadline_exceeded`, at the job's deadline; `inference_failed`.
@@ -199,7 +199,7 @@ impl Scheduler {
         timeout_at(deadline, way).await.unwrap_or_else(|_| Err(Error::deadline_exceeded()))
     }
 
-    /// Takes an image that needs no decoding through the rest of the way. Dropping the future withdraws it.
+    /// Scores an image that needs no decoding. Dropping the future withdraws it.
     ///
     /// # Errors
     /// `deadline_exceeded`, at the job's deadline; `inference_failed`.
@@ -211,22 +211,22 @@ impl Scheduler {
         Ok(job)
     }
 
-    /// Whether some session has been busy with one batch for longer than `limit`.
+    /// Whether any session has been running one batch for longer than `limit`.
     pub fn is_stuck(&self, limit: Duration) -> bool {
         self.line.longest_run().is_some_and(|busy| busy > limit)
     }
 
-    /// Sessions that can take a batch or are running one.
+    /// Sessions that run a batch or can take one.
     pub fn live_sessions(&self) -> usize {
         self.line.sessions()
     }
 
-    /// The API keys with the most work lately, by name, each with its share of all work: a bounded number.
+    /// The API keys with the most recent work, by name, each with its share of all work: a bounded number.
     pub fn top_keys(&self) -> Vec<(Arc<str>, f64)> {
         self.line.top_keys()
     }
 
-    /// Lets the workers finish what they run, and end.
+    /// Waits for the workers to finish their runs and end.
     pub async fn stop(&self) {
         self.line.close();
         self.workers.wait().await;

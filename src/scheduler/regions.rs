@@ -1,5 +1,5 @@
-//! One image's regions: decoded together, run as rows of ordinary batches, first as many as are always wanted, then
-//! more while their logits leave the answer open.
+//! One image's regions: decoded together, run as rows of ordinary batches. The plan asks for a first number of regions,
+//! then for more while their logits leave the verdict uncertain.
 
 use std::sync::Arc;
 
@@ -16,14 +16,14 @@ use crate::{
 /// Which regions of an image are run.
 #[derive(Clone, Copy)]
 pub struct RegionPlan<'a> {
-    /// The most: so many are decoded.
+    /// Limit: this many are decoded.
     pub most: Regions,
-    /// How many are wanted in all, after those that have been run. It depends on nothing else, so that the same bytes
-    /// give the same answer whatever runs beside them.
+    /// The total number wanted, given those already run. It must depend on nothing else, so that the same bytes give
+    /// the same answer under any load.
     pub wanted: &'a (dyn Fn(&ImageFacts, &[ScoredRegion]) -> usize + Sync),
 }
 
-/// A region that was decoded.
+/// A decoded region.
 #[derive(Debug)]
 pub(super) struct Input {
     pub(super) region: Region,
@@ -31,19 +31,19 @@ pub(super) struct Input {
     pub(super) no_signal: bool,
 }
 
-/// A region that was run.
+/// A scored region.
 #[derive(Debug, Clone)]
 pub struct ScoredRegion {
-    /// The part of the decoded picture, `[x0, y0, x1, y1]` in pixels, the ends outside.
+    /// The part of the decoded picture, `[x0, y0, x1, y1]` in pixels, ends exclusive.
     pub bounds: [u32; 4],
     /// Whether its NPR residue is zero everywhere.
     pub no_signal: bool,
-    /// What the network says of it.
+    /// The network's output.
     pub output: Output,
 }
 
 impl Scheduler {
-    /// Runs the regions that the plan wants, those of one step side by side.
+    /// Runs the regions that the plan wants, those of one step concurrently.
     pub(super) async fn run_regions(
         &self,
         plan: RegionPlan<'_>,
@@ -67,7 +67,7 @@ impl Scheduler {
                 async move { run.await.map(|job| (bounds, no_signal, job)) }
             });
             for (bounds, no_signal, row) in try_join_all(runs.collect::<Vec<_>>()).await? {
-                // Rows of one step wait and run at the same time: the longest counts.
+                // Rows of one step wait and run concurrently: the longest time counts.
                 timings.queue = timings.queue.max(row.timings.queue);
                 timings.inference = timings.inference.max(run_before + row.timings.inference);
                 timings.inference_began = timings.inference_began.or(row.timings.inference_began);

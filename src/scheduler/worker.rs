@@ -1,4 +1,4 @@
-//! A session worker: takes a batch when its model is free, runs it, answers each image.
+//! A session worker: takes a batch when its session is free, runs it, answers each image.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,14 +12,14 @@ use crate::{
     model::{Model, Output, RunError},
 };
 
-/// Makes a new model in place of one that failed. It may block: it is called off the runtime's threads.
+/// Builds a replacement for a failed model. It may block: it is called on a blocking thread.
 pub type Rebuild<M> = Arc<dyn Fn() -> Result<M, String> + Send + Sync>;
 
-/// Waiting time before the first further try to rebuild a model; it doubles up to [`LONGEST_PAUSE`].
+/// Delay before the first retry of a rebuild; it doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// One model and its loop.
+/// One model and its work loop.
 pub(super) struct Worker<M> {
     model: M,
     rebuild: Rebuild<M>,
@@ -32,12 +32,12 @@ impl<M: Model> Worker<M> {
         Self { model, rebuild, line, metrics }
     }
 
-    /// Runs batches until the line is closed and none is left.
+    /// Runs batches until the line is closed and empty.
     pub(super) async fn run(mut self) {
         let mut up = self.line.join(self.model.costs().first().copied());
         while let Some(batch) = self.line.next_batch(self.model.costs()).await {
             if self.run_batch(batch).await.is_err() {
-                // A session that failed once is not trusted with the next batch.
+                // A session that failed is replaced before the next batch.
                 drop(up);
                 self.replace_model().await;
                 up = self.line.join(self.model.costs().first().copied());
@@ -59,19 +59,19 @@ impl<M: Model> Worker<M> {
                 Ok(())
             }
             Err(error) if size == 1 => {
-                tracing::error!(%error, "a run failed");
+                tracing::error!(%error, "an inference run failed");
                 jobs.into_iter().for_each(|job| job.answer(Err(Error::inference_failed()), started));
                 Err(error)
             }
             Err(error) => {
-                // One image may have spoilt the run for all: each gets a run of its own, so that it fails alone.
+                // One image may have made the whole batch fail: each gets its own run, so that only that one fails.
                 tracing::warn!(%error, images = size, "a batch failed; its images are run one by one");
                 let mut last = Ok(());
                 for job in jobs {
                     match self.run_model(vec![job.pixels()]).await {
                         Ok(mut outputs) => job.answer(outputs.pop().ok_or_else(Error::inference_failed), started),
                         Err(error) => {
-                            tracing::error!(%error, "a run failed");
+                            tracing::error!(%error, "an inference run failed");
                             job.answer(Err(Error::inference_failed()), started);
                             last = Err(error);
                         }
@@ -84,14 +84,14 @@ impl<M: Model> Worker<M> {
         result
     }
 
-    /// Runs the model and holds it to one output an image.
+    /// Runs the model and checks that it returns one output per image.
     async fn run_model(&mut self, pixels: Vec<Pixels>) -> Result<Vec<Output>, RunError> {
         let images = pixels.len();
         let outputs = self.model.run(pixels).await?;
         if outputs.len() == images {
             Ok(outputs)
         } else {
-            Err(RunError(format!("the model gave {} outputs for {images} images", outputs.len())))
+            Err(RunError(format!("the model returned {} outputs for {images} images", outputs.len())))
         }
     }
 

@@ -1,37 +1,27 @@
 //! What every request gets: an id, a start, a count, a line in the log, and its error written out.
 
-use std::{
-    sync::{Arc, Mutex, OnceLock, PoisonError},
-    time::Duration,
-};
+use std::sync::Arc;
 
 use axum::{
     Router,
+    body::Body,
     extract::{MatchedPath, Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header},
     middleware::{self, Next},
     response::Response,
 };
-use opentelemetry::{
-    KeyValue,
-    trace::{SpanContext, TraceId},
-};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{
-    AppState, UNMATCHED, caller,
-    connection::{Activity, Peer},
+    AppState,
+    access_line::{AccessLine, Answered, CountedBody},
+    caller,
+    connection::Activity,
+    context::RequestContext,
     lifecycle::Phase,
 };
-use crate::{
-    error::{Code, Error},
-    keys::Key,
-    metrics::Outcome,
-    scheduler::Client,
-    timings::Timings,
-    trace::{self, Finished},
-};
+use crate::{error::Error, trace};
 
 /// Marks the answers of routes whose access line is of level debug.
 #[derive(Debug, Clone, Copy)]
@@ -50,146 +40,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The longest id that is taken over from a caller, in bytes.
 const LONGEST_ID: usize = 128;
 
-/// What a handler knows of its request.
-#[derive(Debug, Clone)]
-pub(crate) struct RequestContext {
-    /// The caller's id, or ours.
-    pub(crate) id: Arc<str>,
-    /// When the head was read.
-    pub(crate) started: Instant,
-    /// The API key it came with, once that has been checked.
-    pub(crate) key: Arc<OnceLock<Arc<Key>>>,
-    /// Where it comes from.
-    pub(super) caller: Client,
-    /// The address it came from, where it came through a socket.
-    pub(super) peer: Option<Arc<Peer>>,
-    /// The caller's span (W3C Trace Context), if it has one.
-    parent: Option<SpanContext>,
-    spent: Arc<Mutex<Spent>>,
-}
-
-/// Where a request's time went.
-#[derive(Debug, Default)]
-struct Spent {
-    read: Option<(Instant, Instant)>,
-    judged: Vec<Timings>,
-}
-
-impl Spent {
-    /// The longest time that any image spent in a stage, if one was judged.
-    fn longest(&self, stage: impl Fn(&Timings) -> Duration) -> Option<Duration> {
-        self.judged.iter().map(stage).max()
-    }
-}
-
-impl RequestContext {
-    /// Times the reading of the body.
-    pub(crate) async fn reading<T>(&self, read: impl Future<Output = T>) -> T {
-        let began = Instant::now();
-        let done = read.await;
-        self.spent().read = Some((began, Instant::now()));
-        done
-    }
-
-    /// The id of the caller's trace, if it has one.
-    pub(crate) fn trace_id(&self) -> Option<String> {
-        self.parent.as_ref().map(|span| span.trace_id().to_string())
-    }
-
-    /// An image was judged.
-    pub(crate) fn judged(&self, timings: &Timings) {
-        self.spent().judged.push(*timings);
-    }
-
-    fn spent(&self) -> std::sync::MutexGuard<'_, Spent> {
-        // Nothing is left half changed.
-        self.spent.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The one line of a request, written when it is dropped: also when its client leaves before the answer.
-struct AccessLine {
-    state: Arc<AppState>,
-    context: RequestContext,
-    method: &'static str,
-    route: Option<MatchedPath>,
-    /// Whether the answer is that of a probe or a scrape that went well: orchestrators ask for thousands a day.
-    quiet: bool,
-    /// Status and code of the answer, once there is one.
-    answer: Option<(u16, Option<Code>)>,
-}
-
-impl AccessLine {
-    fn route(&self) -> &str {
-        self.route.as_ref().map_or(UNMATCHED, MatchedPath::as_str)
-    }
-
-    /// Sends the request's trace, if there is a collector; gives the trace's id, which may be the caller's alone.
-    fn trace(&self, spent: &Spent, outcome: &'static str) -> Option<TraceId> {
-        let parent = self.context.parent.as_ref();
-        let Some(traces) = self.state.traces.as_ref().filter(|_| self.method == "POST") else {
-            return parent.map(SpanContext::trace_id);
-        };
-        let (status, code) = self.answer.map_or((None, None), |(status, code)| (Some(status), code));
-        let mut attributes = vec![
-            KeyValue::new("http.request.method", self.method),
-            KeyValue::new("http.route", self.route().to_owned()),
-            KeyValue::new("lfm.request_id", self.context.id.to_string()),
-            KeyValue::new("lfm.outcome", outcome),
-        ];
-        attributes.extend(status.map(|status| KeyValue::new("http.response.status_code", i64::from(status))));
-        attributes.extend(code.map(|code| KeyValue::new("error.type", code.as_str())));
-        let request = Finished {
-            name: format!("{} {}", self.method, self.route()),
-            attributes,
-            failed: status.is_some_and(|status| status >= 500),
-            started: self.context.started,
-            read: spent.read,
-            images: &spent.judged,
-        };
-        Some(traces.record(request, parent))
-    }
-}
-
-impl Drop for AccessLine {
-    fn drop(&mut self) {
-        let spent = std::mem::take(&mut *self.context.spent());
-        let code = self.answer.and_then(|(_, code)| code);
-        let outcome = match (self.answer, code) {
-            (None, _) => Outcome::Cancelled.as_str(),
-            (_, Some(code)) => Outcome::of(code).as_str(),
-            _ if !spent.judged.is_empty() => Outcome::Scored.as_str(),
-            _ => "answered",
-        };
-        let trace_id = self.trace(&spent, outcome);
-        let ms = |time: Duration| time.as_secs_f64() * 1e3;
-        // A level is fixed where a line is written: there are two such places.
-        macro_rules! line {
-            ($level:expr) => {
-                tracing::event!(
-                    $level,
-                    request_id = &*self.context.id,
-                    trace_id = trace_id.map(tracing::field::display),
-                    method = self.method,
-                    route = self.route(),
-                    key = self.context.key.get().map(|key| key.name()),
-                    status = self.answer.map(|(status, _)| status),
-                    code = code.map(Code::as_str),
-                    outcome,
-                    read_ms = spent.read.map(|(began, done)| ms(done - began)),
-                    decode_ms = spent.longest(|image| image.decode).map(ms),
-                    queue_ms = spent.longest(|image| image.queue).map(ms),
-                    inference_ms = spent.longest(|image| image.inference).map(ms),
-                    duration_ms = ms(self.context.started.elapsed()),
-                    "request"
-                )
-            };
-        }
-        if self.quiet { line!(tracing::Level::DEBUG) } else { line!(tracing::Level::INFO) }
-    }
-}
-
-pub(super) async fn layer(State(state): State<Arc<AppState>>, mut request: Request, next: Next) -> Response {
+pub(super) async fn layer(State(state): State<Arc<AppState>>, request: Request, next: Next) -> Response {
     let _in_flight = state.requests.token();
     let context = RequestContext {
         id: request_id(request.headers()),
@@ -204,8 +55,19 @@ pub(super) async fn layer(State(state): State<Arc<AppState>>, mut request: Reque
     let old_http = request.version() < Version::HTTP_2;
     let route = request.extensions().get::<MatchedPath>().cloned();
     let dialect = state.dialects.of(request.uri().path());
-    let mut line =
-        AccessLine { state: Arc::clone(&state), context: context.clone(), method, route, quiet: false, answer: None };
+    let mut line = AccessLine {
+        state: Arc::clone(&state),
+        context: context.clone(),
+        method,
+        route,
+        protocol: protocol(&request),
+        bytes_in: Arc::default(),
+        bytes_out: Arc::default(),
+        quiet: false,
+        answer: None,
+    };
+    let received = Arc::clone(&line.bytes_in);
+    let mut request = request.map(|body| Body::new(CountedBody::new(body, received, None)));
     request.extensions_mut().insert(context.clone());
     request.extensions_mut().insert(dialect);
 
@@ -231,9 +93,22 @@ pub(super) async fn layer(State(state): State<Arc<AppState>>, mut request: Reque
 
     let status = code.map_or(response.status().as_u16(), |code| dialect.status(code));
     state.metrics.request(line.route(), method, status, context.started.elapsed());
-    line.answer = Some((status, code));
+    line.answer = Some(Answered { at: Instant::now(), status, code });
     line.quiet = code.is_none() && response.extensions().get::<Quiet>().is_some();
-    response
+    let sent = Arc::clone(&line.bytes_out);
+    response.map(|body| Body::new(CountedBody::new(body, sent, Some(line))))
+}
+
+/// What the caller speaks, for the log.
+fn protocol(request: &Request) -> &'static str {
+    let content_type = request.headers().get(header::CONTENT_TYPE);
+    let is_grpc = content_type.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+    match request.version() {
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 if is_grpc => "gRPC",
+        Version::HTTP_2 => "HTTP/2",
+        _ => "HTTP/1.1",
+    }
 }
 
 /// The caller's id if it is a sane one: visible ASCII, not too long. It goes into the log and back.

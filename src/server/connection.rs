@@ -7,7 +7,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     task::{Context, Poll, ready},
     time::Duration,
@@ -34,7 +34,7 @@ const IDLE: Duration = Duration::from_secs(75);
 /// Longest time in which a client takes nothing of what is sent.
 const WRITE: Duration = Duration::from_secs(30);
 
-/// How often an HTTP/2 connection's answers are looked at.
+/// How often a connection with a request in flight is looked at.
 const LOOK: Duration = Duration::from_secs(10);
 
 /// What one address holds.
@@ -50,8 +50,9 @@ pub(crate) struct Peer {
 pub(crate) struct Activity {
     opened: Instant,
     peer: Arc<Peer>,
+    /// Requests in flight on all connections.
+    all_in_flight: Arc<AtomicUsize>,
     only_probes: bool,
-    evicted: AtomicBool,
     close: Notify,
     why: OnceLock<Closed>,
     now: Mutex<Now>,
@@ -59,6 +60,7 @@ pub(crate) struct Activity {
 
 #[derive(Debug, Default)]
 struct Now {
+    evicted: bool,
     http2: bool,
     /// Requests whose answers are not sent yet.
     in_flight: usize,
@@ -80,12 +82,12 @@ pub(super) struct InFlight {
 }
 
 impl Activity {
-    pub(super) fn new(peer: Arc<Peer>, only_probes: bool) -> Self {
+    pub(super) fn new(peer: Arc<Peer>, all_in_flight: Arc<AtomicUsize>, only_probes: bool) -> Self {
         Self {
             opened: Instant::now(),
             peer,
+            all_in_flight,
             only_probes,
-            evicted: AtomicBool::new(false),
             close: Notify::new(),
             why: OnceLock::new(),
             now: Mutex::default(),
@@ -101,24 +103,36 @@ impl Activity {
         self.only_probes
     }
 
-    pub(super) fn is_idle(&self) -> bool {
-        self.now().in_flight == 0
+    /// Since when nothing has come; none while a request is in flight.
+    pub(super) fn idle_since(&self) -> Option<Instant> {
+        let now = self.now();
+        (now.in_flight == 0).then(|| now.last.unwrap_or(self.opened))
     }
 
     pub(super) fn has_served(&self) -> bool {
         self.now().served
     }
 
-    /// Closes the connection: its place is needed.
+    /// How many answers have waited since `before` or longer for their client to take more.
+    pub(super) fn answers_waiting(&self, before: Instant) -> usize {
+        self.now().waiting.values().filter(|&&since| since <= before).count()
+    }
+
+    /// Closes the connection: its place or its memory is needed.
     pub(super) fn evict(&self) {
-        self.evicted.store(true, Relaxed);
+        let mut now = self.now();
+        if !std::mem::replace(&mut now.evicted, true) {
+            // They end when the connection's task gets to it.
+            self.all_in_flight.fetch_sub(now.in_flight, Relaxed);
+        }
+        drop(now);
         self.end(Closed::Evicted);
         self.close.notify_one();
     }
 
     #[cfg(test)]
     pub(super) fn is_evicted(&self) -> bool {
-        self.evicted.load(Relaxed)
+        self.now().evicted
     }
 
     /// Resolves when the connection is to be closed.
@@ -144,6 +158,9 @@ impl Activity {
     pub(super) fn begin(self: &Arc<Self>) -> InFlight {
         let mut now = self.now();
         now.in_flight += 1;
+        if !now.evicted {
+            self.all_in_flight.fetch_add(1, Relaxed);
+        }
         now.served = true;
         now.head_began = None;
         now.next_answer += 1;
@@ -163,21 +180,21 @@ impl Activity {
         }
     }
 
-    /// Until when the next byte may take to come, and what is wrong then.
-    fn read_deadline(&self) -> Option<(Instant, Option<Closed>)> {
+    /// Until when the next byte may take to come, and what is wrong then; nothing is, while a request is in flight: then it
+    /// is when to look again, since the end of an answer does not wake the reader.
+    fn read_deadline(&self) -> (Instant, Option<Closed>) {
         let now = self.now();
         match (&*now, now.head_began, now.last) {
-            (Now { http2: true, in_flight: 1.., .. }, ..) => {
+            (Now { in_flight: 1.., .. }, ..) => {
                 let stalled = now.waiting.values().min().map(|&since| since + WRITE);
                 let look = Instant::now() + LOOK;
-                Some(stalled.filter(|&at| at <= look).map_or((look, None), |at| (at, Some(Closed::WriteTimeout))))
+                stalled.filter(|&at| at <= look).map_or((look, None), |at| (at, Some(Closed::WriteTimeout)))
             }
-            (Now { in_flight: 1.., .. }, ..) => None,
             // Idle HTTP/2 connections are pinged by their clients: bytes of a head and of a ping look alike here.
-            (Now { http2: true, .. }, _, Some(last)) => Some((last + IDLE, Some(Closed::IdleTimeout))),
-            (_, Some(began), _) => Some((began + HEAD, Some(Closed::HeadTimeout))),
-            (_, None, Some(last)) => Some((last + IDLE, Some(Closed::IdleTimeout))),
-            (_, None, None) => Some((self.opened + FIRST_BYTE, Some(Closed::FirstByteTimeout))),
+            (Now { http2: true, .. }, _, Some(last)) => (last + IDLE, Some(Closed::IdleTimeout)),
+            (_, Some(began), _) => (began + HEAD, Some(Closed::HeadTimeout)),
+            (_, None, Some(last)) => (last + IDLE, Some(Closed::IdleTimeout)),
+            (_, None, None) => (self.opened + FIRST_BYTE, Some(Closed::FirstByteTimeout)),
         }
     }
 }
@@ -199,6 +216,9 @@ impl Drop for InFlight {
         let mut now = self.activity.now();
         now.waiting.remove(&self.id);
         now.in_flight -= 1;
+        if !now.evicted {
+            self.activity.all_in_flight.fetch_sub(1, Relaxed);
+        }
         now.last = Some(Instant::now());
     }
 }
@@ -219,10 +239,7 @@ impl Clocked {
     /// A read that waits: nothing, or the end of its time.
     fn wait_to_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         loop {
-            let Some((at, why)) = self.activity.read_deadline() else {
-                self.reading = None;
-                return Poll::Pending;
-            };
+            let (at, why) = self.activity.read_deadline();
             let timer = self.reading.get_or_insert_with(|| Box::pin(sleep_until(at)));
             if timer.deadline() != at && (why.is_some() || timer.is_elapsed()) {
                 timer.as_mut().reset(at);

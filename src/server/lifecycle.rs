@@ -1,7 +1,18 @@
 //! Where the process stands between start and stop, and who may still come in.
 
-use std::time::Duration;
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::Duration,
+};
 
+use signal_hook::{
+    consts::{SIGHUP, SIGINT, SIGTERM},
+    flag,
+};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
@@ -84,67 +95,68 @@ impl Lifecycle {
     }
 }
 
-/// What the signals need of the process.
-pub struct Hooks {
-    /// Whether the model is still being loaded.
-    pub starting: Box<dyn Fn() -> bool + Send>,
-    /// Reads again what can be read again; false if there is nothing.
-    pub reload: Box<dyn Fn() -> bool + Send>,
-    /// Called before the process ends at once.
-    pub at_once: Box<dyn Fn() + Send>,
+/// The signals that end the process at once, by its signal handler alone.
+///
+/// A library's constructor that hangs holds the loader's lock, and a thread that first uses a thread-local value with a
+/// destructor waits for that lock (glibc, `__cxa_thread_atexit_impl`): neither a task nor a thread could be relied on.
+#[derive(Debug)]
+pub struct AtOnce(Arc<AtomicBool>);
+
+impl AtOnce {
+    /// To be called before anything that can hang. From here on, while the model is being loaded, SIGTERM and SIGINT end the
+    /// process, and so does SIGHUP if `hangup_stops`; later SIGINT does after another signal that stops the process.
+    ///
+    /// # Errors
+    /// If the handlers cannot be installed.
+    pub fn install(hangup_stops: bool) -> io::Result<Self> {
+        let (loading, stopping) = (Arc::new(AtomicBool::new(true)), Arc::<AtomicBool>::default());
+        let hangup = (hangup_stops && !ignores_hangup()).then_some(SIGHUP);
+        let signals = || [SIGTERM, SIGINT].into_iter().chain(hangup);
+        for signal in signals() {
+            flag::register_conditional_shutdown(signal, 0, Arc::clone(&loading))?;
+        }
+        // A handler's actions run in the order of their registration: the first signal does not find its own mark.
+        flag::register_conditional_shutdown(SIGINT, INTERRUPTED, Arc::clone(&stopping))?;
+        for signal in signals() {
+            flag::register(signal, Arc::clone(&stopping))?;
+        }
+        Ok(Self(loading))
+    }
+
+    /// The model is loaded: from here on there may be work to finish.
+    pub fn loaded(&self) {
+        self.0.store(false, SeqCst);
+    }
 }
 
-/// Watches the signals that end the process.
+/// Watches the signals that drain.
 ///
-/// SIGTERM drains, and so does SIGHUP unless there is something to read again or it was ignored when the process started (`nohup`).
-/// Ctrl-C drains without the drain delay, because no load balancer sits at a terminal; a second one ends the process at
-/// once. While the model is still being loaded, which may hang, each of them ends the process at once.
+/// SIGTERM does, and so does SIGHUP unless `reload` finds something to read again or it was ignored when the process
+/// started (`nohup`). Ctrl-C drains without the drain delay, because no load balancer sits at a terminal.
 ///
 /// The result resolves with how long everything should still be served.
 ///
 /// # Errors
 /// If the handlers cannot be installed.
-pub fn stop_signal(drain_delay: Duration, hooks: Hooks) -> std::io::Result<impl Future<Output = Duration> + Send> {
+pub fn stop_signal(
+    drain_delay: Duration,
+    reload: impl Fn() -> bool + Send + 'static,
+) -> io::Result<impl Future<Output = Duration> + Send> {
     // Installed now and not at the first poll: a signal during start-up must not go the system's way.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = if ignores_hangup() { None } else { Some(signal(SignalKind::hangup())?) };
-    let (stop, stopped) = watch::channel(None);
-    // A task of its own: the start may block the thread that waits for it.
-    tokio::spawn(async move {
-        loop {
-            let (delay, interrupted) = tokio::select! {
-                _ = terminate.recv() => (drain_delay, false),
-                _ = interrupt.recv() => (Duration::ZERO, true),
-                () = hung_up(&mut hangup) => {
-                    if (hooks.reload)() {
-                        continue;
-                    }
-                    (drain_delay, false)
-                }
-            };
-            let starting = (hooks.starting)();
-            let again = interrupted && stop.borrow().is_some();
-            if starting || again {
-                tracing::info!(starting, "stopped at once");
-                (hooks.at_once)();
-                // Destructors of libraries that another thread is loading could wait for that thread.
-                signal_hook::low_level::exit(if starting { 0 } else { INTERRUPTED });
-            }
-            stop.send_if_modified(|now: &mut Option<Duration>| {
-                let first = now.is_none();
-                *now = now.or(Some(delay));
-                first
-            });
-        }
-    });
     Ok(async move {
-        let mut stopped = stopped;
-        let delay = stopped.wait_for(Option::is_some).await.map(|delay| delay.unwrap_or(drain_delay));
-        match delay {
-            Ok(delay) => delay,
-            // The task ends with the runtime.
-            Err(_) => std::future::pending().await,
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => return drain_delay,
+                _ = interrupt.recv() => return Duration::ZERO,
+                () = hung_up(&mut hangup) => {
+                    if !reload() {
+                        return drain_delay;
+                    }
+                }
+            }
         }
     })
 }

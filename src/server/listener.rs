@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// Connections held at once where `--max-connections` is `auto` and enough files may be open.
-const MOST_CONNECTIONS: usize = 8192;
+pub const MOST_CONNECTIONS: usize = 8192;
 
 /// Connections of the admin listener.
 const ADMIN_CONNECTIONS: usize = 128;
@@ -56,11 +56,40 @@ const LAST_WORDS: Duration = Duration::from_millis(100);
 /// How long answers that are being written at the very end may take.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
+/// A socket that connections come through.
+#[derive(Debug)]
+pub struct Listener {
+    socket: TcpListener,
+    /// Whether another process holds it too (systemd), so that it outlives this one.
+    shared: bool,
+}
+
+impl Listener {
+    /// A socket that is there before this process and after it.
+    pub fn shared(socket: TcpListener) -> Self {
+        Self { socket, shared: true }
+    }
+
+    /// Its address.
+    ///
+    /// # Errors
+    /// Those of getsockname(2).
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+}
+
+impl From<TcpListener> for Listener {
+    fn from(socket: TcpListener) -> Self {
+        Self { socket, shared: false }
+    }
+}
+
 /// Serves each router on its listener until `stop` resolves and the drain is over.
 ///
 /// From `stop` on readiness is off; for the time that it resolves to everything is still served; then new work is refused
 /// while what is in flight finishes, at the latest until the drain timeout, counted from `stop`.
-pub async fn serve(doors: Vec<(TcpListener, Router)>, state: Arc<AppState>, stop: impl Future<Output = Duration>) {
+pub async fn serve(doors: Vec<(Listener, Router)>, state: Arc<AppState>, stop: impl Future<Output = Duration>) {
     let places = Places::new(state.config.max_connections.or_else(most_connections));
     let open = |router| Connections::new(router, Arc::clone(&places), Arc::clone(&state.metrics));
     let doors = Doors(doors.into_iter().map(|(listener, router)| (listener, open(router))).collect());
@@ -96,7 +125,8 @@ pub async fn serve(doors: Vec<(TcpListener, Router)>, state: Arc<AppState>, stop
     }
     // Requests on their way are still heard, on connections that are there or are just being made. New ones are
     // not made any more: those that wait unaccepted when a listener closes are reset, with what was sent on them.
-    for (listener, _) in &doors.0 {
+    // A shared one is not closed: what waits there is the next process's.
+    for (listener, _) in doors.0.iter().filter(|(listener, _)| !listener.shared) {
         if let Err(error) = ignore_new_connections(listener) {
             tracing::warn!(%error, "connections made at the very end may be reset");
         }
@@ -116,7 +146,7 @@ fn most_connections() -> usize {
 }
 
 /// The listeners, each with the connections that came through it.
-struct Doors(Vec<(TcpListener, Connections)>);
+struct Doors(Vec<(Listener, Connections)>);
 
 impl Doors {
     /// Accepts connections for as long as it is polled.
@@ -133,14 +163,14 @@ impl Doors {
 
 /// Makes the kernel drop every SYN that comes to the listener, so that its backlog runs empty. Handshakes under
 /// way go on. Who is left out tries again a second later (RFC 6298) and finds the port closed.
-fn ignore_new_connections(listener: &TcpListener) -> io::Result<()> {
+fn ignore_new_connections(listener: &Listener) -> io::Result<()> {
     // Classic BPF (Linux Documentation/networking/filter.rst) over the segment from its TCP header on.
     const LOAD_BYTE: u16 = 0x30;
     const JUMP_IF_SET: u16 = 0x45;
     const RETURN: u16 = 0x06;
     const FLAGS: u32 = 13;
     const SYN: u32 = 0x02;
-    SockRef::from(listener).attach_filter(&[
+    SockRef::from(&listener.socket).attach_filter(&[
         SockFilter::new(LOAD_BYTE, 0, 0, FLAGS),
         SockFilter::new(JUMP_IF_SET, 0, 1, SYN),
         SockFilter::new(RETURN, 0, 0, 0),
@@ -150,7 +180,7 @@ fn ignore_new_connections(listener: &TcpListener) -> io::Result<()> {
 
 /// Serves `router` on `listener` for as long as it is polled: to the end of the drain, since probes are watched until
 /// then. It has places of its own: what fills the other listeners leaves them free.
-pub async fn serve_admin(listener: TcpListener, router: Router, metrics: Arc<Metrics>) {
+pub async fn serve_admin(listener: Listener, router: Router, metrics: Arc<Metrics>) {
     Connections::new(router, Places::new(ADMIN_CONNECTIONS), metrics).accept(&listener).await;
 }
 
@@ -178,9 +208,9 @@ impl Connections {
     }
 
     /// Accepts connections for as long as it is polled.
-    async fn accept(&self, listener: &TcpListener) {
+    async fn accept(&self, listener: &Listener) {
         loop {
-            match listener.accept().await {
+            match listener.socket.accept().await {
                 Ok((stream, address)) => match self.places.enter(address.ip()) {
                     Some(place) => self.spawn(stream, address, place),
                     None => self.metrics.connection_closed(Closed::Refused),
@@ -199,8 +229,10 @@ impl Connections {
         let _ = stream.set_nodelay(true);
         let activity = Arc::clone(&place.activity);
         let (router, of_request) = (self.router.clone(), Arc::clone(&activity));
+        let places = Arc::clone(&self.places);
         let service = service_fn(move |request: hyper::Request<Incoming>| {
             let in_flight = of_request.begin();
+            places.make_room();
             let http2 = request.version() >= Version::HTTP_2;
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(Arc::clone(&of_request));

@@ -7,12 +7,14 @@
 //! work on.
 
 mod access;
+mod access_line;
 mod answer;
 mod auth;
 mod body;
 mod buffer;
 mod caller;
 mod connection;
+mod context;
 mod deadline;
 mod dialect;
 mod early;
@@ -40,9 +42,10 @@ use axum::{
 use tower_http::catch_panic::CatchPanicLayer;
 
 pub(crate) use self::{
-    access::{RequestContext, quiet},
+    access::quiet,
     body::read as read_body,
     buffer::too_large,
+    context::RequestContext,
     deadline::of as deadline,
     dialect::{json as error_json, retry_after},
     judged::{Judged, judge_image},
@@ -52,7 +55,7 @@ pub(crate) use self::{
 };
 pub use self::{
     dialect::{Dialect, Dialects, ProblemJson},
-    listener::{serve, serve_admin},
+    listener::{Listener, MOST_CONNECTIONS, serve, serve_admin},
     routes::{Route, UNMATCHED, codes, series, unmatched},
     state::AppState,
 };

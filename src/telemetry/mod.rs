@@ -1,4 +1,4 @@
-//! The log: lines to standard error, written by one thread, so that nothing else ever waits for their reader.
+//! The log: lines to standard error, written by one thread, so that no other thread blocks on a slow reader.
 
 mod writer;
 
@@ -23,7 +23,7 @@ use crate::{
 /// What SIGUSR1 adds to the filter: this crate only, since libraries may log request headers.
 const DEBUG: &str = "lfm_serve=debug";
 
-/// The running log. Dropping it writes what is left, for half a second at most.
+/// The running log. Dropping it writes the remaining lines, for half a second at most.
 pub struct Log {
     configured: String,
     set: Arc<dyn Fn(EnvFilter) + Send + Sync>,
@@ -31,17 +31,17 @@ pub struct Log {
 }
 
 impl Log {
-    /// From here on lines that are dropped are counted in `counter`, those dropped so far included.
+    /// Counts dropped lines in `counter` from now on, including those dropped so far.
     pub fn count_dropped_in(&self, counter: IntCounter) {
         self.writer.count_dropped_in(counter);
     }
 
-    /// Writes the lines that wait, for half a second at most.
+    /// Writes the queued lines, for half a second at most.
     pub fn flush(&self) {
         self.writer.flush();
     }
 
-    /// From here on SIGUSR1 turns debug on, and the next one off.
+    /// Installs the handler of SIGUSR1: it turns debug on, the next one turns it off.
     ///
     /// # Errors
     /// If the handler cannot be installed.
@@ -53,7 +53,7 @@ impl Log {
             let mut on = false;
             while toggle.recv().await.is_some() {
                 on = !on;
-                // Logged at the level that shows it, both when debug starts and when it ends.
+                // Logged while debug is on, so that both its start and its end are shown.
                 if !on {
                     tracing::info!(debug = on, "SIGUSR1: log level");
                 }
@@ -79,8 +79,8 @@ impl Drop for Log {
 /// # Errors
 /// If the level is invalid, or a log has been started before.
 pub fn start(config: &LogConfig) -> Result<Log, anyhow::Error> {
-    // ort logs every node it places at INFO, OpenTelemetry its own life; their warnings are enough. c2pa logs what it
-    // reads in callers' files.
+    // At INFO ort logs every node placement and OpenTelemetry its own start and stop; their warnings are enough.
+    // c2pa logs what it reads in callers' files.
     let configured = format!("ort=warn,opentelemetry=warn,c2pa=off,{}", config.log_level);
     let filter = EnvFilter::try_new(&configured)
         .map_err(|error| anyhow::anyhow!("--log-level {}: {error}", config.log_level))?;
@@ -91,7 +91,7 @@ pub fn start(config: &LogConfig) -> Result<Log, anyhow::Error> {
     };
     let writer = Writer::start().map_err(|error| anyhow::anyhow!("cannot start the log: {error}"))?;
     let lines = writer.lines();
-    // The subscriber would report its own failures with `eprintln!`, which blocks and can panic.
+    // Otherwise the subscriber reports its own failures with `eprintln!`, which blocks and can panic.
     let builder = fmt().with_env_filter(filter).with_writer(move || lines.clone()).log_internal_errors(false);
     // The subscriber's type depends on the format, so each arm has a handle of its own type.
     let (started, set): (_, Arc<dyn Fn(EnvFilter) + Send + Sync>) = if json {
@@ -109,7 +109,7 @@ pub fn start(config: &LogConfig) -> Result<Log, anyhow::Error> {
     Ok(Log { configured, set, writer })
 }
 
-/// Replaces the standard hook, which writes to standard error itself and waits for its reader.
+/// Replaces the standard hook, which blocks on writing to standard error.
 fn log_panic(panic: &PanicHookInfo<'_>) {
     let message = panic.payload_as_str().unwrap_or("no message");
     let place = panic.location().map(ToString::to_string);

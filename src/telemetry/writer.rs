@@ -1,5 +1,5 @@
-//! Lines go through a bounded channel to one thread that writes them. What does not fit is dropped and counted: a log
-//! that nobody reads, or that is on a full disk, costs lines and nothing else.
+//! Lines go through a bounded channel to one thread that writes them. Lines that do not fit are dropped and counted: a
+//! log that nobody reads, or on a full disk, loses lines but blocks nothing.
 
 use std::{
     fs::File,
@@ -16,10 +16,10 @@ use std::{
 
 use prometheus::IntCounter;
 
-/// Lines that wait to be written. An access line has about 400 bytes.
+/// Capacity of the queue in lines. An access line has about 400 bytes.
 const QUEUE: usize = 8192;
 
-/// How long the end of the process waits for the lines that are left.
+/// How long the process waits at its end for the remaining lines.
 const LAST_LINES: Duration = Duration::from_millis(500);
 
 /// Writes lines to standard error.
@@ -27,7 +27,7 @@ pub(super) struct Writer {
     lines: Lines,
 }
 
-/// Where lines go in. Never blocks, never fails.
+/// The input side. Never blocks, never fails.
 #[derive(Clone)]
 pub(super) struct Lines {
     queue: SyncSender<Message>,
@@ -85,7 +85,7 @@ impl Writer {
     pub(super) fn flush(&self) {
         let until = Instant::now() + LAST_LINES;
         let (done, wait) = sync_channel(1);
-        // A full queue of a reader that still reads empties in a moment.
+        // While the reader still reads, a full queue empties quickly.
         while let Err(TrySendError::Full(_)) = self.lines.queue.try_send(Message::Flush(done.clone())) {
             if Instant::now() >= until {
                 return;
@@ -93,13 +93,13 @@ impl Writer {
             #[expect(clippy::disallowed_methods, reason = "the process ends: no runtime is left to wait on")]
             thread::sleep(Duration::from_millis(10));
         }
-        // A timeout means that nobody reads: there is nothing left to do.
+        // A timeout means that nobody reads; give up.
         let _ = wait.recv_timeout(until.saturating_duration_since(Instant::now()));
     }
 }
 
 impl Write for Lines {
-    /// The subscriber writes a line at once.
+    /// The subscriber writes whole lines.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         if self.queue.try_send(Message::Line(line.to_vec())).is_err() {
             self.dropped.one();
@@ -119,7 +119,7 @@ fn write(mut out: File, messages: &Receiver<Message>, dropped: &Dropped) {
             Ok(message) => message,
             Err(TryRecvError::Disconnected) => return,
             Err(TryRecvError::Empty) => {
-                // It has caught up: the loss is reported once.
+                // The queue is empty again: the loss is reported once.
                 let total = dropped.total.load(Relaxed);
                 if works && total > reported {
                     tracing::warn!(
@@ -144,7 +144,7 @@ fn write(mut out: File, messages: &Receiver<Message>, dropped: &Dropped) {
     }
 }
 
-/// Writes one line to standard error where there is no log, and waits a second at most: its reader may be stuck.
+/// Writes one line to standard error without a log; waits a second at most, in case its reader is blocked.
 pub fn say(line: &str) {
     let line = format!("{line}\n");
     let (done, wait) = sync_channel::<()>(0);

@@ -1,5 +1,4 @@
-//! The fast path for AVX2: eight values at a time, and no branch that depends on the data but for
-//! their number.
+//! The fast path for AVX2: eight values at a time; branches depend on the number of values, not on the data.
 
 // SIMD: loads and stores through pointers, and a call that needs the CPU's features.
 #![allow(unsafe_code)]
@@ -21,15 +20,15 @@ use super::{
 /// Values in a vector.
 const WIDTH: usize = 8;
 
-/// Room for the candidates and for what [`LANES`] values may add before their number is checked.
+/// Room for the candidates and for [`LANES`] more, which are added before the number is checked.
 const BUFFER: usize = MAX_CANDIDATES + LANES;
 
-/// Proof that this CPU has the features that the kernel is compiled for.
+/// Token: this CPU has the features that the kernel is compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Avx2(());
 
 impl Avx2 {
-    /// The proof, if this CPU gives it.
+    /// The token, if this CPU has the features.
     pub(super) fn detect() -> Option<Self> {
         let detected = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("popcnt");
         detected.then_some(Self(()))
@@ -37,7 +36,7 @@ impl Avx2 {
 
     /// Top `values.len()` of `row`; the caller has checked `1 <= k <= row.len() <= i32::MAX`.
     pub(super) fn select(self, row: &[f32], values: &mut [f32], indices: &mut [i64]) {
-        // SAFETY: only `detect` makes an `Avx2`, after it has seen the features in this CPU.
+        // SAFETY: only `detect` creates an `Avx2`, after it has checked this CPU's features.
         unsafe { select(row, values, indices) }
     }
 }
@@ -59,13 +58,13 @@ fn select(row: &[f32], values: &mut [f32], indices: &mut [i64]) {
     }
 }
 
-/// The maximum of each column of `row` written in lines of [`LANES`], leaving out NaN.
+/// The maximum of each column of `row` written in lines of [`LANES`], ignoring NaN.
 #[target_feature(enable = "avx2,popcnt")]
 fn lane_maxima(row: &[f32]) -> Maxima {
     let mut maxima = [_mm256_set1_ps(f32::NEG_INFINITY); LANES / WIDTH];
     let (vectors, rest) = row.as_chunks::<WIDTH>();
     let (lines, last) = vectors.as_chunks::<{ LANES / WIDTH }>();
-    // `max_ps` gives its second argument if the first is NaN.
+    // `max_ps` returns its second argument if the first is NaN.
     for line in lines {
         for (maximum, values) in maxima.iter_mut().zip(line) {
             *maximum = _mm256_max_ps(load(values), *maximum);
@@ -83,8 +82,7 @@ fn lane_maxima(row: &[f32]) -> Maxima {
     })
 }
 
-/// Indices of the values above `bound` and of the NaN, ascending, or `None` if they are more than
-/// [`MAX_CANDIDATES`].
+/// Indices of the values above `bound` and of NaN, ascending, or `None` if more than [`MAX_CANDIDATES`].
 #[target_feature(enable = "avx2,popcnt")]
 fn collect_above<'b>(row: &[f32], bound: f32, buffer: &'b mut [u32; BUFFER]) -> Option<&'b [u32]> {
     let bound = _mm256_set1_ps(bound);
@@ -111,11 +109,11 @@ fn collect_above<'b>(row: &[f32], bound: f32, buffer: &'b mut [u32; BUFFER]) -> 
     (count <= MAX_CANDIDATES).then_some(found)
 }
 
-/// Writes the indices of those of `values` that are above `bound` to `buffer[count..]`, where the
-/// index of the first of `values` is `start`; returns the new count.
+/// Writes the indices of the `values` above `bound` to `buffer[count..]`, `start` being the index of the first value;
+/// returns the new count.
 ///
 /// # Safety
-/// `count + WIDTH <= BUFFER`: a whole vector is written, whatever is kept of it.
+/// `count + WIDTH <= BUFFER`: a whole vector is always written.
 #[inline]
 #[target_feature(enable = "avx2,popcnt")]
 unsafe fn push_above(
@@ -132,12 +130,12 @@ unsafe fn push_above(
     // SAFETY: an entry of the table is the eight bytes that are loaded.
     let positions = unsafe { _mm_loadl_epi64(POSITIONS[mask].as_ptr().cast()) };
     let indices = _mm256_add_epi32(_mm256_cvtepu8_epi32(positions), start);
-    // SAFETY: the caller has promised room for eight indices; the store needs no alignment.
+    // SAFETY: the caller guarantees room for eight indices; the store needs no alignment.
     unsafe { _mm256_storeu_si256(buffer.as_mut_ptr().add(count).cast(), indices) };
     count + mask.count_ones() as usize
 }
 
-/// The indices `above` in the order of the result: the rank of each is the number of larger keys.
+/// The indices `above` in result order: the rank of each is the number of larger keys.
 #[target_feature(enable = "avx2,popcnt")]
 fn rank(row: &[f32], above: &[u32]) -> [u32; MAX_CANDIDATES] {
     let mut keys = [key::LOWEST; MAX_CANDIDATES];
@@ -167,8 +165,8 @@ fn rank(row: &[f32], above: &[u32]) -> [u32; MAX_CANDIDATES] {
             _mm256_storeu_si256(ranks.add(1), high_ranks);
         }
         for (&rank, &index) in ranks.iter().zip(indices) {
-            // No two keys are equal, so a rank is below the number of keys; the remainder only
-            // spares the check.
+            // No two keys are equal, so a rank is below the number of keys; the remainder only avoids the bounds
+            // check.
             ranked[rank as usize % MAX_CANDIDATES] = index;
         }
     }
@@ -182,7 +180,7 @@ fn load(values: &[f32; WIDTH]) -> __m256 {
     unsafe { _mm256_loadu_ps(values.as_ptr()) }
 }
 
-/// The values after the last whole vector, with negative infinity, which is above no bound.
+/// The values after the last whole vector, padded with negative infinity, which is above no bound.
 #[inline]
 fn padded(rest: &[f32]) -> [f32; WIDTH] {
     let mut values = [f32::NEG_INFINITY; WIDTH];

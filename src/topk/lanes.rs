@@ -1,7 +1,7 @@
-//! What every scan of a row shares: how many values it compares at once, and the comparison.
+//! Shared by all scans of a row: the number of columns, and the comparison.
 
-/// Columns whose maxima give the bound. Twice the largest `k` of the fast path: then about 24 of 900 random values
-/// reach it; with 16 columns it would be 54.
+/// Columns whose maxima give the bound. Twice the largest `k` of the fast path: about 24 of 900 random values then
+/// reach the bound; with 16 columns it would be 54.
 pub(super) const LANES: usize = 32;
 
 /// True if `value` is above `bound`, or either is NaN.

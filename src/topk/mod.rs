@@ -3,14 +3,14 @@
 //! Every kernel gives the same result, to the last bit:
 //! * descending order; equal values keep the order of their indices (lowest first);
 //! * `-0.0` and `+0.0` are equal, and NaN ranks above `+inf`, all NaN being equal, as in ONNX
-//!   Runtime 1.32 (1.31 misplaces values behind a NaN; ONNX leaves NaN undefined: onnx/onnx#4716);
+//!   Runtime 1.32 (1.31 misplaces values after a NaN; ONNX leaves NaN undefined: onnx/onnx#4716);
 //! * the values are the row's own bits: the sign of a zero and the payload of a NaN survive.
 //!
-//! The fast path never sorts a row. A bound that at least `k` values reach comes from the maxima of
-//! 32 columns; the few values above it are collected and ranked; what is then missing can only be
-//! equal to the bound, and is taken from the left. Its cost hardly depends on the data: rows of
-//! equal values are no worse than random ones. Rows that defeat the bound, and `k` above 16, take a
-//! slower path for any data.
+//! The fast path never sorts a row. The maxima of 32 columns give a bound that at least `k` values
+//! reach; the few values above it are collected and ranked; the remaining results equal the bound
+//! and are taken from the left. Its cost hardly depends on the data: rows of equal values are no
+//! slower than random ones. Rows with too many values above the bound, and `k` above 16, take a
+//! slower general path.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -24,7 +24,7 @@ mod tests;
 
 pub use reference::by_stable_sort;
 
-/// Shapes that do not describe a Top-K.
+/// Invalid shapes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TopKError {
     /// `k` must be at least 1 and at most the row's length.
@@ -53,7 +53,7 @@ pub enum TopKError {
     },
 }
 
-/// Holds `k` and a row's length to what every kernel, the one for GPUs too, can do.
+/// Checks `k` and a row's length against the limits of all kernels, the GPU kernel included.
 ///
 /// # Errors
 /// If `k` is 0 or above `row_len`, or a row is longer than `i32::MAX`.
@@ -108,7 +108,7 @@ impl Kernel {
     }
 
     /// Top `k` of each row of `input` (rows x `row_len`, row-major) into `values` and `indices`
-    /// (rows x `k`, row-major); an index counts from the start of its row. No rows is no work.
+    /// (rows x `k`, row-major); an index counts from the start of its row. There may be no rows.
     ///
     /// # Errors
     /// [`TopKError`] if `k` is 0 or above `row_len`, if a row is longer than `i32::MAX`, or if the

@@ -1,4 +1,4 @@
-//! The fast path in plain Rust, in loops over fixed-size arrays that compilers vectorise.
+//! The fast path in plain Rust: loops over fixed-size arrays, which compilers vectorise.
 
 use super::{
     key::{self, Key},
@@ -6,16 +6,16 @@ use super::{
     prune,
 };
 
-/// Largest `k` of the fast path: the number of values that [`lower_bound`] promises.
+/// Largest `k` of the fast path: the number of values that [`lower_bound`] guarantees.
 pub(super) const MAX_K: usize = 16;
 
-/// Most candidates that are ranked. More are rare, and cost more to rank than to prune.
+/// Most candidates that are ranked. More are rare, and slower to rank than to prune.
 pub(super) const MAX_CANDIDATES: usize = 64;
 
 /// [`LANES`] column maxima, as four vectors of eight.
 pub(super) type Maxima = [[f32; 8]; 4];
 
-/// Values compared in one go: long enough for the compiler to vectorise the loop as a loop.
+/// Values compared per loop: enough for the compiler to vectorise it as a loop.
 const BLOCK: usize = 128;
 
 /// Top `values.len()` of `row`; the caller has checked `1 <= k <= row.len() <= i32::MAX`.
@@ -35,7 +35,7 @@ pub(super) fn select(row: &[f32], values: &mut [f32], indices: &mut [i64]) {
     }
 }
 
-/// The maximum of each column of `row` written in lines of [`LANES`], leaving out NaN.
+/// The maximum of each column of `row` written in lines of [`LANES`], ignoring NaN.
 fn lane_maxima(row: &[f32]) -> Maxima {
     let mut maxima = [[f32::NEG_INFINITY; 8]; 4];
     let (lines, rest) = row.as_chunks::<LANES>();
@@ -50,9 +50,8 @@ fn lane_maxima(row: &[f32]) -> Maxima {
     maxima
 }
 
-/// A value that at least [`MAX_K`] of the maxima reach: the least of 16 of them. Which 16 decides
-/// only how tight the bound is; it is about the 18th largest, at a fraction of the cost of finding
-/// the 16th.
+/// A value that at least [`MAX_K`] of the maxima reach: the least of 16 of them. The choice of the 16 affects only how
+/// tight the bound is; it is about the 18th largest, at a fraction of the cost of finding the 16th.
 #[inline(never)]
 pub(super) fn lower_bound(maxima: &Maxima) -> f32 {
     // Sort the eight columns of four (a sorting network; the largest in the first row).
@@ -72,8 +71,7 @@ pub(super) fn lower_bound(maxima: &Maxima) -> f32 {
     for (a, b) in [(0, 2), (1, 3), (0, 1), (2, 3), (4, 6), (5, 7), (4, 5), (6, 7)] {
         exchange(&mut eight, a, b);
     }
-    // The first step of a merger gives the better half of two columns, and the least of both
-    // better halves is the bound.
+    // The first step of a merger gives the larger half of two columns; the least of both larger halves is the bound.
     let mut least = [f32::INFINITY; 2];
     for i in 0..8 {
         for column in 0..2 {
@@ -94,7 +92,7 @@ fn exchange<const W: usize, const H: usize>(rows: &mut [[f32; W]; H], a: usize, 
     }
 }
 
-/// Not `f32::max`, which is several instructions on x86: this is one, and gives `b` if `a` is NaN.
+/// Not `f32::max`, which is several instructions on x86: this is one, and returns `b` if `a` is NaN.
 #[inline(always)]
 fn larger(a: f32, b: f32) -> f32 {
     if a > b { a } else { b }
@@ -105,12 +103,12 @@ fn smaller(a: f32, b: f32) -> f32 {
     if a < b { a } else { b }
 }
 
-/// Keys of the values above `bound`, or `None` if they are more than there is room for.
+/// Keys of the values above `bound`, or `None` if they exceed the array.
 fn collect_above<'k>(row: &[f32], bound: f32, keys: &'k mut [Key; MAX_CANDIDATES]) -> Option<&'k mut [Key]> {
     let mut count = 0;
     let mut flags = [0_u8; BLOCK];
     for (block, block_start) in row.chunks(BLOCK).zip((0_u32..).step_by(BLOCK)) {
-        // The last block is short: the rest of the flags would be those of the block before.
+        // The last block is short: the other flags would be those of the previous block.
         flags[block.len()..].fill(0);
         for (flag, &value) in flags.iter_mut().zip(block) {
             *flag = u8::from(is_above(value, bound));
@@ -129,8 +127,7 @@ fn collect_above<'k>(row: &[f32], bound: f32, keys: &'k mut [Key; MAX_CANDIDATES
     keys.get_mut(..count)
 }
 
-/// Writes the best of the `ranked` positions, then as many as are still wanted of the first values
-/// that equal the bound.
+/// Writes the best of the `ranked` positions, then fills up with the first values that equal the bound.
 #[inline(always)]
 pub(super) fn write(
     row: &[f32],
@@ -161,7 +158,7 @@ fn write_equal(row: &[f32], bound: f32, values: &mut [f32], indices: &mut [i64])
             let (Some(value), Some(index)) = (values.get_mut(count), indices.get_mut(count)) else {
                 return;
             };
-            // Written always, kept if the count moves on: no branch to mispredict.
+            // Always written, kept if the count advances: no branch to mispredict.
             *value = candidate;
             *index = position;
             count += usize::from(candidate == bound);

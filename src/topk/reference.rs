@@ -1,4 +1,4 @@
-//! What Top-K means: the definition that every kernel is held against, in tests and by `doctor`.
+//! Reference implementation: every kernel is compared with it, in tests and by `doctor`.
 
 use std::cmp::Ordering;
 

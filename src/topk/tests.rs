@@ -1,4 +1,4 @@
-//! Every kernel against a stable sort, the one for GPUs on an emulated one, and the shapes that are refused.
+//! Every kernel against a stable sort, the GPU kernel on an emulated GPU, and invalid shapes.
 
 use proptest::{collection::vec, prelude::*};
 
@@ -13,7 +13,7 @@ fn kernels() -> impl Iterator<Item = Kernel> {
 /// `Kernel::top_k` without the kernel.
 type Run = Box<dyn Fn(usize, usize, &[f32], &mut [f32], &mut [i64]) -> Result<(), TopKError>>;
 
-/// Whoever says to do Top-K, by name.
+/// All implementations of Top-K, by name.
 fn contenders() -> impl Iterator<Item = (&'static str, Run)> {
     let on_this_cpu = kernels().map(|kernel| -> (_, Run) {
         let run = move |k, row_len, input: &[f32], values: &mut [f32], indices: &mut [i64]| {
@@ -41,7 +41,7 @@ fn assert_agree(row: &[f32], k: usize) {
     }
 }
 
-/// Values where comparing floats goes wrong: zeros, infinities, denormals, NaN with payloads.
+/// Difficult floats: zeros, infinities, denormals, NaN with payloads.
 fn special() -> impl Strategy<Value = f32> {
     prop::sample::select(vec![
         0.0,
@@ -77,7 +77,7 @@ fn element() -> impl Strategy<Value = BoxedStrategy<f32>> {
         2 => (2_u32..100).prop_map(|n| (0..n).prop_map(|x| x as f32 - 8.0).boxed()),
         // All equal.
         1 => special().prop_map(|x| Just(x).boxed()),
-        // Finite but for a few.
+        // Nearly all finite.
         1 => special().prop_map(|x| prop_oneof![200 => -1.0_f32..1.0, 1 => Just(x)].boxed()),
     ]
 }
@@ -88,7 +88,7 @@ enum Layout {
     AsDrawn,
     Ascending,
     Descending,
-    /// The largest values in a few of the 32 columns: the bound lets too many through.
+    /// The largest values in a few of the 32 columns: too many values pass the bound.
     Columns(usize),
 }
 
@@ -161,7 +161,7 @@ proptest! {
 
 #[test]
 fn every_length_around_the_vector_widths() {
-    // A permutation with ties: 7 values, each again and again.
+    // Many ties: 7 distinct values.
     let row: Vec<f32> = (0..300_u32).map(|i| (i * 37 % 7) as f32).collect();
     for n in 1..=row.len() {
         for k in [1, 2, 15, 16, 17, 32, 33, n] {
@@ -173,9 +173,9 @@ fn every_length_around_the_vector_widths() {
     }
 }
 
-/// Rows where more values than can be ranked pass the bound, the last of them anywhere.
+/// Rows where more values than can be ranked pass the bound, the last of them at any position.
 #[test]
-fn every_length_of_rows_that_defeat_the_bound() {
+fn every_length_of_rows_with_too_many_values_above_the_bound() {
     for columns in 1..=20 {
         // The bound is at most 2; the others are above it by less than 1.
         let value = |i: u32| match i % 32 < columns {
@@ -190,7 +190,7 @@ fn every_length_of_rows_that_defeat_the_bound() {
 }
 
 #[test]
-fn negative_infinity_is_a_value_like_others() {
+fn negative_infinity_is_an_ordinary_value() {
     let mut row = vec![f32::NEG_INFINITY; 100];
     row[3] = f32::MIN;
     row[98] = f32::NAN;
@@ -265,7 +265,7 @@ fn wrong_shapes_are_refused_and_nothing_is_written() {
 }
 
 #[test]
-fn no_rows_is_no_work() {
+fn no_rows_are_accepted() {
     for (_, run) in contenders() {
         assert_eq!(run(16, 900, &[], &mut [], &mut []), Ok(()));
     }

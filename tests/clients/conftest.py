@@ -1,4 +1,4 @@
-"""What the client tests share: servers of their own, a browser, and Triton's clients behind one face."""
+"""Shared by the client tests: servers, a browser, and a common interface to Triton's clients."""
 
 import asyncio
 import contextlib
@@ -23,7 +23,7 @@ GOLDEN = ROOT / "tests/golden/images"
 
 @contextlib.contextmanager
 def serving(*flags):
-    """A server on a free port; yields its address."""
+    """Runs a server on a free port; yields its address."""
     command = [ROOT / "target/release/lfm-serve", "serve", "--listen", "127.0.0.1:0", "--sessions", "1",
                "--drain-delay", "0s", "--log-level", "warn", *flags]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
@@ -37,13 +37,22 @@ def serving(*flags):
     assert ended == 0
 
 
-# Of a server that `full` can fill.
+def new_key(folder):
+    """A new API key, and a keys file with it alone."""
+    made = subprocess.run([ROOT / "target/release/lfm-serve", "key", "tester"], capture_output=True, text=True, check=True)
+    words = (made.stdout + made.stderr).split()
+    line = next(word for word in words if word.startswith("tester:"))
+    (folder / "keys").write_text(line + "\n")
+    return max((word for word in words if word != line), key=len), folder / "keys"
+
+
+# Flags of a server for `full`.
 ONE_AT_ONCE = ["--max-in-flight", "1", "--request-timeout", "1h", "--body-timeout", "1h", "--min-upload-rate", "0B"]
 
 
 @contextlib.contextmanager
 def full(url):
-    """Keeps the server's one place for an image: an upload that does not end."""
+    """Holds the server's only in-flight permit with an upload that does not end."""
 
     def in_flight():
         lines = urllib.request.urlopen(f"{url}/metrics").read().decode().splitlines()
@@ -88,14 +97,14 @@ def triton():
 
 
 def score(address, path):
-    """What /v1 says of a file."""
+    """The answer of /v1 for a file."""
     answer = requests.post(f"http://{address}/v1/score", data=path.read_bytes(), timeout=60)
     assert answer.status_code == 200
     return answer.json()
 
 
 class Client:
-    """One of the four clients; what it is asked is asked of tritonclient, awaited if need be."""
+    """One of the four clients; calls are passed on to tritonclient, and awaited if asynchronous."""
 
     def __init__(self, kind, server):
         self.is_http = kind.startswith("http")
@@ -121,7 +130,7 @@ class Client:
         return lambda *args, **kwargs: self.run(lambda: method(*args, **kwargs))
 
     def message(self, name, *args):
-        """The answer of `name` as a dictionary of JSON, over either transport."""
+        """The answer to the call `name` as a JSON dictionary, over either transport."""
         return getattr(self, name)(*args, **({} if self.is_http else {"as_json": True}))
 
 

@@ -1,4 +1,4 @@
-"""The commands of README, SECURITY and docs/, run as they stand; those that cannot run here are listed with the reason."""
+"""Runs the commands of README, SECURITY and docs/ unchanged; those that cannot run here are listed with the reason."""
 
 import contextlib
 import json
@@ -16,7 +16,7 @@ DOCUMENTS = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").g
 BINARY = ROOT / "target/release/lfm-serve"
 PROGRAMS = "make|cargo|curl|docker|kubectl|helm|python3|apt-get|kill|PYTHONPATH=\\S+|lfm-serve|target/release/lfm-serve"
 
-# Named within a sentence, and run by a test below.
+# Commands within sentences, run by a test below.
 RUN = {
     "lfm-serve serve --help",
     "lfm-serve --version",
@@ -27,8 +27,8 @@ RUN = {
     "lfm-serve healthcheck",
     "python3 gpu/roofline.py",
 }
-# Of `make` commands it is tested that `make --dry-run` knows them: most are this gate's own stages, the others take minutes,
-# need data, a GPU or an idle machine.
+# `make` commands are only tested with `make --dry-run`: most are stages of this gate, the others take minutes or need
+# data, a GPU or an idle machine.
 NOT_RUN = {
     "lfm-serve bench --only prepare": "measures for a minute; tests/suite runs `bench`",
     "cargo test --release --test suite sum_rule": "`make test` runs it",
@@ -42,14 +42,14 @@ NOT_RUN = {
     "kubectl create secret generic lfm-serve-keys --from-file=keys=FILE": "no cluster; tests/deploy runs it dry",
     "helm install lfm-serve deploy/helm/lfm-serve --set image.repository=REGISTRY/lfm-serve": "no cluster; tests/deploy runs it dry",
 }
-# Variables of the programs in docs/client.md, which the server does not read.
+# Variables of the programs in docs/client.md, not of the server.
 CLIENTS_OWN = {"LFM_SERVER", "LFM_KEY"}
 # Flags of Docker and of perf_analyzer.
 OTHERS = {"--read-only", "--target", "--input-data"}
 
 
 def shell_blocks(document):
-    """Fenced shell text that is not a program with a name, which test_snippets.py runs."""
+    """Fenced shell blocks, except named programs, which test_snippets.py runs."""
     return [
         text
         for text in re.findall(r"^```sh\n(.*?)^```", document.read_text(), re.S | re.M)
@@ -58,7 +58,7 @@ def shell_blocks(document):
 
 
 def named(document):
-    """Commands within sentences and tables, and indented ones."""
+    """Commands within sentences and tables, and indented commands."""
     text = re.sub(r"^```.*?^```", "", document.read_text(), flags=re.S | re.M)
     found = re.findall(r"`([^`]+)`", text) + re.findall(r"^    (\S.*)$", text, re.M)
     return {" ".join(one.split()) for one in found if re.match(rf"(?:{PROGRAMS})\s", one)}
@@ -83,13 +83,13 @@ def test_make_knows(command):
 
 
 def shell(command, folder=ROOT, **environment):
-    """A command as it stands, by a shell that stops at the first failure."""
+    """Runs a command unchanged, in a shell that stops at the first failure."""
     command = ["bash", "-euo", "pipefail", "-c", command]
     return subprocess.run(command, cwd=folder, env=os.environ | environment, capture_output=True, text=True, timeout=600)
 
 
 def aimed_at(url, folder):
-    """For curl: what is said to localhost:8080 goes to this server."""
+    """Configures curl to send requests for localhost:8080 to this server."""
     (folder / ".curlrc").write_text(f'silent\nconnect-to = "localhost:8080:{url.removeprefix("http://")}"\n')
     return {"CURL_HOME": str(folder)}
 
@@ -97,12 +97,12 @@ def aimed_at(url, folder):
 def until_ready(url):
     end = time.monotonic() + 120
     while requests.get(f"{url}/readyz", timeout=60).status_code == 503 and time.monotonic() < end:
-        time.sleep(0.05)  # a server in another process cannot call back: it is asked again
+        time.sleep(0.05)  # polling: a server in another process cannot notify us
 
 
 @contextlib.contextmanager
 def first_command(command, folder):
-    """The command that serves, on a free port; what it would build has been built before the tests started."""
+    """Runs the command that starts the server, on a free port; its build has been done before the tests."""
     (folder / "cargo").write_text("#!/bin/sh\n")
     (folder / "cargo").chmod(0o755)
     environment = os.environ | {
@@ -112,7 +112,7 @@ def first_command(command, folder):
     }
     process = subprocess.Popen(["bash", "-c", f"exec {command}"], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
     try:
-        # make says what it does first.
+        # make prints its commands first.
         url = next(line.split()[-1] for line in process.stdout if line.startswith("listening on "))
         yield url
     finally:
@@ -120,7 +120,7 @@ def first_command(command, folder):
         process.wait(60)
 
 
-def test_the_first_two_commands_give_the_answer_that_stands_below_them(tmp_path):
+def test_the_first_two_commands_give_the_answer_below_them(tmp_path):
     serve, ask = shell_blocks(ROOT / "README.md")[0].splitlines()
     shown = json.loads(re.search(r"^```json\n(.*?)^```", (ROOT / "README.md").read_text(), re.S | re.M).group(1))
     with first_command(serve, tmp_path) as url:
@@ -140,7 +140,7 @@ def shape(value):
 
 @pytest.fixture
 def workplace(tmp_path):
-    """A folder with what README's commands name."""
+    """A folder with the files that README's commands use."""
     for name in ("target", "models"):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / "other").symlink_to(ROOT / "models")
@@ -167,7 +167,7 @@ def test_what_is_named_runs(command, workplace):
     if not command.startswith("lfm-serve"):
         ended = shell(command)
     else:
-        # Where a placeholder stands, and the images that `score` takes after its flags.
+        # Replaces the placeholder, and adds the images that `score` takes after its flags.
         command = command.replace("DIR", "why photo.jpg")
         ended = shell(f"target/release/{command}", workplace)
     assert ended.returncode == 0 and ended.stdout, ended.stderr

@@ -1,7 +1,7 @@
-"""An answer that comes before the body was read reaches the clients that people use.
+"""An answer sent before the body was read reaches common clients.
 
-A server that is full refuses a 20 MB upload on its head. Closing the connection then would make the kernel send a reset,
-which can overtake the answer; curl, Python's requests and a browser must all see the 429.
+A server at capacity refuses a 20 MB upload by its head. Closing the connection then would make the kernel send a reset,
+which can arrive before the answer; curl, Python's requests and a browser must all get the 429.
 """
 
 import os
@@ -16,7 +16,7 @@ BODY = os.urandom(20_000_000)
 
 @pytest.fixture(scope="module")
 def server():
-    """A server whose one place is taken."""
+    """A server whose only in-flight permit is taken."""
     with serving(*ONE_AT_ONCE) as url, full(url):
         yield url
 
@@ -55,7 +55,7 @@ def test_requests_multipart(server, upload):
 
 
 def test_browser(server, browser):
-    # A page of the server's own origin, so that no cross-origin rule is in the way.
+    # A page of the server's own origin, to avoid cross-origin rules.
     browser.get(f"{server}/openapi.json")
     script = """
         const done = arguments[0];

@@ -1,4 +1,4 @@
-"""`make gpu-check` where there is no GPU: its report has the CPU's section, and says why it has no other."""
+"""`make gpu-check` without a GPU: the report has the CPU's section, and the reason why there is no other."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ def check(report: Path, providers: str) -> tuple[int, str]:
     return ended.returncode, report.read_text()
 
 
-def test_the_cpu_is_held_to_itself(tmp_path):
+def test_the_cpu_is_compared_with_itself(tmp_path):
     status, report = check(tmp_path / "report.md", "cpu")
     assert status == 0, report
     assert "37 golden images: logits at most 0.00e+00 from the CPU's; other verdicts: none" in report
@@ -32,7 +32,7 @@ def test_what_cannot_run_fails_with_its_reason(tmp_path):
     assert "## tensorrt, fp16" in report and "Cannot run: --provider tensorrt cannot run" in report
 
 
-def test_the_tables_of_the_documentation_are_those_of_the_roofline():
+def test_the_documentations_tables_match_the_roofline():
     tables = subprocess.run([sys.executable, ROOT / "gpu/roofline.py"], check=True, capture_output=True, text=True)
     documented = (ROOT / "docs/gpu.md").read_text().splitlines()
     assert [line for line in tables.stdout.splitlines() if line not in documented] == []

@@ -1,4 +1,4 @@
-"""gRPC's own services, and our description of the protocol against Triton's."""
+"""gRPC's own services, and our protocol description compared with Triton's."""
 
 import grpc
 import numpy as np
@@ -34,7 +34,7 @@ def test_health(channel):
 
 
 def test_reflection_describes_a_part_of_tritons_protocol(channel):
-    """Every call, message, field and value that we describe is Triton's, by name, number and type."""
+    """Every call, message, field and value of our description matches Triton's in name, number and type."""
     database = ProtoReflectionDescriptorDatabase(channel)
     assert {SERVICE, "grpc.health.v1.Health"} <= set(database.get_services())
     ours = DescriptorPool(database).FindServiceByName(SERVICE)

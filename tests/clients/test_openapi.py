@@ -1,4 +1,4 @@
-"""The running server against its API document: schemathesis makes requests from it and checks every answer."""
+"""The running server against its API document: schemathesis generates requests from it and checks every answer."""
 
 import subprocess
 import sys
@@ -7,11 +7,11 @@ from pathlib import Path
 import requests
 from conftest import serving
 
-# Checks that are left out, each for a reason.
+# Excluded checks, with reasons.
 LEFT_OUT = {
-    # No schema says which bytes are an image.
+    # No schema can describe which bytes are an image.
     "positive_data_acceptance",
-    # A deadline of a millisecond is answered with 504, as documented. A failure of the server's own is 500: see below.
+    # A deadline of a millisecond is answered with 504, as documented. A server error is 500: see below.
     "not_a_server_error",
 }
 

@@ -1,4 +1,4 @@
-"""The page at `/` and the one at `/docs`, as people use them in Chromium."""
+"""The pages at `/` and `/docs` in Chromium."""
 
 import base64
 import contextlib
@@ -30,7 +30,7 @@ def server():
 
 @pytest.fixture(scope="module")
 def small():
-    """A server whose limits are soon met."""
+    """A server with low limits."""
     flags = ["--max-body-bytes", "3MiB", "--max-pixels", "1MP", *ONE_AT_ONCE]
     with serving(*flags) as url:
         yield url
@@ -38,10 +38,10 @@ def small():
 
 @pytest.fixture(autouse=True)
 def no_complaints(browser):
-    """Scripts end without errors, and nothing is against the page's policy."""
+    """Asserts that there are no script errors and no violations of the page's policy."""
     browser.get_log("browser")
     yield
-    # Chromium notes each answer that is no 2xx; those are what the tests provoke.
+    # Chromium logs every answer other than 2xx; the tests provoke those.
     logged = [entry for entry in browser.get_log("browser") if "Failed to load resource" not in entry["message"]]
     assert logged == []
 
@@ -57,7 +57,7 @@ def until(browser, condition):
 
 
 def articles(browser, count):
-    """The results, once `count` are there and settled."""
+    """The results, once there are `count` finished ones."""
     found = lambda: browser.find_elements(By.CSS_SELECTOR, "article:not([aria-busy=true])")  # noqa: E731
     until(browser, lambda: len(found()) == count)
     until(browser, lambda: all(a.get_attribute("class") == "failed" or a.find_element(By.CSS_SELECTOR, ".answer").is_displayed()
@@ -80,7 +80,7 @@ def png(path, width, height, compression=9):
 
 
 def generated():
-    """Generated images; on a machine without ../shared two photographs that the bundled model takes for generated."""
+    """Generated images; without ../shared two photographs that the bundled model classifies as generated."""
     images = sorted(GENERATED.glob("ldm*/1_fake/*"))
     return images or [ROOT / "tests/golden/images" / name for name in ("astro_420_q95.jpg", "x_coffee_255x257.jpg")]
 
@@ -126,7 +126,7 @@ def test_slider(browser, server):
 
 
 def test_overlay_is_upright(browser, server):
-    """The file is stored 451 x 300, its left side up: map and picture stand 300 x 451, turned clockwise."""
+    """The file is stored 451 x 300, its left side up: map and picture are shown 300 x 451, rotated clockwise."""
     visit(browser, server).send_keys(str(SIDEWAYS))
     (article,) = articles(browser, 1)
     answer = requests.post(f"{server}/v1/explain", data=SIDEWAYS.read_bytes(), timeout=60).json()
@@ -141,14 +141,14 @@ def test_overlay_is_upright(browser, server):
     read = "const c = arguments[0]; return [c.width, c.height, ...c.getContext('2d').getImageData(arguments[1], arguments[2], 1, 1).data]"
     width, height, *rgba = browser.execute_script(read, canvas, int(300 - y), int(x))
     assert (width, height) == (300, 451)
-    # 0.25 is drawn in full colour; of several regions each counts for its part of the mean.
+    # 0.25 is drawn in full colour; each of several regions contributes its share of the mean.
     full = 0.25 / len(attribution["regions"])
     opacity = 255 * min(1, abs(strongest["contribution"]) / full)
     assert abs(rgba[3] - opacity) <= 2, "the strongest place is not where it is drawn"
-    # A canvas keeps colours multiplied by their opacity: rounding moves them.
+    # A canvas stores premultiplied colours: rounding changes them.
     colour = [213, 94, 0] if strongest["contribution"] > 0 else [0, 114, 178]
     assert all(abs(found - expected) <= 3 for found, expected in zip(rgba[:3], colour, strict=True))
-    # The picture is turned with it.
+    # The picture is rotated with it.
     picture = article.find_element(By.CSS_SELECTOR, "canvas.picture")
     assert "cannot show" not in article.text
     compare = """
@@ -163,7 +163,7 @@ def test_overlay_is_upright(browser, server):
         });
     """
     encoded = base64.b64encode(SIDEWAYS.read_bytes()).decode()
-    # The rows above the frame of what was judged.
+    # The rows above the frame of the judged area.
     assert browser.execute_async_script(compare, picture, encoded) == [300, 451, 0]
 
 
@@ -175,7 +175,7 @@ def test_overlay_is_upright(browser, server):
         (lambda path: png(path / "bytes.png", 2000, 2000), "The body is larger than the limit", False),
     ],
 )
-def test_failures_are_told(browser, small, tmp_path, make, title, again):
+def test_failures_are_shown(browser, small, tmp_path, make, title, again):
     path = make(tmp_path)
     with full(small) if again else contextlib.nullcontext():
         visit(browser, small).send_keys(str(path))
@@ -190,7 +190,7 @@ def test_failures_are_told(browser, small, tmp_path, make, title, again):
         else:
             assert title in article.text
     assert path.name in browser.find_element(By.ID, "status").get_attribute("textContent")
-    # The page goes on.
+    # The page still works.
     browser.find_element(By.ID, "files").send_keys(str(SIDEWAYS))
     assert articles(browser, 2)[1].get_attribute("class") != "failed"
     shots(browser, f"failure-{path.stem}")
@@ -234,7 +234,7 @@ def test_keyboard_only(browser, server):
     assert tab().get_attribute("href").endswith("/docs")
     picker = tab()
     assert picker.get_attribute("id") == "files"
-    # The dialog that Enter opens is the browser's own; WebDriver stands in for it.
+    # The dialog that Enter opens is the browser's own; WebDriver replaces it.
     picker.send_keys(str(REAL))
     articles(browser, 1)
     assert "Real" in browser.find_element(By.ID, "status").get_attribute("textContent")

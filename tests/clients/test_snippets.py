@@ -1,4 +1,4 @@
-"""The programs of docs/client.md, run as they stand."""
+"""Runs the programs of docs/client.md unchanged."""
 
 import base64
 import collections
@@ -12,7 +12,7 @@ import threading
 
 import pytest
 import requests
-from conftest import GOLDEN, ROOT, serving
+from conftest import GOLDEN, ROOT, new_key, serving
 
 PICTURE = GOLDEN / "orig_rocket.jpg"
 PROGRAMS = {
@@ -28,7 +28,7 @@ SCORERS = ["score.sh", "score.py", "batch.py", "score.mjs"]
 
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory):
-    """Each fenced program of the document, under the name that its first line gives it."""
+    """Each fenced program of the document, by the name in its first line."""
     folder = tmp_path_factory.mktemp("client")
     blocks = re.findall(r"```(?:sh|python|js)\n((?:#|//) (\w+\.\w+): .*?)```", (ROOT / "docs/client.md").read_text(), re.S)
     for text, name in blocks:
@@ -50,7 +50,7 @@ def server():
 
 
 class Overloaded(http.server.ThreadingHTTPServer):
-    """Answers what it is told to, one after the other, and counts."""
+    """Sends a list of scripted answers in order, and counts requests."""
 
     def __init__(self, *answers):
         super().__init__(("127.0.0.1", 0), Answer)
@@ -71,11 +71,13 @@ class Answer(http.server.BaseHTTPRequestHandler):
         self.server.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
         status, code = self.server.answers.popleft()
         if status == 0:
-            # A replica that dies.
+            # A replica that crashes.
             self.close_connection = True
             return
         if status == 200:
             body = {"verdict": "real", "score": 0.25, "warnings": ["no_signal"]}
+            if code == "void":
+                body = {"verdict": "uncertain", "score": None, "warnings": ["no_signal"]}
             if self.path.endswith("/batch"):
                 body = {"results": [{"id": "0", "result": body}]}
         else:
@@ -101,7 +103,7 @@ def test_it_scores(programs, server, name):
 
 
 @pytest.mark.parametrize("name", SCORERS)
-def test_it_comes_back_when_told(programs, name):
+def test_it_retries_after_retry_after(programs, name):
     with Overloaded((429, "overloaded"), (503, "draining"), (200, None)) as overloaded:
         ended = run(programs, name, overloaded.url, PICTURE)
         assert ended.returncode == 0, ended.stderr
@@ -110,15 +112,23 @@ def test_it_comes_back_when_told(programs, name):
         overloaded.shutdown()
 
 
+@pytest.mark.parametrize("name", SCORERS)
+def test_an_answer_without_a_score_is_no_failure(programs, name):
+    with Overloaded((200, "void")) as server:
+        ended = run(programs, name, server.url, PICTURE)
+        assert ended.returncode == 0 and "uncertain" in ended.stdout and "no_signal" in ended.stdout, ended.stderr
+        server.shutdown()
+
+
 @pytest.mark.parametrize("name", ["score.py", "score.mjs"])
-def test_it_sends_again_what_was_cut_off(programs, name):
+def test_it_retries_an_interrupted_request(programs, name):
     with Overloaded((0, None), (200, None)) as dying:
         ended = run(programs, name, dying.url, PICTURE)
         assert ended.returncode == 0 and dying.asked == 2, ended.stderr
         dying.shutdown()
 
 
-def test_the_overlay_is_that_of_the_answer_that_counts(programs, tmp_path):
+def test_the_overlay_is_that_of_the_final_answer(programs, tmp_path):
     with Overloaded((429, "overloaded"), (200, None)) as overloaded:
         ended = run(programs, "explain.sh", overloaded.url, PICTURE, tmp_path / "overlay")
         assert ended.returncode == 0 and overloaded.asked == 2, ended.stderr
@@ -127,7 +137,7 @@ def test_the_overlay_is_that_of_the_answer_that_counts(programs, tmp_path):
 
 
 @pytest.mark.parametrize("name", SCORERS)
-def test_it_does_not_repeat_what_cannot_succeed(programs, name):
+def test_it_does_not_retry_permanent_errors(programs, name):
     with Overloaded((415, "unsupported_format")) as refusing:
         ended = run(programs, name, refusing.url, PICTURE)
         assert ended.returncode != 0 and refusing.asked == 1
@@ -137,12 +147,7 @@ def test_it_does_not_repeat_what_cannot_succeed(programs, name):
 
 @pytest.mark.parametrize("name", SCORERS)
 def test_it_sends_its_key(programs, tmp_path, name):
-    made = subprocess.run([ROOT / "target/release/lfm-serve", "key", "tester"], capture_output=True, text=True, check=True)
-    words = (made.stdout + made.stderr).split()
-    line = next(word for word in words if word.startswith("tester:"))
-    key = max((word for word in words if word != line), key=len)
-    keys = tmp_path / "keys"
-    keys.write_text(line + "\n")
+    key, keys = new_key(tmp_path)
     with serving("--api-keys-file", str(keys)) as url:
         assert run(programs, name, url, PICTURE).returncode != 0
         ended = run(programs, name, url, PICTURE, key=key)
@@ -155,7 +160,7 @@ def test_it_saves_the_overlay(programs, server, tmp_path):
     assert (tmp_path / "overlay.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_batch_is_whole_when_it_is_sent_again(programs, server):
+def test_a_retried_batch_is_complete(programs, server):
     paths = [PICTURE, GOLDEN / "coffee_rgb.png"]
     ended = run(programs, "batch.py", server, *paths)
     assert ended.returncode == 0, ended.stderr
@@ -167,7 +172,7 @@ def test_a_batch_is_whole_when_it_is_sent_again(programs, server):
         overloaded.shutdown()
 
 
-def test_a_batch_says_which_picture_cannot_be_judged(programs, server, tmp_path):
+def test_a_batch_reports_which_picture_cannot_be_judged(programs, server, tmp_path):
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(PICTURE.read_bytes()[:1000])
     ended = run(programs, "batch.py", server, PICTURE, broken)
@@ -186,7 +191,7 @@ def judged_in(browser, programs, picture):
     return browser.execute_async_script(JUDGE, text, base64.b64encode(picture).decode())
 
 
-def test_a_page_of_the_same_address_scores(programs, server, browser):
+def test_a_page_of_the_same_origin_scores(programs, server, browser):
     browser.get(server)
     assert judged_in(browser, programs, PICTURE.read_bytes())["verdict"] == "real"
     assert judged_in(browser, programs, b"no picture") == "Error: unsupported_format: " + requests.post(

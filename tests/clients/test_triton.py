@@ -13,7 +13,7 @@ from conftest import GOLDEN
 from tritonclient.utils import InferenceServerException
 
 JPEGS = [GOLDEN / name for name in ["orig_rocket.jpg", "coffee_444_q95.jpg", "chelsea_exif6.jpg", "camera_gray_q88.jpg"]]
-OUTPUTS = ["score", "logit", "verdict", "warnings", "topk_values", "topk_indices", "declared"]
+OUTPUTS = ["score", "logit", "verdict", "warnings", "topk_values", "topk_indices", "logit_raw", "declared"]
 
 
 def files(client, paths):
@@ -31,7 +31,7 @@ def wanted(client, *names, **how):
 
 
 def number(value):
-    """Over gRPC, 64-bit numbers are strings in JSON, and zeros are left out."""
+    """Over gRPC, 64-bit numbers are strings in JSON, and zeros are omitted."""
     return int(value or 0)
 
 
@@ -76,7 +76,7 @@ def test_statistics(client):
 
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_files(client, triton, count):
-    """JPEGs in: every output, equal to what /v1 says, one by one or in a batch."""
+    """JPEG inputs: every output equals /v1's answer, one by one or in a batch."""
     expected = [triton.score(path) for path in JPEGS[:count]]
     result = client.infer("lfm", [files(client, JPEGS[:count])], request_id="mine-1")
     answer = result.get_response()
@@ -95,7 +95,7 @@ def test_files(client, triton, count):
 
 @pytest.fixture(scope="module")
 def picture(tmp_path_factory):
-    """Pixels of the network's own size, and a PNG that holds them."""
+    """Pixels of the network's input size, and a PNG of them."""
     image = np.random.default_rng(8).integers(0, 256, (256, 256, 3), np.uint8)
     rows = b"".join(b"\0" + row.tobytes() for row in image)
     chunks = [(b"IHDR", struct.pack(">IIBBBBB", 256, 256, 8, 2, 0, 0, 0)), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
@@ -143,7 +143,7 @@ def test_compression(client, triton, algorithm):
         client.infer("lfm", [tensor(client, "x", np.array([b"x"], dtype=np.object_), "BYTES")], **how)
 
 
-def test_what_is_wrong_is_said(client):
+def test_errors_are_specific(client):
     bad = "400" if client.is_http else "StatusCode.INVALID_ARGUMENT"
     unknown = "404" if client.is_http else "StatusCode.NOT_FOUND"
     objects = lambda *items: np.array(items, dtype=np.object_)
@@ -181,7 +181,7 @@ def test_what_is_wrong_is_said(client):
 
 
 def test_timeout(client):
-    """A microsecond is over before the image is decoded."""
+    """A microsecond passes before the image is decoded."""
     late = "504" if client.is_http else "StatusCode.DEADLINE_EXCEEDED"
     with pytest.raises(InferenceServerException) as raised:
         client.infer("lfm", [files(client, JPEGS[:1])], timeout=1)
@@ -190,13 +190,13 @@ def test_timeout(client):
 
 
 def test_a_message_over_the_limit(client):
-    """The server takes 8 MiB here."""
+    """The server's limit is 8 MiB here."""
     with pytest.raises(InferenceServerException) as raised:
         client.infer("lfm", [tensor(client, "image", np.array([bytes(9 << 20)], dtype=np.object_), "BYTES")])
     assert raised.value.status() == ("413" if client.is_http else "StatusCode.RESOURCE_EXHAUSTED")
 
 
-def test_a_packed_message_over_the_limit(triton):
+def test_a_compressed_message_over_the_limit(triton):
     packed = gzip.compress(bytes(100_000_000))
     answer = requests.post(
         f"http://{triton.http}/v2/models/lfm/infer", data=packed, headers={"Content-Encoding": "gzip"}, timeout=60
@@ -205,7 +205,7 @@ def test_a_packed_message_over_the_limit(triton):
 
 
 def test_async_infer(client, triton):
-    """The sync clients' own way of many calls at once."""
+    """The sync clients' own API for concurrent calls."""
     if client.loop:
         pytest.skip("the asyncio clients await")
     expected = np.float32(triton.score(JPEGS[0])["logit"])

@@ -8,6 +8,7 @@ import pytest
 from conftest import BINARY, DEPLOY, ROOT, default_of, run, seconds, serve_help
 
 UNIT = DEPLOY / "systemd/lfm-serve.service"
+SOCKET = DEPLOY / "systemd/lfm-serve.socket"
 # prctl(2): no memory is writable and executable; MemoryDenyWriteExecute= in the unit.
 PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN = 65, 1
 # systemd-analyze's scale from 0 to 10; what it still finds is that the service has a network and the host's /usr.
@@ -24,6 +25,14 @@ def unit(tmp_path):
     return file
 
 
+@pytest.fixture
+def socket(unit):
+    """The socket, beside the service that it starts: systemd looks for it by its name."""
+    file = unit.with_name(SOCKET.name)
+    file.write_text(SOCKET.read_text())
+    return file
+
+
 def section(name):
     parser = configparser.RawConfigParser(strict=False, interpolation=None)
     parser.optionxform = str
@@ -31,14 +40,32 @@ def section(name):
     return parser[name]
 
 
-def verify(file):
-    command = ["systemd-analyze", "verify", "--man=no", file]
+def verify(*files):
+    command = ["systemd-analyze", "verify", "--man=no", *files]
     return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
 
 def test_systemd_takes_the_unit(unit):
     ended = verify(unit)
     assert ended.returncode == 0 and UNIT.name not in ended.stderr, ended.stderr
+
+
+def test_systemd_takes_the_socket_with_its_service(unit, socket):
+    ended = verify(socket, unit)
+    assert ended.returncode == 0 and "lfm-serve." not in ended.stderr, ended.stderr
+
+
+@pytest.mark.parametrize("wrong", ["ListenStream=nowhere:port", "FileDescriptorNames=http", "Backlog=some"])
+def test_systemd_does_not_take_a_wrong_socket(unit, socket, wrong):
+    socket.write_text(socket.read_text().replace("[Socket]\n", f"[Socket]\n{wrong}\n"))
+    ended = verify(socket, unit)
+    assert ended.returncode != 0 or SOCKET.name in ended.stderr
+
+
+def test_the_socket_is_what_the_program_listens_on_by_default():
+    text = SOCKET.read_text()
+    assert f"ListenStream={default_of('listen')}\n" in text
+    assert "FileDescriptorName=http\n" in text
 
 
 @pytest.mark.parametrize("wrong", ["ProtectSystem=stricter", "MemoryMaximum=3G", "ExecStartPost=/nowhere/program"])

@@ -1,6 +1,8 @@
 """KServe's own Python client (REST and gRPC) and the client that open-inference.github.io generates, unmodified from PyPI.
 
-MLServer's client is not here: it is tritonclient with a command line around it, and tests/clients has tritonclient.
+Not here, because their dependencies exclude these: MLServer's `mlserver infer` (1.7.1; REST, one by one and in batches) and
+PyTriton's ModelClient (0.7.0; HTTP and gRPC), which are built on tritonclient (tests/clients has it) and gave /v1's logit when run
+by hand on 2026-11-27. seldon-core's client speaks Seldon's own protocol.
 """
 
 import asyncio

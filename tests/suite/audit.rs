@@ -1,5 +1,6 @@
-//! The decision log, `--cors-origin`, and which routes are where.
+//! The decision log, `--cors-origin`, and the routes of each address.
 
+use bytes::Bytes;
 use serde_json::Value;
 
 use crate::{
@@ -14,7 +15,7 @@ async fn each_scored_image_leaves_one_line() {
     let app = TestApp::start(vec![Fake::instant()], &["--audit-log", path.to_str().expect("UTF-8")]).await;
     let request = app.post("/v1/score?external_id=upload-7").header("x-request-id", "abc").body(picture());
     let answer: Value = request.send().await.expect("an answer").json().await.expect("JSON");
-    // What was not scored has no line.
+    // An image that was not scored has no line.
     app.score("no image").await;
     app.stopped().await;
 
@@ -32,14 +33,30 @@ async fn each_scored_image_leaves_one_line() {
 }
 
 #[tokio::test]
-async fn a_full_disk_costs_lines_and_no_answers() {
+async fn a_full_disk_loses_lines_and_no_answers() {
+    const IMAGES: usize = 10_000;
+    const CLIENTS: usize = 8;
     let app = TestApp::start(vec![Fake::instant()], &["--audit-log", "/dev/full"]).await;
-    for _ in 0..20 {
-        assert_eq!(app.score(picture()).await.status(), 200);
+    let (picture, url) = (Bytes::from(picture()), app.url("/v1/score"));
+    let clients = (0..CLIENTS).map(|_| {
+        let (picture, url) = (picture.clone(), url.clone());
+        tokio::spawn(async move {
+            // Connections are kept: ten thousand new ones would cost more than the images.
+            let client = reqwest::Client::new();
+            for _ in 0..IMAGES / CLIENTS {
+                let answer = client.post(&url).body(picture.clone()).send().await.expect("an answer");
+                assert_eq!(answer.status(), 200);
+                answer.bytes().await.expect("a body");
+            }
+        })
+    });
+    for client in clients.collect::<Vec<_>>() {
+        client.await.expect("every image is scored");
     }
+    assert_eq!(app.metric("lfm_images_total{outcome=\"scored\"}").await, IMAGES as f64);
     let dropped = async || app.metric("lfm_audit_lines_total{outcome=\"dropped\"}").await;
-    // The writer counts on a thread of its own.
-    while dropped().await < 20.0 {
+    // The writer counts on its own thread.
+    while dropped().await < IMAGES as f64 {
         tokio::task::yield_now().await;
     }
     assert_eq!(app.metric("lfm_audit_lines_total{outcome=\"written\"}").await, 0.0);
@@ -76,7 +93,7 @@ async fn pages_of_allowed_origins_may_read_answers_and_no_others() {
 }
 
 #[tokio::test]
-async fn with_an_admin_address_the_main_one_says_only_that_it_lives() {
+async fn with_an_admin_address_the_main_one_has_only_liveness() {
     let app = TestApp::start(vec![Fake::instant()], &["--admin-listen", "127.0.0.1:0"]).await;
     let live = app.get("/livez").await;
     assert_eq!((live.status().as_u16(), live.text().await.expect("text").as_str()), (200, "ok\n"));

@@ -1,10 +1,10 @@
-//! `lfm-serve bench`: that it measures what it says; how fast anything is, is no matter of a test.
+//! `lfm-serve bench`: its report is complete and consistent; speed is not tested.
 
 use serde_json::Value;
 
 use crate::harness::{root, run};
 
-/// The report of a run that went well.
+/// The report of a successful run.
 fn bench(arguments: &[&str]) -> Value {
     let (code, report, log) = run(&[&["bench", "--json"], arguments].concat());
     assert_eq!(code, Some(0), "{log}");
@@ -17,8 +17,8 @@ fn assert_spread(spread: &Value) {
     assert!(0.0 < q1 && q1 <= median && median <= q3 && q3.is_finite(), "{spread}");
 }
 
-/// A program that passes for a Python. Committed, not written here: a file that another test's fork still holds
-/// open for writing cannot be run.
+/// A fake Python. Committed, not written here: a file that another test's fork still has open for writing cannot be
+/// executed.
 const ABSENT: &str = "tests/data/pillow/absent.sh";
 const OTHER: &str = "tests/data/pillow/other.sh";
 const DYING: &str = "tests/data/pillow/dying.sh";
@@ -41,7 +41,7 @@ fn the_operator_is_measured_on_every_input_and_batch_size() {
             assert_spread(&row["topk_over"][name]);
             assert_spread(&row["over_read"][name]);
         }
-        // In a single round the ratios are those of the times.
+        // With a single round the ratios are those of the times.
         let us = |name: &str| row["us"][name]["median"].as_f64().expect("a time");
         let ratio = row["topk_over"]["operator"]["median"].as_f64().expect("a ratio");
         assert!((ratio - us("topk") / us("operator")).abs() < 1e-9 * ratio, "{row}");
@@ -81,7 +81,7 @@ fn both_graphs_are_measured_in_every_layout() {
     assert_eq!((&rows[0]["sessions"], &rows[0]["intra_threads"]), (&1.into(), &1.into()));
     for row in rows {
         ["standard", "ours"].iter().for_each(|name| assert_spread(&row[name]));
-        // In a single round the ratio is that of the rates.
+        // With a single round the ratio is that of the rates.
         let of = |name: &str| row[name]["median"].as_f64().expect("a rate");
         assert!((of("ours_over_standard") - of("ours") / of("standard")).abs() < 1e-9, "{row}");
     }
@@ -109,7 +109,7 @@ fn without_pillow_it_says_why() {
 }
 
 #[test]
-fn pillow_is_asked_in_turn_and_held_to_the_same_pixels() {
+fn pillow_is_interleaved_and_must_give_the_same_pixels() {
     let sizes = ["--only", "prepare", "--rounds", "1", "--sizes", "300x200"];
     let report = bench(&[&sizes[..], &["--python", OTHER]].concat());
     assert_eq!(report["images"]["pillow"]["version"], "9.9.9");
@@ -138,7 +138,7 @@ fn pillow_itself_makes_the_same_pixels() {
 }
 
 #[test]
-fn help_teaches_and_wrong_settings_are_refused() {
+fn help_is_complete_and_wrong_settings_are_refused() {
     let (code, help, _) = run(&["bench", "--help"]);
     assert_eq!(code, Some(0));
     for word in ["quartiles", "--only op", "prepare", "LFM_ROUNDS", ".venv-pillow", "4000x3000"] {
@@ -158,10 +158,10 @@ fn counting_is_measured() {
     assert_spread(&report["metrics"]["ns"]);
 }
 
-/// What a decode may take at most is known from the header, of every format and variant.
+/// For every format and variant the header's estimate bounds the memory of a decode.
 #[test]
-fn decoding_stays_within_the_memory_that_the_header_says() {
-    // Stacks, and what the allocator keeps.
+fn decoding_stays_within_the_headers_memory_estimate() {
+    // Stacks, and memory retained by the allocator.
     const SLACK_MB: f64 = 12.0;
     let report = bench(&["--only", "cost", "--rounds", "1", "--claimed-pixels", "9MP"]);
     let rows = report["cost"]["rows"].as_array().expect("rows");

@@ -1,4 +1,4 @@
-//! The program as a user types it.
+//! The command line.
 
 use std::{fs, path::Path};
 
@@ -27,7 +27,7 @@ pub fn assert_one_line(ended: &(Option<i32>, String, String), parts: &[&str]) {
 }
 
 #[test]
-fn help_teaches() {
+fn help_is_complete() {
     let (code, help, _) = run(&["--help"]);
     assert_eq!(code, Some(0));
     for word in ["serve", "score", "evaluate", "healthcheck", "openapi", "curl -F image=@photo.jpg", "LFM_"] {
@@ -52,7 +52,7 @@ fn a_missing_or_wrong_library_is_one_line() {
         ["/lib/x86_64-linux-gnu/libc.so.6", "/usr/lib64/libc.so.6"].into_iter().find(|path| Path::new(path).exists());
     let foreign =
         run(&["serve", "--listen", "127.0.0.1:0", "--log-level", "error", "--ort-library", libc.expect("a libc")]);
-    assert_one_line(&foreign, &["it is no ONNX Runtime", "1.31.1"]);
+    assert_one_line(&foreign, &["it is not ONNX Runtime", "1.31.1"]);
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn bad_settings_are_refused_at_start() {
 }
 
 #[test]
-fn score_prints_a_json_line_a_file_and_says_by_its_status_whether_all_went_well() {
+fn score_prints_a_json_line_per_file_and_its_exit_status_reports_failures() {
     let (code, out, log) = run(&["score", "tests/golden/images/x_coffee_64.png", "tests/golden/images/x_flat.png"]);
     assert_eq!((code, &*log), (Some(0), ""));
     let lines: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
@@ -160,6 +160,8 @@ fn evaluate_counts_per_source_and_their_mean() {
         report["sources"]["two"]["average_precision"].is_null() && report["sources"]["two"]["fake_accuracy"].is_null()
     );
     assert_eq!(report["mean"]["average_precision"], report["sources"]["set/one"]["average_precision"]);
+    assert_eq!((&report["all"]["n"], &report["all"]["n_fake"]), (&3.into(), &1.into()));
+    assert_eq!((&report["classes"]["small"]["n"], &report["classes"]["lossless"]["n"]), (&1.into(), &1.into()));
     assert_one_line(&run(&["evaluate", "tests"]), &["0_real"]);
 }
 
@@ -190,23 +192,76 @@ fn evaluate_sweeps_jpeg_qualities_compares_models_and_draws() {
     let both: Value = serde_json::from_str(&out).expect("JSON");
     for (model, folder) in both["models"].as_array().expect("a list").iter().zip(["models", &other]) {
         assert_eq!(model["model"]["folder"], folder);
-        for part in ["sources", "mean", "jpeg", "failed"] {
+        for part in ["judged_by", "sources", "classes", "all", "mean", "jpeg", "failed"] {
             assert_eq!(model[part], alone[part], "equal models have equal figures");
         }
     }
     let svg = fs::read_to_string(&drawn).expect("a plot");
     assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
-    for word in ["real", "generated", "JPEG 30", "as stored", "JPEG quality"] {
+    for word in ["real", "generated", "JPEG 30", "as stored", "JPEG quality", "uncertain", "jpeg_90_95"] {
         assert!(svg.contains(word), "{word} is not drawn");
     }
 
-    assert_one_line(&run(&["evaluate", &set_path, "--plot", "/nowhere/plot.svg"]), &["/nowhere/plot.svg"]);
+    for flag in ["--plot", "--scores"] {
+        assert_one_line(&run(&["evaluate", &set_path, flag, "/nowhere/file"]), &["/nowhere/file"]);
+    }
     let (code, _, log) = run(&["evaluate", &set_path, "--jpeg-quality", "0"]);
     assert!(code == Some(2) && log.contains("1..=100"), "{log}");
 }
 
+/// Verdicts are `score`'s under the same settings, image by image, and the figures are counted from them.
 #[test]
-fn openapi_prints_what_the_server_serves() {
+fn evaluate_judges_as_score_does() {
+    let set = tempfile::tempdir().expect("a folder");
+    let files = ["images/coffee_rgb.png", "images/chelsea_exif6.jpg", "images/orig_rocket.jpg"];
+    for (label, file) in ["0_real", "1_fake"].into_iter().flat_map(|label| files.map(|file| (label, file))) {
+        let folder = set.path().join("one").join(label);
+        fs::create_dir_all(&folder).expect("a folder");
+        fs::write(folder.join(file.replace('/', "_")), golden(file)).expect("written");
+    }
+    let lines =
+        |text: &str| -> Vec<Value> { text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect() };
+    let (folder, scores) = (set.path().to_string_lossy(), set.path().join("scores.jsonl"));
+    let scores_path = scores.to_string_lossy();
+    for settings in [&["--threshold", "0.2"][..], &["--operating-point", "0.5"], &["--regions", "9"], &[]] {
+        let (code, out, log) = run(&[&["evaluate", &*folder, "--scores", &scores_path], settings].concat());
+        assert_eq!(code, Some(0), "{log}");
+        let report: Value = serde_json::from_str(&out).expect("JSON");
+        let (_, said, _) = run(&[&["score", &*folder], settings].concat());
+        let said = lines(&said);
+        let written = lines(&fs::read_to_string(&scores).expect("the scores"));
+        let judged: Vec<_> = said.iter().filter(|line| line["error"].is_null()).collect();
+        assert_eq!((judged.len(), written.len()), (6, 6), "{settings:?}");
+        for (line, mut written) in judged.iter().zip(written) {
+            let fields = written.as_object_mut().expect("an object");
+            let label = fields.remove("label").expect("a label");
+            let expected =
+                if line["path"].as_str().is_some_and(|path| path.contains("0_real")) { "real" } else { "fake" };
+            assert_eq!(
+                (fields.remove("source"), fields.remove("jpeg_quality")),
+                (Some("one".into()), Some(Value::Null))
+            );
+            assert_eq!((label, &written), (expected.into(), *line));
+        }
+        let share = |of: &dyn Fn(&Value) -> f64| judged.iter().map(|line| of(line)).sum::<f64>() / 6.0;
+        let coverage = share(&|line| f64::from(line["verdict"] != "uncertain"));
+        let regions = share(&|line| line["judged"]["regions"].as_array().expect("regions").len() as f64);
+        let all = &report["all"];
+        assert!((all["coverage"].as_f64().expect("a share") - coverage).abs() < 1e-12, "{settings:?}: {all}");
+        assert!((all["regions"].as_f64().expect("a mean") - regions).abs() < 1e-12, "{settings:?}: {all}");
+        let threshold = settings.first() == Some(&"--threshold");
+        assert_eq!(report["judged_by"]["threshold"].as_f64(), threshold.then_some(0.2));
+        assert_eq!(report["judged_by"]["operating_point"].is_null(), threshold);
+        // Each picture stands under both labels.
+        assert_eq!(all["average_precision"], 0.5);
+        assert!(all["accuracy"].is_null() || all["accuracy"] == 0.5, "{all}");
+    }
+    let (code, _, log) = run(&["evaluate", &folder, "--threshold", "7"]);
+    assert!(code == Some(2) && log.contains("between 0 and 1"), "{log}");
+}
+
+#[test]
+fn openapi_prints_the_servers_document() {
     let (code, out, _) = run(&["openapi"]);
     assert_eq!(code, Some(0));
     assert_eq!(out.trim(), lfm_serve::api::openapi::document().trim());
@@ -221,7 +276,7 @@ fn a_server_is_healthy_until_it_is_stopped() {
     assert_eq!(run(&["healthcheck", "--url", &url]).0, Some(0));
     let (ended, log) = server.terminate();
     assert!(ended.success());
-    assert_eq!(log, "", "at level warn a good start and stop say nothing");
+    assert_eq!(log, "", "at level warn a clean start and stop log nothing");
     let (code, _, log) = run(&["healthcheck", "--url", &url]);
     assert_eq!(code, Some(1));
     assert!(log.contains("is not healthy"), "{log}");
@@ -244,13 +299,13 @@ fn ctrl_c_at_a_terminal_does_not_wait_for_a_load_balancer() {
 }
 
 #[test]
-fn onnx_runtime_sends_nobody_anything() {
+fn onnx_runtime_sends_no_telemetry() {
     let home = tempfile::tempdir().expect("a folder");
     let mut score = program();
-    // Without what would keep it quiet here: the checkout's own setting, and signs of CI.
+    // Without the settings that would disable it here: the checkout's own, and those of CI.
     let score = score.env_clear().env("HOME", home.path()).args(["score", "tests/golden/images/x_coffee_64.png"]);
     assert!(score.output().expect("it runs").status.success());
-    // It keeps an id and a queue of events there before it sends any.
+    // ONNX Runtime stores an id and a queue of events there before it sends any.
     let left: Vec<_> = fs::read_dir(home.path()).expect("the folder").collect();
     assert!(left.is_empty(), "{left:?}");
 }

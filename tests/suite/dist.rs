@@ -1,4 +1,4 @@
-//! The archive of `make dist`, unpacked on a machine that has nothing else.
+//! The archive of `make dist`, unpacked and run in isolation.
 
 use std::{
     fs,
@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::harness::{picture, root};
 
-/// Packs this build; the archive's path.
+/// Packs this build; returns the archive's path.
 fn pack(to: &Path) -> PathBuf {
     let output = Command::new("deploy/dist.sh")
         .arg(env!("CARGO_BIN_EXE_lfm-serve"))
@@ -57,7 +57,7 @@ fn the_archive_serves_by_itself() {
     assert_eq!(archive.file_name().expect("a name").to_str(), Some(format!("{name}.tar.gz").as_str()));
     let unpacked = unpacked.path().join(name);
 
-    // Every file but the list itself is listed, and is as listed.
+    // Every file except the list itself is listed with the correct hash.
     let checked = shell("sha256sum --check --strict SHA256SUMS", &unpacked);
     let files = shell("find . -type f ! -name SHA256SUMS", &unpacked);
     assert_eq!(checked.lines().count(), files.lines().count(), "{checked}");
@@ -70,7 +70,7 @@ fn the_archive_serves_by_itself() {
     let report: Value = serde_json::from_slice(&report.stdout).expect("JSON");
     assert_eq!(report["ok"], true, "{report}");
 
-    // The compiled-in places of the checkout would serve as well: this model is known by another version.
+    // The compiled-in paths of the checkout would work as well: a changed version identifies this model.
     let manifest = unpacked.join("share/lfm-serve/model/manifest.json");
     let text = fs::read_to_string(&manifest).expect("the manifest");
     let marked = text.replace("\"version\": \"2\"", "\"version\": \"of the archive\"");
@@ -94,7 +94,7 @@ fn the_archive_serves_by_itself() {
     assert_eq!(fs::read_dir(empty.path()).expect("readable").count(), 0, "it left files behind");
 }
 
-/// The bill of materials names the crates, and every part that it says is used.
+/// The bill of materials names the crates, and every component that it refers to.
 fn assert_sbom(unpacked: &Path) {
     let text = fs::read(unpacked.join("sbom.cdx.json")).expect("an SBOM");
     let sbom: Value = serde_json::from_slice(&text).expect("JSON");
@@ -104,7 +104,7 @@ fn assert_sbom(unpacked: &Path) {
     for name in ["ort", "axum", "onnxruntime", "libjpeg-turbo", "lfm"] {
         assert!(names.contains(&name), "{name} is missing");
     }
-    assert!(!names.contains(&"proptest"), "a dependency of tests alone");
+    assert!(!names.contains(&"proptest"), "a dependency of tests only");
     let refs: Vec<_> = components.iter().chain([&sbom["metadata"]["component"]]).map(|part| &part["bom-ref"]).collect();
     for used in sbom["dependencies"].as_array().expect("dependencies") {
         for part in used["dependsOn"].as_array().expect("parts") {

@@ -1,4 +1,4 @@
-//! SIGTERM under load: every request that the server was sent is answered, and the process ends in time.
+//! SIGTERM under load: every request sent to the server is answered, and the process ends in time.
 
 use std::{
     io::{self, ErrorKind, Read, Write},
@@ -13,7 +13,7 @@ use std::{
 
 use crate::harness::{PATIENCE, Server, golden};
 
-/// Rounds that every run of the tests makes; `LFM_DRAIN_ROUNDS` asks for more.
+/// Default number of rounds; `LFM_DRAIN_ROUNDS` sets more.
 const ROUNDS: usize = 5;
 
 /// Clients that open a connection for each request, and clients that keep theirs.
@@ -25,10 +25,10 @@ const ANSWERS: usize = 20;
 
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A server that is going lets new connections hang: after this long a client takes that as a no.
+/// A stopping server does not accept new connections: after this time a client counts as refused.
 const CONNECTING: Duration = Duration::from_millis(300);
 
-/// What a round's clients saw.
+/// Results of a round's clients.
 #[derive(Debug, Default)]
 struct Seen {
     /// Answers by status: 200, 429, 503.
@@ -48,7 +48,7 @@ fn no_request_is_lost_when_the_server_is_stopped_under_load() {
     let (mut lost, mut answers, mut longest) = (Vec::new(), [0; 3], Duration::ZERO);
     for round in 0..rounds {
         let (seen, took) = stop_under_load(round);
-        assert!(seen.answers[2] > 0, "round {round}: nobody was told to go: {seen:?}");
+        assert!(seen.answers[2] > 0, "round {round}: no client got a 503: {seen:?}");
         for (sum, count) in answers.iter_mut().zip(seen.answers) {
             *sum += count;
         }
@@ -65,15 +65,15 @@ fn no_request_is_lost_when_the_server_is_stopped_under_load() {
     );
 }
 
-/// One server's end under load: what its clients saw, and how long it took.
+/// Stops one server under load: its clients' results, and how long it took.
 fn stop_under_load(round: usize) -> (Seen, Duration) {
     let timeout = format!("{}s", DRAIN_TIMEOUT.as_secs());
     let server = Server::start(&["--sessions", "1", "--drain-delay", "200ms", "--drain-timeout", &timeout]);
     let address: SocketAddr = server.url.trim_start_matches("http://").parse().expect("an address");
-    // A body that comes with its head, and one that takes packets of its own.
+    // A body in the same packet as its head, and one in separate packets.
     let small = request(&golden("hostile/one_pixel.png"));
     let larger = request(&golden("images/x_coffee_64.png"));
-    // Connections that idle or stop in the middle of a head do not hold the server.
+    // Connections that are idle or stop in the middle of a head do not delay the end.
     let _idle = TcpStream::connect(address).expect("a connection");
     let mut stalled = TcpStream::connect(address).expect("a connection");
     stalled.write_all(&small[..20]).expect("sent");
@@ -108,7 +108,7 @@ fn request(image: &[u8]) -> Vec<u8> {
 struct Client<'a> {
     address: SocketAddr,
     request: &'a [u8],
-    /// Whether it sends its next request on the same connection, until it is told to close it.
+    /// Whether it reuses its connection until the server asks to close it.
     keeps: bool,
     seen: &'a Mutex<Seen>,
     news: &'a Condvar,

@@ -1,6 +1,6 @@
-//! Clients share the server: who is who over HTTP, and what one of them cannot do to the others.
+//! Fairness between clients: how HTTP requests are assigned to clients, and protection of clients from each other.
 
-use std::io::Write;
+use std::{io::Write, num::NonZeroU32};
 
 use reqwest::Response;
 use tempfile::NamedTempFile;
@@ -17,10 +17,10 @@ fn send(app: &TestApp, address: &str) -> JoinHandle<reqwest::Result<Response>> {
 }
 
 #[tokio::test]
-async fn behind_a_trusted_proxy_clients_are_told_apart() {
+async fn behind_a_trusted_proxy_clients_are_distinguished() {
     let (model, gate) = Fake::gated();
     let app = TestApp::start(vec![model], &["--max-in-flight", "16", "--trusted-proxies", "1"]).await;
-    // The first address is what the client made up.
+    // The first address is forged by the client.
     let crowd: Vec<_> = (0..15).map(|n| send(&app, &format!("203.0.113.{n}, 198.51.100.1"))).collect();
     while app.metric("lfm_images_in_flight").await < 15.0 {
         tokio::task::yield_now().await;
@@ -38,7 +38,7 @@ async fn behind_a_trusted_proxy_clients_are_told_apart() {
 }
 
 #[tokio::test]
-async fn without_trusted_proxies_the_connection_says_who_it_is() {
+async fn without_trusted_proxies_the_connection_identifies_the_client() {
     let (model, gate) = Fake::gated();
     let app = TestApp::start(vec![model], &["--max-in-flight", "16"]).await;
     let crowd: Vec<_> = (0..15).map(|n| send(&app, &format!("198.51.100.{n}"))).collect();
@@ -55,9 +55,9 @@ async fn without_trusted_proxies_the_connection_says_who_it_is() {
 
 #[tokio::test]
 async fn metrics_name_the_keys_with_the_most_work() {
-    let made = lfm_serve::keys::NewKey::make("alice", None).expect("a key");
+    let made = lfm_serve::keys::NewKey::make("alice", None, NonZeroU32::new(2)).expect("a key");
     let mut file = NamedTempFile::new().expect("a file");
-    writeln!(file, "{}:weight=2", made.line).expect("written");
+    writeln!(file, "{}", made.line).expect("written");
     let app = TestApp::start(vec![Fake::instant()], &["--api-keys-file", &file.path().to_string_lossy()]).await;
     let answer = app.post("/v1/score").bearer_auth(&made.key).body(picture()).send().await.expect("an answer");
     assert_eq!(answer.status(), 200);
@@ -74,7 +74,7 @@ fn expensive() -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn what_cannot_be_decoded_in_time_is_refused_before_it_begins() {
+async fn an_image_that_cannot_be_decoded_in_time_is_refused_before_decoding() {
     let app = TestApp::start(vec![Fake::instant()], &[]).await;
     let request = app.post("/v1/score").header("x-request-timeout-ms", "200").body(expensive());
     let detail = assert_problem(request.send().await.expect("an answer"), 504, "deadline_exceeded").await;

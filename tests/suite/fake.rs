@@ -1,4 +1,4 @@
-//! A model that does what a test tells it, in place of ONNX Runtime.
+//! A scripted model in place of ONNX Runtime.
 
 use std::{
     future::Future,
@@ -31,10 +31,10 @@ pub struct Fake {
     pub rebuilt: Arc<AtomicUsize>,
 }
 
-/// The fake's answer: the first byte of the image is its logit, so that a test sees whose answer it got.
+/// The fake's answer: the logit is the image's first byte, so that a test can assign answers to images.
 pub fn answer(pixels: &Pixels) -> Output {
     let logit = f32::from(pixels.as_bytes()[0]);
-    // All of it from one place, the ninth of the third row.
+    // All of it from a single place, the ninth of the third row.
     let linear = Linear { weight: vec![1.0; 1024].into(), bias: logit - 2.0 };
     Output {
         logit,
@@ -73,7 +73,7 @@ impl Fake {
         model
     }
 
-    /// A model whose every batch waits for a permit of the semaphore.
+    /// A model in which every batch waits for a permit of the semaphore.
     pub fn gated() -> (Self, Arc<Semaphore>) {
         let gate = Arc::new(Semaphore::new(0));
         let held = Arc::clone(&gate);
@@ -87,7 +87,7 @@ impl Fake {
         (model, gate)
     }
 
-    /// How the scheduler replaces this model: by a clone, counted.
+    /// The scheduler's replacement for this model: a clone, counted.
     pub fn rebuild(&self) -> Rebuild<Self> {
         let model = self.clone();
         Arc::new(move || {

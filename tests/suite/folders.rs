@@ -1,4 +1,4 @@
-//! `score FOLDER` and `evaluate DIR` look into every file: a name is no type, and nothing is left out silently.
+//! `score FOLDER` and `evaluate DIR` check every file's content, not its name, and omit nothing silently.
 
 use std::{fs, path::Path};
 
@@ -61,7 +61,7 @@ fn every_file_of_a_folder_is_judged_by_its_content() {
 }
 
 #[test]
-fn what_claims_to_be_a_picture_and_cannot_be_judged_is_an_error() {
+fn a_file_named_as_a_picture_that_cannot_be_scored_is_an_error() {
     let jpeg = golden("images/orig_rocket.jpg");
     for (name, bytes, error) in [
         ("login.jpg", &b"<!doctype html><title>Log in</title>"[..], "unsupported_format"),
@@ -78,7 +78,7 @@ fn what_claims_to_be_a_picture_and_cannot_be_judged_is_an_error() {
 }
 
 #[test]
-fn a_folder_without_pictures_says_what_is_in_it() {
+fn a_folder_without_pictures_reports_its_contents() {
     let folder = tempfile::tempdir().expect("a folder");
     for index in 0..7 {
         put(folder.path(), &format!("{index}.txt"), b"text");
@@ -89,7 +89,7 @@ fn a_folder_without_pictures_says_what_is_in_it() {
 }
 
 #[test]
-fn evaluate_names_what_is_no_picture() {
+fn evaluate_names_files_that_are_not_pictures() {
     let folder = tempfile::tempdir().expect("a folder");
     put(folder.path(), "one/0_real/a", &golden("images/coffee_rgb.png"));
     put(folder.path(), "one/1_fake/b.tmp", &golden("images/x_coffee_64.png"));

@@ -1,5 +1,4 @@
-//! What people send, as they send it: base64, multipart and JSON in every form that clients write, and what is refused
-//! says what was found and what to do.
+//! Uploads: base64, multipart and JSON in every form that clients send; refusals say what was found and what to do.
 
 use base64::{
     Engine,
@@ -37,7 +36,7 @@ fn lines(text: &str, end: &str) -> String {
 }
 
 #[tokio::test]
-async fn base64_is_taken_as_clients_write_it() {
+async fn base64_is_accepted_in_every_clients_form() {
     let app = app().await;
     // 451 x 300, 38,738 bytes: its text has every symbol of the alphabet.
     let bytes = golden("images/chelsea_exif6.jpg");
@@ -67,6 +66,38 @@ async fn base64_is_taken_as_clients_write_it() {
         assert_eq!(batch["results"][0]["result"]["image"]["sha256"], hash, "{start}");
     }
     assert_eq!(app.metric("lfm_admitted_bytes").await, 0.0);
+}
+
+#[tokio::test]
+async fn the_inference_protocol_takes_the_same_base64() {
+    let app = app().await;
+    let bytes = golden("images/chelsea_exif6.jpg");
+    let plain = BASE64_STANDARD.encode(&bytes);
+    let body = |text: &str| {
+        json!({"inputs": [{"name": "image", "shape": [1], "datatype": "BYTES", "data": [text]}],
+            "outputs": [{"name": "logit"}, {"name": "topk_values"}]})
+        .to_string()
+    };
+    let infer = |body: String| app.post("/v2/models/lfm/infer").body(body);
+    let expected = scored(infer(body(&plain))).await;
+    let bodies = [
+        body(&BASE64_STANDARD_NO_PAD.encode(&bytes)),
+        body(&BASE64_URL_SAFE.encode(&bytes)),
+        body(&lines(&plain, "\r\n")),
+        body(&format!("data:image/jpeg;base64,{plain}")),
+        body(&plain).replace('/', "\\/"),
+        format!("\u{feff}{}", body(&plain)),
+    ];
+    for body in bodies {
+        let start: String = body.chars().take(60).collect();
+        assert_eq!(scored(infer(body)).await, expected, "{start}");
+    }
+    for (text, word) in [("https://example.com/cat.jpg", "URL"), ("AA+_", "alphabet"), ("AA*A", "'*'")] {
+        let answer = infer(body(text)).send().await.expect("an answer");
+        assert_eq!(answer.status(), 400, "{text}");
+        let error = answer.text().await.expect("a body");
+        assert!(error.contains(word) && !error.contains("example.com"), "{text}: {error}");
+    }
 }
 
 #[tokio::test]
@@ -105,7 +136,7 @@ async fn a_file_part_may_have_any_name() {
 }
 
 #[tokio::test]
-async fn settings_stand_beside_the_file_and_the_query_wins() {
+async fn settings_may_be_form_fields_and_the_query_wins() {
     let app = app().await;
     let file = || Part::bytes(picture()).file_name("a.png");
     let before = Form::new().text("threshold", "0.25").text("external_id", "a/7 & b").part("file", file());
@@ -126,7 +157,7 @@ async fn settings_stand_beside_the_file_and_the_query_wins() {
     let batch = Form::new().text("threshold", "0.25").part("image", file());
     let batch = scored(app.post("/v1/score/batch").multipart(batch)).await;
     assert_eq!(batch["results"][0]["result"]["threshold"], 0.25);
-    // A form sends what was left empty, JSON writes null.
+    // A form sends empty fields, JSON sends null.
     let empty = Form::new().text("external_id", "").part("image", file());
     assert_eq!(scored(app.post("/v1/score").multipart(empty)).await["external_id"], Value::Null);
     let null = json!({ "image": BASE64_STANDARD.encode(picture()), "threshold": null });
@@ -134,7 +165,7 @@ async fn settings_stand_beside_the_file_and_the_query_wins() {
 }
 
 #[tokio::test]
-async fn fields_that_do_not_exist_are_refused_with_those_that_do() {
+async fn unknown_fields_are_refused_with_a_list_of_known_ones() {
     let app = app().await;
     let image = BASE64_STANDARD.encode(picture());
     let file = || Part::bytes(picture()).file_name("a.png");
@@ -168,7 +199,7 @@ async fn fields_that_do_not_exist_are_refused_with_those_that_do() {
     assert!(detail.len() < 1000 && !detail.contains('\u{1}'), "{} bytes of answer", detail.len());
 }
 
-/// A form written by hand: what HTTP libraries do not write, old ones and mail libraries do.
+/// A form as only old HTTP libraries and mail libraries write it.
 fn written(headers: &str, preamble: &str, end: &str) -> Vec<u8> {
     let head =
         format!("{preamble}--b\r\nContent-Disposition: form-data; name=\"image\"; filename=\"a.png\"\r\n{headers}\r\n");
@@ -176,7 +207,7 @@ fn written(headers: &str, preamble: &str, end: &str) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn multipart_is_taken_as_old_clients_write_it() {
+async fn multipart_of_old_clients_is_accepted() {
     let app = app().await;
     let post =
         |body: Vec<u8>| app.post("/v1/score").header("content-type", "multipart/form-data; boundary=b").body(body);
@@ -211,7 +242,7 @@ async fn curls_own_content_type_is_judged_by_its_bytes() {
     let jpeg = golden("images/chelsea_exif6.jpg");
     assert_eq!(scored(curl(jpeg.clone())).await["image"]["format"], "jpeg");
     assert_eq!(scored(curl(picture())).await["image"]["format"], "png");
-    // What `curl -d @photo.jpg` makes of it.
+    // As sent by `curl -d @photo.jpg`.
     let damaged: Vec<u8> = jpeg.into_iter().filter(|byte| !matches!(byte, b'\0' | b'\r' | b'\n')).collect();
     assert!(refused(curl(damaged), 400, "bad_request").await.contains("--data-binary"));
     let form = refused(curl(b"image=abc&x=y".to_vec()), 415, "unsupported_media_type").await;
@@ -220,7 +251,7 @@ async fn curls_own_content_type_is_judged_by_its_bytes() {
 }
 
 #[tokio::test]
-async fn an_address_in_place_of_an_image_is_refused_in_a_sentence() {
+async fn a_url_in_place_of_an_image_is_refused_with_an_explanation() {
     let app = app().await;
     let url = "https://example.com/cat.jpg";
     let form = || Form::new().text("image", url);
@@ -234,11 +265,11 @@ async fn an_address_in_place_of_an_image_is_refused_in_a_sentence() {
 }
 
 #[tokio::test]
-async fn json_is_read_no_further_than_its_limits() {
+async fn json_is_parsed_only_up_to_its_limits() {
     let app = TestApp::start(vec![Fake::instant()], &["--max-batch-images", "2"]).await;
     let image = BASE64_STANDARD.encode(picture());
     let post = |body: String| app.post("/v1/score/batch").header("content-type", "application/json").body(body);
-    // Behind the third image the JSON is broken: it is not read so far.
+    // After the third image the JSON is invalid: it is not parsed that far.
     let endless = format!("{{\"images\":[{}", format!("{{\"image\":\"{image}\"}},").repeat(3));
     refused(post(endless), 413, "too_many_images").await;
     let small = format!("{{\"images\":[{}0]}}", "{\"image\":\"\"},".repeat(400_000));
@@ -267,8 +298,8 @@ async fn json_is_read_no_further_than_its_limits() {
 }
 
 #[tokio::test]
-async fn what_a_body_becomes_is_set_aside_before_it_is_parsed() {
-    // The picture's body fits, its decoded bytes or its copy do not.
+async fn decoded_bytes_are_reserved_before_the_body_is_parsed() {
+    // The body fits the budget, its decoded bytes or its copy do not.
     let body = json!({ "image": BASE64_STANDARD.encode(picture()) }).to_string();
     let budget = (body.len() + picture().len() / 2).to_string();
     let app = TestApp::start(vec![Fake::instant()], &["--max-admitted-bytes", &budget]).await;
@@ -284,9 +315,9 @@ async fn what_a_body_becomes_is_set_aside_before_it_is_parsed() {
 }
 
 #[tokio::test]
-async fn a_large_json_body_costs_its_bytes_and_what_it_decodes_to() {
+async fn a_large_json_body_reserves_its_bytes_and_its_decoded_size() {
     let app = TestApp::start(vec![Fake::instant()], &["--max-body-bytes", "64MiB"]).await;
-    // A PNG with 24 MiB behind its end, which decoders do not read.
+    // A PNG with 24 MiB after its end, which decoders ignore.
     let mut file = picture();
     file.resize(24 * 1024 * 1024, 0);
     let body = json!({ "image": BASE64_STANDARD.encode(&file) });
@@ -296,7 +327,7 @@ async fn a_large_json_body_costs_its_bytes_and_what_it_decodes_to() {
 }
 
 #[tokio::test]
-async fn every_code_is_explained_where_its_type_points_to() {
+async fn every_code_is_explained_at_its_type_url() {
     let app = app().await;
     let problem: Value = app.get("/nowhere").await.json().await.expect("JSON");
     let (path, anchor) = problem["type"].as_str().and_then(|kind| kind.split_once('#')).expect("an anchor");

@@ -1,5 +1,5 @@
-//! The reference's own answers, through the program: `make import` of the published weights, then the
-//! command line and a server on the golden images.
+//! The reference's results end to end: `make import` of the published weights, then the command line and a server on
+//! the golden images.
 
 use std::{fs, path::Path};
 
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Server, config, golden, published_model, run, shared};
 
-/// The most that a logit may differ from the reference's float64 run.
+/// Largest difference of a logit from the reference's float64 run.
 const TOLERANCE: f64 = 5e-4;
 
 /// 16-bit grey: the reference clips it to white, so it is refused.
@@ -58,7 +58,7 @@ fn every_golden_image_scores_as_the_reference_does() {
         worst = worst.max(distance);
         assert!(distance <= TOLERANCE, "{name}: {logit} is {distance} from the reference");
         assert_eq!(cli["verdict"], reference["verdict"], "{name}");
-        // The same bytes give the same logit to the last bit, whoever asks.
+        // The same bytes give the same logit to the last bit, over HTTP and on the command line.
         assert_eq!(http["logit"], cli["logit"], "{name}");
         assert_eq!(http["verdict"], cli["verdict"], "{name}");
     }
@@ -103,7 +103,7 @@ async fn top_k_values_and_places_are_the_references() {
     for name in ["astro_420_q95_jpg", "coffee_rgb_png", "orig_china_jpg"] {
         let file = |end: &str| fs::read(folder.join(format!("{name}_{end}"))).expect("readable");
         let values: Vec<f32> = npy(&file("val.npy")).collect();
-        // Stored as float32 too; exact up to 2^24.
+        // Also stored as float32; exact up to 2^24.
         let indices: Vec<f32> = npy(&file("idx.npy")).collect();
         let pixels = Pixels::new(file("rgb256.raw")).expect("256x256 RGB");
         let output = model.run(vec![pixels]).await.expect("a run").pop().expect("an output");
@@ -113,7 +113,7 @@ async fn top_k_values_and_places_are_the_references() {
             assert!((found - expected).abs() <= 2e-4, "{name}, place {rank}: {found} is not {expected}");
             other_places += usize::from(output.topk_indices[rank] != indices[rank] as i64);
         }
-        // Values closer than the rounding of two float32 runs may change places.
+        // Values closer than the rounding of two float32 runs may swap positions.
         assert!(other_places <= 8, "{name}: {other_places} of {} places differ", indices.len());
     }
 }
@@ -156,7 +156,7 @@ async fn a_logit_does_not_depend_on_its_batch() {
     }
 }
 
-/// Sixty-four images in one request get the logits that they get alone, whatever the batches are.
+/// 64 images in one request get the same logits as single requests, with any batch size.
 #[test]
 fn a_batch_request_equals_single_requests_to_the_last_bit() {
     let names: Vec<_> = ["coffee_rgb.png", "astro_420_q95.jpg", "coffee_q80.webp", "x_coffee_64.png", "coins_la.png"]

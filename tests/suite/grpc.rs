@@ -1,5 +1,5 @@
-//! gRPC, call by call on the wire: what its own clients (tests/clients) cannot show. Deadlines, cancellation, limits and
-//! malformed messages, with a scripted model.
+//! gRPC at the wire level, for cases that its clients (tests/clients) cannot produce: deadlines, cancellation, limits
+//! and malformed messages, with a scripted model.
 
 use std::{collections::BTreeMap, io::Write, sync::atomic::Ordering::SeqCst, time::Duration};
 
@@ -30,7 +30,7 @@ use crate::{
     harness::{PATIENCE, TestApp, config, picture},
 };
 
-// Codes of gRPC, by their numbers on the wire.
+// gRPC status codes.
 const INVALID_ARGUMENT: u32 = 3;
 const DEADLINE_EXCEEDED: u32 = 4;
 const NOT_FOUND: u32 = 5;
@@ -43,24 +43,24 @@ async fn app() -> TestApp {
     TestApp::start(vec![Fake::instant()], &[]).await
 }
 
-/// A message as it travels: whether it is packed, its length, itself.
+/// A message on the wire: the compression flag, its length, the message.
 fn framed(message: &[u8]) -> Vec<u8> {
     [&[0], &(message.len() as u32).to_be_bytes()[..], message].concat()
 }
 
-fn call(app: &TestApp, method: &str, body: Vec<u8>) -> RequestBuilder {
+pub fn call(app: &TestApp, method: &str, body: Vec<u8>) -> RequestBuilder {
     let client = Client::builder().http2_prior_knowledge().build().expect("a client");
     let request = client.post(format!("http://{}/{method}", app.grpc));
     request.header("content-type", "application/grpc").header("te", "trailers").body(body)
 }
 
-const INFER: &str = "inference.GRPCInferenceService/ModelInfer";
+pub const INFER: &str = "inference.GRPCInferenceService/ModelInfer";
 
-fn infer(app: &TestApp, request: &ModelInferRequest) -> RequestBuilder {
+pub fn infer(app: &TestApp, request: &ModelInferRequest) -> RequestBuilder {
     call(app, INFER, framed(&request.encode_to_vec()))
 }
 
-fn request(images: usize) -> ModelInferRequest {
+pub fn request(images: usize) -> ModelInferRequest {
     let raw: Vec<u8> =
         (0..images).flat_map(|_| [&(picture().len() as u32).to_le_bytes()[..], &picture()].concat()).collect();
     ModelInferRequest {
@@ -78,14 +78,14 @@ fn request(images: usize) -> ModelInferRequest {
     }
 }
 
-/// The message of a call that went well.
+/// The message of a successful call.
 async fn message<T: Message + Default>(response: Response) -> T {
     assert_eq!(response.headers().get("grpc-status"), None, "{response:?}");
     let body = response.bytes().await.expect("a body");
     T::decode(&body[5..]).expect("a message")
 }
 
-/// Checks that a call failed so, and returns what it says.
+/// Checks a failed call's status, and returns its message.
 fn assert_status(response: &Response, code: u32) -> String {
     assert_eq!(response.status(), 200);
     assert_eq!(response.headers()["content-type"], "application/grpc");
@@ -133,7 +133,7 @@ async fn raw_and_typed_contents_are_judged_alike() {
 }
 
 #[tokio::test]
-async fn what_the_model_does_not_take_is_refused() {
+async fn unsupported_inputs_are_refused() {
     let app = app().await;
     let with = |change: &dyn Fn(&mut ModelInferRequest)| {
         let mut request = request(1);
@@ -165,7 +165,7 @@ async fn what_the_model_does_not_take_is_refused() {
 }
 
 #[tokio::test]
-async fn every_deadline_reaches_the_pipeline() {
+async fn every_deadline_is_enforced() {
     let (model, _gate) = Fake::gated();
     let app = TestApp::start(vec![model], &[]).await;
     let mut parameter = request(1);
@@ -212,7 +212,7 @@ async fn a_cancelled_call_withdraws_its_image() {
 
 #[tokio::test]
 async fn a_full_server_and_a_full_key_are_unavailable() {
-    let key = NewKey::make("alice", None).expect("a key");
+    let key = NewKey::make("alice", None, None).expect("a key");
     let file = NamedTempFile::new().expect("a file");
     std::fs::write(file.path(), format!("{}\n", key.line)).expect("written");
     let flags = ["--max-in-flight", "2", "--api-keys-file", &file.path().to_string_lossy()];
@@ -232,7 +232,7 @@ async fn a_full_server_and_a_full_key_are_unavailable() {
 }
 
 #[tokio::test]
-async fn messages_have_limits_packed_or_not() {
+async fn messages_have_limits_compressed_or_not() {
     let app = TestApp::start(vec![Fake::instant()], &["--max-body-bytes", "1MiB"]).await;
     assert_status(&send(call(&app, INFER, framed(&vec![0; 1 << 20]))).await, RESOURCE_EXHAUSTED);
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
@@ -285,7 +285,7 @@ async fn a_stop_finishes_a_call_in_flight() {
     }
     app.begin_stop();
     loop {
-        // One that still gets in must not wait for the gate.
+        // A call that is still admitted must not wait for the gate.
         let hurried = send(infer(&app, &request(1)).header("grpc-timeout", "50m")).await;
         if hurried.headers()["grpc-status"] == UNAVAILABLE.to_string() {
             break;
@@ -318,7 +318,7 @@ async fn calls_are_counted_and_their_series_are_there_from_the_start() {
     assert!(off.grpc_listen.is_none());
 }
 
-/// Any bytes as a call: refused as what they are, never a failure of the server.
+/// Any bytes as a call: refused as invalid, never a server error.
 #[test]
 fn a_malformed_call_is_an_invalid_argument() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
@@ -336,7 +336,7 @@ fn a_malformed_call_is_an_invalid_argument() {
     proptest!(config, |(body in body)| {
         let response = runtime.block_on(send(call(&app, INFER, body)));
         let status = response.headers()["grpc-status"].to_str().expect("ASCII").parse::<u32>().expect("a number");
-        // A random message may be a request for no model, or claim to be packed.
+        // A random message may name an unknown model, or claim to be compressed.
         prop_assert!([INVALID_ARGUMENT, NOT_FOUND, UNIMPLEMENTED].contains(&status), "{status}");
     });
     runtime.block_on(async {

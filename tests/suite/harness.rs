@@ -1,4 +1,4 @@
-//! What the tests share: apps on port 0, the program as a process, the folders of reference data.
+//! Shared by the tests: apps on port 0, the program as a process, the folders of reference data.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -21,7 +21,7 @@ use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 
 use crate::fake::Fake;
 
-/// The checkout.
+/// The repository root.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -32,23 +32,23 @@ pub fn golden(path: &str) -> Vec<u8> {
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// A picture that every decoder takes: 64x64 PNG.
+/// A valid picture: 64x64 PNG.
 pub fn picture() -> Vec<u8> {
     golden("images/x_coffee_64.png")
 }
 
-/// The reference data beside the checkout; where it is absent the test says so and passes.
+/// The reference data beside the checkout; if it is absent the test prints SKIPPED and passes.
 pub fn shared(test: &str) -> Option<PathBuf> {
     let folder = root().join("../shared");
     let there = folder.join("reference/golden/golden.json").is_file();
     if !there {
-        // Not `eprintln!`: of a test that passes its output is swallowed.
+        // Not `eprintln!`: the output of a passing test is captured.
         let _ = writeln!(std::io::stderr(), "SKIPPED {test}: ../shared is not here");
     }
     there.then_some(folder)
 }
 
-/// The published model as `make import` makes it from the published weights, once a test run.
+/// The published model, imported from the published weights by `make import`, once per test run.
 pub fn published_model(shared: &Path) -> &'static Path {
     static MODEL: OnceLock<PathBuf> = OnceLock::new();
     MODEL.get_or_init(|| {
@@ -60,13 +60,13 @@ pub fn published_model(shared: &Path) -> &'static Path {
     })
 }
 
-/// `make import`, as a user types it.
+/// Runs `make import`.
 pub fn make_import(weights: &Path, model: &Path) -> std::process::Output {
     Command::new("make")
         .arg("import")
         .arg(format!("WEIGHTS={}", weights.display()))
         .arg(format!("MODEL={}", model.display()))
-        // A make above this one would hand its job server down.
+        // An outer make would pass its job server on.
         .env_remove("MAKEFLAGS")
         .current_dir(root())
         .output()
@@ -79,13 +79,13 @@ struct Flags {
     config: ServeConfig,
 }
 
-/// The settings that `lfm-serve serve FLAGS` has.
+/// The settings of `lfm-serve serve FLAGS`.
 pub fn config(flags: &[&str]) -> ServeConfig {
     let quick: &[&str] = if flags.contains(&"--drain-delay") { &[] } else { &["--drain-delay", "0s"] };
     Flags::try_parse_from([&["serve"], quick, flags].concat()).expect("the flags are right").config
 }
 
-/// An app in this process, on a real socket, with fakes for sessions.
+/// An app in this process, on a real socket, with fake sessions.
 pub struct TestApp {
     pub app: App,
     pub address: SocketAddr,
@@ -111,7 +111,7 @@ impl TestApp {
         let app = App::new(config(flags), manifest, &Execution::CPU).expect("an app");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
-        // A connection a request: none is met that the server is just closing.
+        // One connection per request: a reused one could be closed by the server at that moment.
         let client = Client::builder().pool_max_idle_per_host(0).build().expect("a client");
         let (stop, stopped) = oneshot::channel();
         let grpc_listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -123,7 +123,7 @@ impl TestApp {
                 let _ = stopped.await;
                 drain_delay
             };
-            async move { app.serve(listener, Some(grpc_listener), stop).await }
+            async move { app.serve(listener.into(), Some(grpc_listener.into()), stop).await }
         });
         Self { app, address, grpc, client, stop: Some(stop), serving }
     }
@@ -145,7 +145,7 @@ impl TestApp {
         self.post("/v1/score").body(bytes).send().await.expect("an answer")
     }
 
-    /// The value of a series in /metrics, by its whole name with labels.
+    /// The value of a series in /metrics, by its full name with labels.
     pub async fn metric(&self, series: &str) -> f64 {
         let text = self.get("/metrics").await.text().await.expect("text");
         let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
@@ -164,7 +164,7 @@ impl TestApp {
     }
 }
 
-/// Checks an error answer, all of it, and returns its `detail`.
+/// Checks all fields of an error answer, and returns its `detail`.
 pub async fn assert_problem(response: Response, status: u16, code: &str) -> String {
     let got = response.status();
     let content_type = response.headers().get("content-type").cloned();
@@ -180,9 +180,9 @@ pub async fn assert_problem(response: Response, status: u16, code: &str) -> Stri
     body["detail"].as_str().expect("a detail").to_owned()
 }
 
-/// The program, ready to be given arguments, with nothing of the tester's own settings.
+/// The program without arguments, isolated from the tester's environment.
 pub fn program() -> Command {
-    // A tester under nohup ignores SIGHUP, and the program would inherit that.
+    // Under nohup SIGHUP is ignored, and the program would inherit that.
     let mut command = Command::new("env");
     command.args(["--default-signal=HUP", env!("CARGO_BIN_EXE_lfm-serve")]);
     for (name, _) in std::env::vars_os() {
@@ -201,7 +201,7 @@ pub fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
     (output.status.code(), text(output.stdout), text(output.stderr))
 }
 
-/// `lfm-serve serve` as a process of its own.
+/// `lfm-serve serve` as a child process.
 pub struct Server {
     process: Child,
     pub url: String,
@@ -213,12 +213,12 @@ impl Server {
         Self::start_logging_to(Stdio::piped(), arguments)
     }
 
-    /// The same, its log going elsewhere.
+    /// The same, with its log redirected.
     pub fn start_logging_to(log: Stdio, arguments: &[&str]) -> Self {
         Self::spawn(program(), log, arguments)
     }
 
-    /// The same, started by a shell script whose arguments are the program's.
+    /// The same, started by a shell script that gets the program's arguments.
     pub fn start_by(script: &str, arguments: &[&str]) -> Self {
         let program = program();
         let mut shell = Command::new("sh");
@@ -259,7 +259,7 @@ impl Server {
         line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
     }
 
-    /// Its log, to be read by the caller alone.
+    /// Its log; only the caller reads it from then on.
     pub fn log(&mut self) -> BufReader<ChildStderr> {
         BufReader::new(self.process.stderr.take().expect("a pipe"))
     }
@@ -271,12 +271,12 @@ impl Server {
         assert!(sent.success());
     }
 
-    /// Sends SIGTERM, waits for the end, and returns what the log said, where nobody else reads it.
+    /// Sends SIGTERM, waits for the end, and returns the log, unless [`Server::log`] took it.
     pub fn terminate(self) -> (ExitStatus, String) {
         self.end("TERM")
     }
 
-    /// As [`Server::terminate`], with a signal of the caller's.
+    /// As [`Server::terminate`], with another signal.
     pub fn end(mut self, signal: &str) -> (ExitStatus, String) {
         self.signal(signal);
         let mut log = String::new();
@@ -294,10 +294,10 @@ impl Drop for Server {
     }
 }
 
-/// A runtime whose clock stands still and jumps when everything waits.
+/// A runtime with a paused clock, which advances when all tasks wait.
 pub fn paused() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().expect("a runtime")
 }
 
-/// Long enough for anything that should happen: a test that waits for it has failed.
+/// Longer than any expected wait: a test that reaches it has failed.
 pub const PATIENCE: Duration = Duration::from_secs(60);

@@ -1,4 +1,4 @@
-//! Files made to hurt: each is refused with its code, costs no memory, and the server goes on.
+//! Hostile files: each is refused with its code, leaves no memory allocated, and the server continues.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ use crate::harness::{Server, golden, make_import};
 /// Scored, or refused with this status and code.
 type Expected = Result<(), (u16, &'static str)>;
 
-/// What the interface says of each hostile file: a code, or that it is scored.
+/// The expected result of each hostile file.
 const HOSTILE: &[(&str, Expected)] = &[
     ("animated.gif", Ok(())),
     ("bad_crc.png", Err((422, "undecodable_image"))),
@@ -35,7 +35,7 @@ const HOSTILE: &[(&str, Expected)] = &[
     ("zero_byte.jpg", Err((400, "empty_body"))),
 ];
 
-/// How much memory the refused files together may leave behind, in bytes.
+/// Limit of memory growth after all refused files, in bytes.
 const MEMORY: u64 = 64 << 20;
 
 #[test]
@@ -56,7 +56,7 @@ fn hostile_files_get_their_codes_and_leave_no_memory_behind() {
     for (name, bytes, expected) in made {
         check(name, post(bytes), Err(expected));
     }
-    // A text chunk says nothing of the pixels: what it unpacks to must not be unpacked.
+    // A text chunk is irrelevant for the pixels and must not be decompressed.
     check("a PNG with a text chunk of 512 MiB", post(text_bomb()), Ok(()));
     let after = server.resident_bytes();
     assert!(after < before + MEMORY, "resident memory grew from {before} to {after} bytes");
@@ -77,7 +77,7 @@ fn check(name: &str, response: Response, expected: Expected) {
     }
 }
 
-/// A progressive JPEG whose scans are repeated: each costs the decoder a pass over all coefficients.
+/// A progressive JPEG with repeated scans: each needs a pass over all coefficients.
 fn scans(times: usize) -> Vec<u8> {
     let jpeg = golden("images/chelsea_420_q90_prog.jpg");
     // The last scan: from its SOS marker to the end of the image.
@@ -118,7 +118,7 @@ fn tiff_bomb() -> Vec<u8> {
     tiff(1000, 1000, u32::MAX)
 }
 
-/// A small PNG before whose pixels stands a compressed text chunk that unpacks to 512 MiB of zeros.
+/// A small PNG with a compressed text chunk before its pixels that expands to 512 MiB of zeros.
 fn text_bomb() -> Vec<u8> {
     use std::io::Write;
     let mut packed = flate2::write::ZlibEncoder::new(b"Comment\0\0".to_vec(), flate2::Compression::best());
@@ -135,7 +135,7 @@ fn text_bomb() -> Vec<u8> {
     [head, &length, b"zTXt", &data, &crc.sum().to_be_bytes(), rest].concat()
 }
 
-/// A checkpoint is a pickle, and a pickle can run anything: `make import` runs nothing of it.
+/// A checkpoint is a pickle, which can contain code: `make import` runs none of it.
 #[test]
 fn a_malicious_checkpoint_is_refused_and_not_run() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -1,4 +1,4 @@
-//! What an operator would say happened when a client, a log reader or a proxy did its worst, and that the service went on.
+//! Incidents: a hostile client, log reader or proxy, after which the service must continue. Named by what happened.
 
 use std::{
     fs::File,
@@ -32,7 +32,7 @@ async fn connect(app: &TestApp) -> TcpStream {
     TcpStream::connect(app.address).await.expect("a connection")
 }
 
-/// All that the server sends until it closes the connection.
+/// Everything the server sends until it closes the connection.
 async fn to_the_end(socket: &mut TcpStream) -> String {
     let mut answer = Vec::new();
     // The end may be a reset.
@@ -81,7 +81,7 @@ fn nobody_read_the_log_and_every_request_was_answered() {
     let dropped = metrics.lines().find_map(|line| line.strip_prefix("lfm_log_lines_dropped_total "));
     let dropped: f64 = dropped.expect("the counter").parse().expect("a number");
     assert!(dropped > 0.0, "{dropped}");
-    // A reader that comes back is told.
+    // A reader that resumes gets a report of the loss.
     let mut line = String::new();
     while !line.contains("log lines were dropped") {
         line.clear();
@@ -89,13 +89,13 @@ fn nobody_read_the_log_and_every_request_was_answered() {
     }
     let line: Value = serde_json::from_str(&line).expect("JSON");
     assert!(line["lines"].as_f64().expect("a number") >= dropped, "{line}");
-    // And one that does not, does not keep the process.
+    // And one that does not resume does not block the end of the process.
     ask(&server, 600);
     assert!(server.terminate().0.success());
 }
 
 #[test]
-fn the_logs_reader_was_gone_and_the_service_drained_as_ever() {
+fn the_logs_reader_was_gone_and_the_service_drained_normally() {
     let mut server = Server::start(&["--sessions", "1", "--log-level", "info"]);
     drop(server.log());
     ask(&server, 600);
@@ -124,7 +124,7 @@ fn the_service_started_on_a_full_disk_and_without_standard_error() {
 // ---- connections ----
 
 #[tokio::test]
-async fn silent_connections_took_every_place_and_were_closed_for_those_that_ask() {
+async fn silent_connections_reached_the_limit_and_were_closed_for_new_ones() {
     let app = app(&["--max-connections", "20"]).await;
     let mut silent = Vec::new();
     for _ in 0..100 {
@@ -137,11 +137,11 @@ async fn silent_connections_took_every_place_and_were_closed_for_those_that_ask(
 }
 
 #[tokio::test]
-async fn busy_connections_took_every_place_and_the_probes_still_answered() {
+async fn busy_connections_reached_the_limit_and_the_probes_still_answered() {
     let (model, gate) = Fake::gated();
     let app = TestApp::start(vec![model], &["--max-connections", "3"]).await;
     let busy: Vec<_> = (0..3).map(|_| tokio::spawn(app.post("/v1/score").body(picture()).send())).collect();
-    // Not over HTTP: a connection that asks would be in the way of those that are counted.
+    // Not over HTTP: another connection would affect those that are counted.
     while app.app.state.metrics.images_in_flight.get() < 3 {
         tokio::task::yield_now().await;
     }
@@ -154,11 +154,11 @@ async fn busy_connections_took_every_place_and_the_probes_still_answered() {
 }
 
 #[tokio::test]
-async fn a_client_asked_on_and_on_and_read_nothing_and_was_closed() {
+async fn a_client_sent_requests_without_reading_and_was_closed() {
     let app = app(&[]).await;
     let mut socket = connect(&app).await;
     let asking = b"GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n".repeat(100);
-    // Until the server takes no more, since it cannot write.
+    // Until the server stops reading, because it cannot write.
     while timeout(Duration::from_millis(300), socket.write_all(&asking)).await.is_ok_and(|sent| sent.is_ok()) {}
     tokio::time::pause();
     tokio::time::sleep(Duration::from_secs(120)).await;
@@ -167,7 +167,7 @@ async fn a_client_asked_on_and_on_and_read_nothing_and_was_closed() {
 }
 
 #[tokio::test]
-async fn a_head_without_end_or_without_sense_was_refused_and_counted() {
+async fn an_endless_or_malformed_head_was_refused_and_counted() {
     let app = app(&[]).await;
     let endless = [b"GET /livez HTTP/1.1\r\nhost: x\r\nx: ".as_slice(), &[b'a'; 100_000]].concat();
     assert!(exchange(&app, &endless).await.starts_with("HTTP/1.1 431 "));
@@ -232,7 +232,7 @@ async fn an_upload_stalled_and_was_cut_off_before_the_body_timeout() {
 }
 
 #[tokio::test]
-async fn one_address_sent_all_the_bytes_it_could_and_another_still_got_in() {
+async fn one_address_filled_its_share_of_bytes_and_another_was_still_admitted() {
     let app = app(&["--max-admitted-bytes", "1MiB", "--max-body-bytes", "1MiB"]).await;
     let mut greedy = connect(&app).await;
     let head = b"POST /v1/score HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\n";
@@ -259,7 +259,7 @@ async fn a_compressed_image_was_judged_and_an_unknown_encoding_named() {
     assert_eq!(app.metric("lfm_admitted_bytes").await, 0.0);
 }
 
-// ---- what is in them ----
+// ---- contents ----
 
 #[tokio::test]
 async fn a_small_message_claimed_millions_of_elements_and_was_refused_before_it_was_decoded() {
@@ -286,7 +286,7 @@ async fn a_small_message_claimed_millions_of_elements_and_was_refused_before_it_
 }
 
 #[tokio::test]
-async fn a_small_json_body_claimed_millions_of_elements_and_was_refused_while_it_was_read() {
+async fn a_small_json_body_claimed_millions_of_elements_and_was_refused_while_parsing() {
     let app = app(&[]).await;
     let input = r#"{"name":"","shape":[],"datatype":""}"#;
     let strings =
@@ -363,7 +363,7 @@ async fn a_foreign_page_reached_the_service_under_its_own_name_and_read_nothing(
 // ---- the operator ----
 
 #[test]
-fn settings_that_make_no_sense_were_refused_in_one_line() {
+fn invalid_settings_were_refused_in_one_line() {
     for (flags, what) in [
         (&["--request-timeout", "0s"][..], "--request-timeout 0"),
         (&["--max-body-bytes", "0"], "--max-body-bytes 0"),
@@ -390,7 +390,7 @@ fn the_terminal_closed_and_the_service_drained_or_read_its_keys_again() {
 
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("keys");
-    let key = NewKey::make("alice", None).expect("a key");
+    let key = NewKey::make("alice", None, None).expect("a key");
     std::fs::write(&file, &key.line).expect("written");
     let mut server =
         Server::start(&["--sessions", "1", "--log-level", "info", "--api-keys-file", &file.to_string_lossy()]);

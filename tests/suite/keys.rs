@@ -1,4 +1,4 @@
-//! API keys over a real socket: who gets in, who does not, and what the log says of them.
+//! API keys over a real socket: accepted and refused requests, and the log.
 
 use std::{
     fs,
@@ -26,11 +26,11 @@ use crate::{
 };
 
 fn key(name: &str) -> NewKey {
-    NewKey::make(name, None).expect("a key")
+    NewKey::make(name, None, None).expect("a key")
 }
 
 fn capped(name: &str, most: u32) -> NewKey {
-    NewKey::make(name, NonZeroU32::new(most)).expect("a key")
+    NewKey::make(name, NonZeroU32::new(most), None).expect("a key")
 }
 
 fn write(file: &Path, keys: &[&NewKey]) {
@@ -38,7 +38,7 @@ fn write(file: &Path, keys: &[&NewKey]) {
     replace(file, &lines);
 }
 
-/// In one step: a server that looks at the file meanwhile finds the old one or the new one.
+/// Atomic: a server that polls the file meanwhile finds the old one or the new one.
 fn replace(file: &Path, text: &str) {
     let new = file.with_extension("new");
     fs::write(&new, text).expect("written");
@@ -56,7 +56,7 @@ async fn guarded(models: Vec<Fake>, file: &Path) -> TestApp {
 }
 
 #[tokio::test]
-async fn every_form_of_a_valid_key_opens() {
+async fn every_form_of_a_valid_key_is_accepted() {
     let (alice, bob) = (key("alice"), key("bob"));
     let file = keys_file(&[&alice, &bob]);
     let app = guarded(vec![Fake::instant()], file.path()).await;
@@ -76,7 +76,7 @@ async fn every_form_of_a_valid_key_opens() {
 }
 
 #[tokio::test]
-async fn whoever_has_no_valid_key_is_refused_and_nothing_is_counted_as_an_image() {
+async fn requests_without_a_valid_key_are_refused_and_not_counted_as_images() {
     let alice = key("alice");
     let file = keys_file(&[&alice]);
     let model = Fake::instant();
@@ -137,7 +137,7 @@ async fn probes_metrics_and_the_document_need_no_key() {
     assert_problem(app.get("/nowhere").await, 404, "not_found").await;
     let open = TestApp::start(vec![Fake::instant()], &[]).await;
     let anyone = open.post("/v1/score").header("x-api-key", "wrong").body(picture());
-    assert_eq!(anyone.send().await.expect("an answer").status(), 200, "without a keys file no key is asked for");
+    assert_eq!(anyone.send().await.expect("an answer").status(), 200, "without a keys file no key is needed");
 }
 
 #[tokio::test]
@@ -173,7 +173,7 @@ async fn the_file_is_read_again_when_it_changes() {
     fs::rename(next.into_temp_path().keep().expect("kept"), file.path()).expect("renamed");
     timeout(PATIENCE, async { while status(&old).await != 200 {} }).await.expect("the old key opens again");
     assert_eq!(status(&new).await, 401);
-    // Emptied: nobody gets in.
+    // Emptied: every request is refused.
     write(file.path(), &[]);
     timeout(PATIENCE, async { while status(&old).await != 401 {} }).await.expect("no key opens");
 }
@@ -201,7 +201,7 @@ async fn a_key_has_no_more_images_in_flight_than_its_cap() {
     while app.metric("lfm_images_in_flight").await < 3.0 {
         tokio::task::yield_now().await;
     }
-    // The client of the image that runs leaves: the run goes on, and its place is not free before it is over.
+    // The client of the running image disconnects: the run continues, and its permit is not returned before the end.
     leaving.abort();
     while app.metric("lfm_images_total{outcome=\"cancelled\"}").await < 1.0 {
         tokio::task::yield_now().await;
@@ -214,7 +214,7 @@ async fn a_key_has_no_more_images_in_flight_than_its_cap() {
     while app.metric("lfm_images_in_flight").await > 0.0 {
         tokio::task::yield_now().await;
     }
-    // A batch's images count one by one.
+    // Each image of a batch counts.
     let image = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, picture());
     for (images, status) in [(3, 429), (2, 200)] {
         let body = json!({ "images": vec![json!({ "image": image }); images] });
@@ -223,12 +223,39 @@ async fn a_key_has_no_more_images_in_flight_than_its_cap() {
     }
 }
 
+#[tokio::test]
+async fn images_are_counted_by_key_and_outcome() {
+    let (alice, bob) = (key("alice"), capped("bob", 1));
+    let file = keys_file(&[&alice, &bob]);
+    let app = guarded(vec![Fake::instant()], file.path()).await;
+    let send = async |key: &str, route: &str, body: Vec<u8>| {
+        let request = app.post(route).bearer_auth(key).header("content-type", "application/octet-stream");
+        request.body(body).send().await.expect("an answer").status().as_u16()
+    };
+    assert_eq!(send(&alice.key, "/v1/score", picture()).await, 200);
+    assert_eq!(send(&alice.key, "/v1/score", picture()).await, 200);
+    assert_eq!(send(&alice.key, "/v1/explain", picture()).await, 200);
+    assert_eq!(send(&alice.key, "/v1/score", b"no image".to_vec()).await, 415);
+    assert_eq!(send(&bob.key, "/v2/models/lfm/infer", b"{".to_vec()).await, 400);
+    assert_eq!(send("made-up", "/v1/score", picture()).await, 401);
+    let text = app.get("/metrics").await.text().await.expect("text");
+    let mut series: Vec<_> = text.lines().filter(|line| line.starts_with("lfm_key_images_total{")).collect();
+    series.sort_unstable();
+    // Nothing for what callers make up, and a series only for what has happened.
+    let expected = [
+        r#"lfm_key_images_total{key="alice",outcome="rejected"} 1"#,
+        r#"lfm_key_images_total{key="alice",outcome="scored"} 3"#,
+        r#"lfm_key_images_total{key="bob",outcome="rejected"} 1"#,
+    ];
+    assert_eq!(series, expected);
+}
+
 #[test]
 fn the_log_has_the_keys_name_and_never_the_key() {
     let (alice, stranger) = (key("alice"), key("stranger"));
     let file = keys_file(&[&alice]);
     let path = file.path().to_string_lossy();
-    // trace: not even a library may say it.
+    // Level trace: not even a library may log the key.
     let mut server = Server::start(&["--api-keys-file", &path, "--sessions", "1", "--log-level", "trace"]);
     let mut log = server.log();
     let log = thread::spawn(move || {
@@ -251,17 +278,17 @@ fn the_log_has_the_keys_name_and_never_the_key() {
     assert!(server.terminate().0.success());
     let log = log.join().expect("no panic");
     for key in [&alice, &stranger] {
-        assert!(!log.contains(&key.key), "a key stands in the log");
+        assert!(!log.contains(&key.key), "a key is in the log");
     }
     let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let requests: Vec<_> = lines.filter(|line| line["message"] == "request").collect();
-    let key_of = |id: &str| &requests.iter().find(|line| line["request_id"] == id).expect("an access line")["key"];
-    let null = Value::Null;
-    assert_eq!(["1", "2", "3", "4", "5"].map(key_of), [&json!("alice"), &json!("alice"), &null, &null, &null]);
+    let client_of =
+        |id: &str| &requests.iter().find(|line| line["request_id"] == id).expect("an access line")["client"];
+    assert_eq!(["1", "2", "3", "4", "5"].map(client_of), ["alice", "alice", "127.0.0.1", "127.0.0.1", "127.0.0.1"]);
 }
 
 #[test]
-fn a_file_that_breaks_leaves_the_keys_as_they_were_and_is_one_error() {
+fn an_invalid_file_leaves_the_keys_unchanged_and_logs_one_error() {
     let (alice, bob) = (key("alice"), key("bob"));
     let file = keys_file(&[&alice]);
     let path = file.path().to_string_lossy();
@@ -279,12 +306,12 @@ fn a_file_that_breaks_leaves_the_keys_as_they_were_and_is_one_error() {
     let text = error.to_string();
     assert!(text.contains(&*path) && text.contains("line 1") && !text.contains(&alice.key), "{text}");
     assert_eq!(status(&alice), 200);
-    // The next change that is right is taken, and the broken one has been complained of once.
+    // The next valid change takes effect, and the invalid one was logged once.
     write(file.path(), &[&alice, &bob]);
     let next = log.find(about_keys).expect("a line");
     assert_eq!((&next["message"], &next["keys"]), (&json!("the API keys were read again"), &json!(2)));
     assert_eq!(status(&bob), 200);
-    // A file that is gone is an error too, and changes nothing.
+    // A missing file is an error too, and changes nothing.
     fs::remove_file(file.path()).expect("removed");
     let gone = log.find(about_keys).expect("a line");
     assert_eq!(gone["level"], "ERROR");
@@ -297,8 +324,8 @@ fn a_file_that_cannot_be_used_at_start_is_one_line() {
         run(&["serve", "--listen", "127.0.0.1:0", "--log-level", "error", "--api-keys-file", &path.to_string_lossy()])
     };
     assert_one_line(&serve(Path::new("/nowhere/keys")), &["/nowhere/keys", "No such file"]);
-    assert_one_line(&serve(Path::new("/")), &["API keys file / ", "it is no file"]);
-    assert_one_line(&serve(Path::new("/dev/zero")), &["it is no file"]);
+    assert_one_line(&serve(Path::new("/")), &["API keys file / ", "not a regular file"]);
+    assert_one_line(&serve(Path::new("/dev/zero")), &["not a regular file"]);
     let alice = key("alice");
     let file = keys_file(&[&alice]);
     fs::set_permissions(file.path(), fs::Permissions::from_mode(0o666)).expect("set");
@@ -315,12 +342,12 @@ fn a_file_that_cannot_be_used_at_start_is_one_line() {
 }
 
 #[tokio::test]
-async fn the_key_command_makes_a_key_that_opens() {
-    let (code, line, shown) = run(&["key", "alice", "--cap", "9"]);
+async fn the_key_command_makes_a_valid_key() {
+    let (code, line, shown) = run(&["key", "alice", "--cap", "9", "--weight", "2"]);
     assert_eq!(code, Some(0));
     let key = shown.lines().last().expect("the key");
     assert!(
-        !line.contains(key) && line.starts_with("alice:") && line.trim_end().ends_with(":max_in_flight=9"),
+        !line.contains(key) && line.starts_with("alice:") && line.trim_end().ends_with(":max_in_flight=9:weight=2"),
         "{line}"
     );
     let file = NamedTempFile::new().expect("a file");
@@ -330,12 +357,12 @@ async fn the_key_command_makes_a_key_that_opens() {
     assert_eq!(response.status(), 200);
 
     let (_, second, _) = run(&["key", "alice"]);
-    assert_ne!(line.split(':').nth(1), second.trim_end().split(':').nth(1), "no two keys are alike");
+    assert_ne!(line.split(':').nth(1), second.trim_end().split(':').nth(1), "all keys differ");
     assert_one_line(&run(&["key", "two words"]), &["two words", "a name is"]);
 }
 
 #[test]
-fn the_admin_address_has_probes_and_metrics_alone() {
+fn the_admin_address_has_only_probes_and_metrics() {
     let file = keys_file(&[&key("alice")]);
     let path = file.path().to_string_lossy();
     let mut server = Server::start(&[

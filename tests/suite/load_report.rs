@@ -1,4 +1,4 @@
-//! The ORCA load report that a load balancer asks for.
+//! The ORCA load report, which a load balancer requests.
 
 use reqwest::Response;
 use serde_json::Value;
@@ -18,7 +18,7 @@ fn report(response: &Response) -> Option<&str> {
 }
 
 #[tokio::test]
-async fn it_says_how_many_images_each_session_has() {
+async fn it_reports_the_images_per_session() {
     let (model, gate) = Fake::gated();
     let app = TestApp::start(vec![model.clone(), model], &[]).await;
     // Two run, one waits.
@@ -26,7 +26,7 @@ async fn it_says_how_many_images_each_session_has() {
     while app.metric("lfm_queue_images").await < 1.0 {
         tokio::task::yield_now().await;
     }
-    // One that fails on the way says it too, and need not wait.
+    // A failed request has it too, and need not wait.
     let fails = asked(&app, "text", b"no image".to_vec()).await;
     assert_eq!(fails.status(), 415);
     assert_eq!(
@@ -45,7 +45,7 @@ async fn it_says_how_many_images_each_session_has() {
 }
 
 #[tokio::test]
-async fn only_who_asks_is_told() {
+async fn it_is_sent_only_on_request() {
     let app = TestApp::start(vec![Fake::instant()], &[]).await;
     assert_eq!(report(&app.score(picture()).await), None);
     assert_eq!(report(&asked(&app, "binary", picture()).await), None);

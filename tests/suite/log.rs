@@ -12,7 +12,7 @@ use crate::harness::{Server, picture};
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 
 #[test]
-fn a_request_is_one_line_that_says_how_it_went_and_nothing_of_what_it_held() {
+fn a_request_is_one_line_with_its_outcome_and_without_its_content() {
     let mut server = Server::start(&["--sessions", "1", "--log-level", "info", "--request-timeout", "5s"]);
     let mut log = server.log().lines().map(|line| serde_json::from_str::<Value>(&line.expect("UTF-8")).expect("JSON"));
     let mut next = || log.find(|line| line["message"] == "request").expect("an access line");
@@ -23,8 +23,11 @@ fn a_request_is_one_line_that_says_how_it_went_and_nothing_of_what_it_held() {
     };
 
     let trace = format!("00-{TRACE}-b7ad6b7169203331-01");
-    assert_eq!(post("good").header("traceparent", trace).body(picture()).send().expect("an answer").status(), 200);
+    let answer = post("good").header("traceparent", trace).body(picture()).send().expect("an answer");
+    assert_eq!(answer.status(), 200);
+    let answered = answer.bytes().expect("a body").len();
     let line = next();
+    assert_eq!(line["bytes_out"], answered, "{line}");
     for (field, value) in [
         ("request_id", json!("good")),
         ("trace_id", json!(TRACE)),
@@ -32,6 +35,9 @@ fn a_request_is_one_line_that_says_how_it_went_and_nothing_of_what_it_held() {
         ("method", json!("POST")),
         ("status", json!(200)),
         ("outcome", json!("scored")),
+        ("client", json!("127.0.0.1")),
+        ("protocol", json!("HTTP/1.1")),
+        ("bytes_in", json!(picture().len())),
     ] {
         assert_eq!(line[field], value, "{line}");
     }
@@ -53,7 +59,7 @@ fn a_request_is_one_line_that_says_how_it_went_and_nothing_of_what_it_held() {
         assert!(line.get("trace_id").is_none(), "{line}");
     }
 
-    // A client that leaves before it has sent all: its line is the next, so each before had one alone.
+    // A client that disconnects while sending: its line is the next, so each earlier request had exactly one.
     let mut socket = TcpStream::connect(server.url.trim_start_matches("http://")).expect("a connection");
     socket
         .write_all(b"POST /v1/score HTTP/1.1\r\nhost: x\r\nx-request-id: left\r\ncontent-length: 9\r\n\r\n")
@@ -61,6 +67,76 @@ fn a_request_is_one_line_that_says_how_it_went_and_nothing_of_what_it_held() {
     drop(socket);
     let line = next();
     assert_eq!(line["request_id"], "left", "{line}");
+}
+
+#[test]
+fn a_line_says_what_the_client_speaks_and_what_passed() {
+    let mut server = Server::start(&[
+        "--sessions",
+        "1",
+        "--log-level",
+        "info",
+        "--grpc-listen",
+        "127.0.0.1:0",
+        "--trusted-proxies",
+        "1",
+    ]);
+    let mut log = server.log().lines().map(|line| serde_json::from_str::<Value>(&line.expect("UTF-8")).expect("JSON"));
+    let ready = log.find(|line| line["message"] == "ready").expect("a line");
+    let grpc = format!(
+        "http://{}/inference.GRPCInferenceService/ModelMetadata",
+        ready["grpc_address"].as_str().expect("text")
+    );
+    let mut next = || log.find(|line| line["message"] == "request").expect("an access line");
+    let http2 = reqwest::blocking::Client::builder().http2_prior_knowledge().build().expect("a client");
+
+    // A page that is compressed or not, a call, an answer to what was not read: the bytes of bodies as they pass.
+    let page = http2.get(format!("{}/docs", server.url)).header("x-forwarded-for", "2001:db8::7").send().expect("sent");
+    let length = page.bytes().expect("a body").len();
+    let line = next();
+    assert_eq!((&line["protocol"], &line["client"]), (&json!("HTTP/2"), &json!("2001:db8::/64")), "{line}");
+    assert_eq!((&line["bytes_in"], &line["bytes_out"]), (&json!(0), &json!(length)), "{line}");
+
+    let call = http2.post(grpc).header("content-type", "application/grpc").header("te", "trailers").body(vec![0; 5]);
+    let length = call.send().expect("sent").bytes().expect("a body").len();
+    let line = next();
+    assert_eq!((&line["protocol"], &line["bytes_in"]), (&json!("gRPC"), &json!(5)), "{line}");
+    assert_eq!(line["bytes_out"], length, "{line}");
+
+    let mut socket = TcpStream::connect(server.url.trim_start_matches("http://")).expect("a connection");
+    socket.write_all(b"GET /nowhere HTTP/1.0\r\n\r\n").expect("sent");
+    let line = next();
+    assert_eq!((&line["protocol"], &line["status"]), (&json!("HTTP/1.0"), &json!(404)), "{line}");
+}
+
+/// What a day brings an idle server: a probe every 5 s, a scrape every 15 s.
+#[test]
+fn a_day_of_probes_and_scrapes_leaves_under_a_hundred_lines() {
+    const PROBES: usize = 24 * 3600 / 5;
+    const SCRAPES: usize = 24 * 3600 / 15;
+    let server = Server::start(&["--sessions", "1", "--log-level", "info"]);
+    let client = reqwest::blocking::Client::new();
+    let ask = |paths: &[&str], times: usize| {
+        for path in paths.iter().cycle().take(times) {
+            let answer = client.get(format!("{}{path}", server.url)).send().expect("an answer");
+            assert_eq!(answer.status(), 200);
+            // The connection is used again once its answer has been read.
+            answer.bytes().expect("a body");
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| ask(&["/readyz", "/livez", "/startupz", "/v2/health/ready"], PROBES));
+        scope.spawn(|| ask(&["/metrics"], SCRAPES));
+    });
+    let metrics = client.get(format!("{}/metrics", server.url)).send().and_then(|answer| answer.text()).expect("text");
+    // A line that nobody read in time would not be a line that was not written.
+    assert!(metrics.lines().any(|line| line == "lfm_log_lines_dropped_total 0"), "{metrics}");
+    let asked = metrics.lines().filter(|line| line.starts_with("lfm_http_requests_total{"));
+    let asked: f64 = asked.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum();
+    assert_eq!(asked, (PROBES + SCRAPES) as f64);
+    let (ended, log) = server.terminate();
+    assert!(ended.success());
+    assert!(log.lines().count() < 100, "{} lines:\n{log}", log.lines().count());
 }
 
 #[test]
@@ -77,7 +153,7 @@ fn sigusr1_turns_debug_on_and_off() {
 #[test]
 fn text_is_for_people() {
     let mut server = Server::start(&["--sessions", "1", "--log-level", "info", "--log-format", "text"]);
-    // Probes and scrapes that go well are not told at this level.
+    // Successful probes and scrapes are not logged at this level.
     for route in ["livez", "metrics", "v2/health/ready", "docs"] {
         assert_eq!(reqwest::blocking::get(format!("{}/{route}", server.url)).expect("an answer").status(), 200);
     }

@@ -1,4 +1,4 @@
-//! The integration tests: one binary, one harness. Each file tests one door of the program.
+//! The integration tests: one binary, one harness. Each file tests one interface of the program.
 
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 
@@ -31,7 +31,10 @@ mod page;
 mod probes;
 mod providers;
 mod readme;
+mod request_ids;
 mod scheduler;
 mod score;
+mod signals;
+mod silence;
 mod systemd;
 mod trace;

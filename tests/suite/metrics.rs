@@ -1,4 +1,4 @@
-//! Each image is counted once, under the one outcome it had.
+//! Each image is counted once, under its outcome.
 
 use std::sync::atomic::Ordering::SeqCst;
 
@@ -22,13 +22,13 @@ async fn outcomes(app: &TestApp) -> [f64; 6] {
     counts
 }
 
-/// That of all outcomes `outcome` alone was counted, once.
+/// Asserts that only `outcome` was counted, once.
 async fn assert_only(app: &TestApp, outcome: Outcome) {
     let expected = Outcome::ALL.map(|other| if other == outcome { 1.0 } else { 0.0 });
     assert_eq!(outcomes(app).await, expected, "{outcome:?}");
 }
 
-/// Waits until something holds that the server does in its own time.
+/// Waits until a condition holds that the server reaches asynchronously.
 async fn until(mut holds: impl AsyncFnMut() -> bool) {
     while !holds().await {
         tokio::task::yield_now().await;
@@ -36,7 +36,7 @@ async fn until(mut holds: impl AsyncFnMut() -> bool) {
 }
 
 #[tokio::test]
-async fn an_image_raises_its_own_counter_alone() {
+async fn an_image_increments_only_its_own_counter() {
     let app = TestApp::start(vec![Fake::instant()], &[]).await;
     assert_eq!(app.score(picture()).await.status(), 200);
     assert_only(&app, Outcome::Scored).await;
@@ -49,7 +49,7 @@ async fn an_image_raises_its_own_counter_alone() {
     assert_eq!(app.score(picture()).await.status(), 429);
     assert_only(&app, Outcome::Shed).await;
 
-    let failing = Fake::new(1, async |_| Err(RunError("as the test wants".into())));
+    let failing = Fake::new(1, async |_| Err(RunError("scripted failure".into())));
     let app = TestApp::start(vec![failing], &[]).await;
     assert_eq!(app.score(picture()).await.status(), 500);
     assert_only(&app, Outcome::Failed).await;
@@ -69,11 +69,11 @@ async fn an_image_raises_its_own_counter_alone() {
 }
 
 #[tokio::test]
-async fn images_in_are_outcomes_and_those_in_flight_under_random_load_with_cancels() {
+async fn received_images_equal_outcomes_plus_in_flight_under_random_load() {
     let (model, gate) = Fake::gated();
     let app = TestApp::start(vec![model.clone()], &["--max-in-flight", "8"]).await;
     let mut runner = TestRunner::new(Config::default());
-    // Per request: a picture or none, and whether its client leaves.
+    // Per request: a picture or not, and whether its client disconnects.
     let loads = prop::collection::vec(prop::collection::vec((any::<bool>(), any::<bool>()), 1..16), 8);
     let mut images_in = 0.0;
     for load in loads.new_tree(&mut runner).expect("a load").current() {
@@ -90,7 +90,7 @@ async fn images_in_are_outcomes_and_those_in_flight_under_random_load_with_cance
         until(async || settled().await == images_in).await;
         let running = model.images.load(SeqCst);
         sent.iter().filter(|(leaves, _)| *leaves).for_each(|(_, request)| request.abort());
-        // A run that has begun is in flight to its end, also without its client: let all of them end.
+        // A started run is in flight until its end, also without its client: let all of them end.
         gate.add_permits(16);
         for (leaves, request) in &mut sent {
             let answered = request.await;

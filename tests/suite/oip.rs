@@ -1,4 +1,5 @@
-//! `/v2` over HTTP: the Open Inference Protocol's own examples, its tensors in JSON and as bytes, and the way that they go.
+//! `/v2` over HTTP: the Open Inference Protocol's own examples, tensors in JSON and binary form, compression, limits
+//! and phases.
 
 use std::{
     io::{Read, Write},
@@ -33,7 +34,7 @@ pub async fn json_of(response: Response) -> Value {
     response.json().await.expect("JSON")
 }
 
-/// Checks an error answer and returns what it says.
+/// Checks an error answer and returns its message.
 pub async fn assert_error(response: Response, status: u16) -> String {
     let got = response.status();
     assert_eq!(response.headers()["content-type"], "application/json");
@@ -54,7 +55,7 @@ fn framed(files: &[Vec<u8>]) -> Vec<u8> {
     files.iter().flat_map(|file| [&(file.len() as u32).to_le_bytes()[..], file].concat()).collect()
 }
 
-/// A body with its tensors behind the JSON, and the JSON's length.
+/// A body of JSON followed by binary tensors, and the JSON's length.
 pub fn with_tensors(json: &Value, tensors: &[u8]) -> (Vec<u8>, usize) {
     let json = json.to_string().into_bytes();
     let length = json.len();
@@ -68,7 +69,7 @@ pub fn binary_request(files: &[Vec<u8>]) -> (Vec<u8>, usize) {
     with_tensors(&json!({"inputs": [input], "outputs": [{"name": "logit"}]}), &raw)
 }
 
-/// The KServe specification's examples of each endpoint, with this model's name and tensors in place of theirs.
+/// The KServe specification's examples of each endpoint, with this model's name and tensors.
 #[tokio::test]
 async fn the_specifications_examples() {
     let app = app().await;
@@ -101,6 +102,7 @@ async fn the_specifications_examples() {
                     {"name": "warnings", "datatype": "BYTES", "shape": [-1]},
                     {"name": "topk_values", "datatype": "FP32", "shape": [-1, 64, 16]},
                     {"name": "topk_indices", "datatype": "INT64", "shape": [-1, 64, 16]},
+                    {"name": "logit_raw", "datatype": "FP32", "shape": [-1]},
                     {"name": "declared", "datatype": "BYTES", "shape": [-1]}
                 ]
             })
@@ -130,7 +132,7 @@ async fn the_specifications_examples() {
         assert!(answer.get("id").is_none());
         let names: Vec<_> = answer["outputs"].as_array().expect("outputs").iter().map(|o| o["name"].clone()).collect();
         assert_eq!(names, ["score", "logit", "verdict", "warnings", "topk_values", "topk_indices"]);
-        // Flat pixels hold nothing to judge: the protocol's number for that is NaN, JSON's is null.
+        // Flat pixels cannot be judged: NaN in the protocol, null in JSON.
         assert_eq!(answer["outputs"][1]["data"], json!([null]));
         assert_eq!(answer["outputs"][2]["data"], json!(["uncertain"]));
         assert_eq!(answer["outputs"][3]["data"], json!(["no_signal"]));
@@ -140,7 +142,7 @@ async fn the_specifications_examples() {
 }
 
 #[tokio::test]
-async fn configuration_and_statistics_are_as_tritons() {
+async fn configuration_and_statistics_match_tritons() {
     let app = app().await;
     let config = json_of(app.get("/v2/models/lfm/config").await).await;
     assert_eq!(config["name"], "lfm");
@@ -184,7 +186,7 @@ async fn configuration_and_statistics_are_as_tritons() {
 }
 
 #[tokio::test]
-async fn tensors_come_and_go_as_bytes() {
+async fn tensors_are_sent_and_received_in_binary_form() {
     let app = app().await;
     let files = [picture(), golden("images/chelsea_exif6.jpg")];
     let raw = framed(&files);
@@ -196,7 +198,7 @@ async fn tensors_come_and_go_as_bytes() {
     let send = async |(body, length): (Vec<u8>, usize)| {
         app.post(INFER).header(JSON_LENGTH, length).body(body).send().await.expect("an answer")
     };
-    // All of them as bytes, and one the other way round.
+    // All outputs binary except one, and the opposite.
     let wanted =
         json!([{"name": "verdict"}, {"name": "logit", "parameters": {"binary_data": false}}, {"name": "topk_indices"}]);
     let response = send(request(wanted, true)).await;
@@ -214,12 +216,14 @@ async fn tensors_come_and_go_as_bytes() {
     assert_eq!(&tensors[..verdicts.len()], verdicts);
     let indices: Vec<_> = [68u8, 0, 0, 0, 0, 0, 0, 0].repeat(2 * 1024);
     assert_eq!(&tensors[verdicts.len()..], indices);
-    // Without any such wish the answer is JSON.
-    let response = send(request(json!([{"name": "logit"}]), false)).await;
+    // By default the answer is JSON.
+    let response = send(request(json!([{"name": "logit"}, {"name": "logit_raw"}]), false)).await;
     assert!(!response.headers().contains_key(JSON_LENGTH));
-    let logits = json_of(response).await["outputs"][0]["data"].clone();
-    for (file, logit) in files.iter().zip(logits.as_array().expect("logits")) {
-        assert_eq!(&json_of(app.score(file.clone()).await).await["logit"], logit);
+    let outputs = json_of(response).await["outputs"].clone();
+    for (index, file) in files.iter().enumerate() {
+        let scored = json_of(app.score(file.clone()).await).await;
+        assert_eq!(scored["logit"], outputs[0]["data"][index]);
+        assert_eq!(scored["logit_raw"], outputs[1]["data"][index]);
     }
 }
 
@@ -256,7 +260,7 @@ async fn bodies_are_compressed_both_ways() {
         }
         .expect(encoding);
         assert_eq!(unpacked, plain);
-        // Errors are never compressed: Triton's clients read them as they are.
+        // Errors are never compressed: Triton's clients do not decompress them.
         assert_error(send(encoding, packed[..packed.len() / 2].to_vec()).await, 400).await;
         assert_error(send(encoding, b"not packed".to_vec()).await, 400).await;
     }
@@ -264,7 +268,7 @@ async fn bodies_are_compressed_both_ways() {
 }
 
 #[tokio::test]
-async fn what_a_body_unpacks_to_is_limited_and_held_to_the_budget() {
+async fn decompressed_bodies_are_limited_and_counted_in_the_budget() {
     let app = TestApp::start(vec![Fake::instant()], &["--max-body-bytes", "1MiB"]).await;
     let bomb = gzip(&vec![0; 200_000_000]);
     assert!(bomb.len() < 1 << 20);
@@ -289,7 +293,7 @@ async fn the_timeout_parameter_is_a_deadline() {
 }
 
 #[tokio::test]
-async fn every_image_needs_its_place() {
+async fn every_image_needs_a_permit() {
     let (model, gate) = Fake::gated();
     let app = TestApp::start(vec![model], &["--max-in-flight", "2"]).await;
     let request = |images: usize| json!({"inputs": [file_input(&vec![picture(); images])]});
@@ -314,8 +318,8 @@ async fn readiness_follows_the_phases() {
 }
 
 #[tokio::test]
-async fn keys_guard_all_but_the_probes() {
-    let key = NewKey::make("alice", NonZeroU32::new(1)).expect("a key");
+async fn all_routes_except_probes_need_a_key() {
+    let key = NewKey::make("alice", NonZeroU32::new(1), None).expect("a key");
     let file = NamedTempFile::new().expect("a file");
     std::fs::write(file.path(), format!("{}\n", key.line)).expect("written");
     let app = TestApp::start(vec![Fake::instant()], &["--api-keys-file", &file.path().to_string_lossy()]).await;
@@ -333,7 +337,7 @@ async fn keys_guard_all_but_the_probes() {
             assert!(assert_error(response, 401).await.contains("API key"), "{path}");
         }
     }
-    // The key's own cap holds for each image of a request.
+    // The key's cap applies to each image of a request.
     let infer = async |images: usize| {
         let request = json!({"inputs": [file_input(&vec![picture(); images])]});
         app.post(INFER).bearer_auth(&key.key).json(&request).send().await.expect("an answer")

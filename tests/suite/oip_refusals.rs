@@ -1,4 +1,4 @@
-//! `/v2` over HTTP: what is refused, and how.
+//! `/v2` over HTTP: refusals.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use lfm_serve::{image::Pixels, model::Output, oip::protocol};
@@ -12,7 +12,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn what_the_model_does_not_take_is_refused() {
+async fn unsupported_inputs_are_refused() {
     let app = app().await;
     let file = file_input(&[picture()]);
     let with = |change: &dyn Fn(&mut Value)| {
@@ -68,13 +68,13 @@ async fn what_the_model_does_not_take_is_refused() {
     for (request, says) in cases {
         let response = app.post(INFER).json(&request).send().await.expect("an answer");
         let error = assert_error(response, 400).await;
-        assert!(error.contains(says), "{error:?} does not say {says:?}");
+        assert!(error.contains(says), "{error:?} does not contain {says:?}");
         assert!(!error.contains(".rs"), "{error}");
     }
     for accepted in [parameter("priority", json!(0)), parameter("timeout", json!(0)), parameter("mine", json!("x"))] {
         json_of(app.post(INFER).json(&accepted).send().await.expect("an answer")).await;
     }
-    // A batch names the image that is wrong.
+    // The error of a batch names the invalid image.
     let request = json!({"inputs": [file_input(&[picture(), b"no image".to_vec()])]});
     let error = assert_error(app.post(INFER).json(&request).send().await.expect("an answer"), 400).await;
     assert!(error.starts_with("image 1: "), "{error}");
@@ -90,7 +90,7 @@ async fn what_the_model_does_not_take_is_refused() {
     assert_error(app.post(INFER).send().await.expect("an answer"), 400).await;
 }
 
-/// A binary request's fields, each of which may lie.
+/// A binary request's fields, each of which may be wrong.
 #[derive(Debug, Clone)]
 struct Lies {
     json_length: Option<usize>,
@@ -137,9 +137,9 @@ impl Lies {
     }
 }
 
-/// Wrong lengths, overflows and truncations, and what no field describes, are bad requests and nothing else.
+/// Wrong lengths, overflows, truncations and undescribed bytes are always bad requests.
 #[test]
-fn a_binary_request_that_lies_is_a_bad_request() {
+fn an_inconsistent_binary_request_is_a_bad_request() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let app = runtime.block_on(app());
     let send = |body: Vec<u8>, length: &str| {
@@ -158,14 +158,14 @@ fn a_binary_request_that_lies_is_a_bad_request() {
 }
 
 proptest! {
-    /// Any bytes under any length: an answer, never a panic; and a request written down is read back.
+    /// Any bytes with any length: an answer, never a panic.
     #[test]
-    fn any_body_is_read_or_refused(body in prop::collection::vec(any::<u8>(), 0..300), length in prop::option::of(0..400usize)) {
+    fn any_body_is_parsed_or_refused(body in prop::collection::vec(any::<u8>(), 0..300), length in prop::option::of(0..400usize)) {
         let _ = protocol::json::read(body.into(), length);
     }
 
     #[test]
-    fn what_is_written_is_read(files in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 1..5)) {
+    fn written_requests_are_read_back(files in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 1..5)) {
         let (body, length) = binary_request(&files);
         let request = protocol::json::read(body.into(), Some(length)).and_then(|written| protocol::Request::check(written, 64));
         let read: Vec<_> = request.expect("a request").images.into_iter().map(|image| match image {
@@ -177,7 +177,7 @@ proptest! {
 }
 
 #[tokio::test]
-async fn one_failure_is_the_requests_failure() {
+async fn one_failing_image_fails_the_request() {
     let model = Fake::new(1, async |batch: Vec<Pixels>| match batch[0].as_bytes()[0] {
         9 => Err(lfm_serve::model::RunError("nine".into())),
         _ => Ok(batch.iter().map(answer).collect::<Vec<Output>>()),

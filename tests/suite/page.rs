@@ -1,5 +1,5 @@
-//! The pages at `/`, `/docs` and `/errors`: in the binary, under a strict policy, asking no other host. Browsers try them in
-//! tests/clients.
+//! The pages at `/`, `/docs` and `/errors`: embedded in the binary, with a strict policy, without requests to other
+//! hosts. tests/clients tests them in browsers.
 
 use crate::{
     fake::Fake,
@@ -7,7 +7,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn the_pages_load_from_the_server_alone() {
+async fn the_pages_load_only_from_the_server() {
     let app = TestApp::start(vec![Fake::instant()], &[]).await;
     let mut todo = vec!["/".to_owned(), "/docs".to_owned(), "/errors".to_owned(), "/assets/overlay.js".to_owned()];
     let mut seen = Vec::new();
@@ -26,7 +26,7 @@ async fn the_pages_load_from_the_server_alone() {
         if media_type.starts_with("text/html") {
             let loads = text.split(['"']).filter(|word| word.starts_with("assets/"));
             todo.extend(loads.map(|word| format!("/{word}")).filter(|path| !seen.contains(path)));
-            // What the policy forbids is not there to be forbidden.
+            // The page contains nothing that the policy would block.
             assert!(!text.contains("style=") && !text.contains("<style") && !text.contains("<script>"), "{path}");
         }
         seen.push(path);

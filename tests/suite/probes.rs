@@ -6,11 +6,11 @@ use lfm_serve::{
     app::{routes, series},
     error::Code,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     fake::Fake,
-    harness::{TestApp, assert_problem, picture},
+    harness::{Server, TestApp, assert_problem, picture},
 };
 
 #[tokio::test]
@@ -63,11 +63,11 @@ async fn while_draining_work_is_served_and_readiness_is_off() {
 }
 
 #[tokio::test]
-async fn a_stop_finishes_what_is_in_flight_and_refuses_what_is_new() {
+async fn a_stop_finishes_images_in_flight_and_refuses_new_ones() {
     let (model, gate) = Fake::gated();
     let mut app = TestApp::start(vec![model.clone()], &[]).await;
     let accepted = tokio::spawn(app.post("/v1/score").body(picture()).send());
-    // Running, not only admitted: the gate's one permit is meant for it.
+    // Running, not only admitted: the gate's single permit is for this image.
     while model.images.load(std::sync::atomic::Ordering::SeqCst) < 1 {
         tokio::task::yield_now().await;
     }
@@ -76,7 +76,7 @@ async fn a_stop_finishes_what_is_in_flight_and_refuses_what_is_new() {
         tokio::task::yield_now().await;
     }
     let refused = loop {
-        // One that still gets in must not wait for the gate.
+        // A request that is still admitted must not wait for the gate.
         let hurried = app.post("/v1/score").header("x-request-timeout-ms", "50").body(picture());
         let response = hurried.send().await.expect("an answer");
         if response.status() == 503 {
@@ -120,6 +120,7 @@ async fn metrics_have_every_series_from_the_start() {
     for name in [
         "lfm_build_info",
         "lfm_model_info",
+        "lfm_judge_info{",
         "lfm_verdicts_total",
         "lfm_warnings_total",
         "lfm_images_total",
@@ -141,6 +142,28 @@ async fn metrics_have_every_series_from_the_start() {
     ] {
         assert!(text.lines().any(|line| line.starts_with(name)), "{name} is missing");
     }
+}
+
+#[tokio::test]
+async fn an_operators_threshold_is_shown_and_decides() {
+    let app = TestApp::start(vec![Fake::instant()], &["--threshold", "0.9", "--regions", "5"]).await;
+    let model: Value = app.get("/v1/model").await.json().await.expect("JSON");
+    assert_eq!((&model["threshold"], &model["operating_point"]), (&json!(0.9), &Value::Null));
+    let series = r#"lfm_judge_info{false_alarms="",misses="",regions="5",threshold="0.9"}"#;
+    assert_eq!(app.metric(series).await, 1.0);
+    let answer: Value = app.score(picture()).await.json().await.expect("JSON");
+    assert_eq!(answer["threshold"], 0.9);
+}
+
+#[test]
+fn an_operating_point_is_shown() {
+    let server = Server::start(&["--sessions", "1", "--operating-point", "false_alarms=0.02,misses=0.2"]);
+    let get = |path: &str| reqwest::blocking::get(format!("{}{path}", server.url)).expect("an answer");
+    let model: Value = get("/v1/model").json().expect("JSON");
+    assert_eq!(model["operating_point"], json!({"false_alarms": 0.02, "misses": 0.2}));
+    let metrics = get("/metrics").text().expect("text");
+    let series = r#"lfm_judge_info{false_alarms="0.02",misses="0.2",regions="auto",threshold=""} 1"#;
+    assert!(metrics.lines().any(|line| line == series), "{metrics}");
 }
 
 #[tokio::test]
@@ -181,7 +204,7 @@ async fn the_openapi_document_lists_every_route_with_every_status() {
     }
 }
 
-/// The pages for people, and the Open Inference Protocol, which has a specification of its own.
+/// The HTML pages, and the Open Inference Protocol, which has its own specification.
 fn is_described_elsewhere(path: &str) -> bool {
     ["/", "/docs", "/errors", "/assets/{file}"].contains(&path) || path.starts_with("/v2")
 }

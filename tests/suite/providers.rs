@@ -1,5 +1,5 @@
-//! `--provider` where there is no GPU: with the build of ONNX Runtime for the CPU always, with the one for CUDA and
-//! TensorRT where `make vendor-gpu` has fetched it.
+//! `--provider` without a GPU: always with the CPU build of ONNX Runtime, and with the one for CUDA and TensorRT if
+//! `make vendor-gpu` has fetched it.
 
 use std::{
     io::{Read, Write},
@@ -24,7 +24,7 @@ use crate::{
 const CPU_BUILD: &str = "vendor/onnxruntime/libonnxruntime.so";
 const GPU_BUILD: &str = "vendor/onnxruntime-gpu/libonnxruntime.so";
 
-/// What each build says of a provider that cannot run here: the reason, and what to install.
+/// A build's message about a provider that cannot run here: the reason, and what to install.
 type Reasons = &'static [&'static str];
 
 const NOT_BUILT_IN: Reasons = &["this ONNX Runtime is built without it", "make vendor-gpu"];
@@ -32,7 +32,7 @@ const NO_CUDA: Reasons =
     &["cannot load libcuda.so.1 (NVIDIA's driver", "libcublasLt.so.13", "apt-get install cuda-libraries-13-0"];
 const NO_TENSORRT: Reasons = &["cannot load libcuda.so.1", "libnvinfer.so.10", "apt-get install libnvinfer10"];
 
-/// The builds that are here, with what they say of cuda and of tensorrt.
+/// The available builds, with their messages about cuda and tensorrt.
 fn builds(test: &str) -> Vec<(&'static str, Reasons, Reasons)> {
     let mut builds = vec![(CPU_BUILD, NOT_BUILT_IN, NOT_BUILT_IN)];
     let skip = |why: &str| {
@@ -50,7 +50,7 @@ fn builds(test: &str) -> Vec<(&'static str, Reasons, Reasons)> {
 }
 
 #[test]
-fn a_provider_that_is_named_and_cannot_run_is_one_line() {
+fn a_named_provider_that_cannot_run_is_one_line() {
     for (library, cuda, tensorrt) in builds("a named provider") {
         for (provider, reasons) in [("cuda", cuda), ("tensorrt", tensorrt)] {
             let flags = ["--listen", "127.0.0.1:0", "--provider", provider, "--ort-library", library];
@@ -114,7 +114,7 @@ fn auto_serves_on_the_cpu_and_says_why() {
 }
 
 #[test]
-fn doctor_shows_every_provider_and_fails_for_one_that_was_named() {
+fn doctor_shows_every_provider_and_fails_for_a_named_one() {
     for (library, cuda, tensorrt) in builds("doctor") {
         let doctor = |provider: &str| {
             let (code, out, _) = run(&["doctor", "--json", "--ort-library", library, "--provider", provider]);
@@ -139,14 +139,14 @@ fn doctor_shows_every_provider_and_fails_for_one_that_was_named() {
     }
 }
 
-/// TensorRT as on a GPU that passes its trial and then cannot run the model: here it was never tried, and ONNX Runtime
+/// TensorRT as on a GPU that passes the trial but cannot run the model: here it was never tried, and ONNX Runtime
 /// refuses the session.
 const TENSORRT: Execution =
     Execution { provider: Provider::TensorRt, precision: Precision::Fp32, passed_over: Vec::new() };
 
 type Loaded = Result<(SessionOptions, Vec<OnnxModel>), String>;
 
-/// Loads the model as `serve` does once it has chosen TensorRT; with what the log says of it.
+/// Loads the model as `serve` does after choosing TensorRT; also returns the log.
 async fn load_on_tensorrt(test: &TestApp) -> (Loaded, Vec<Value>) {
     let app = test.app.clone();
     let written = tempfile::NamedTempFile::new().expect("a file");
@@ -201,7 +201,7 @@ async fn auto_steps_down_from_a_provider_that_cannot_run_the_model() {
 }
 
 #[tokio::test]
-async fn a_provider_that_was_named_and_cannot_run_the_model_is_an_error() {
+async fn a_named_provider_that_cannot_run_the_model_is_an_error() {
     let test = TestApp::starting(&["--sessions", "1", "--provider", "tensorrt"]).await;
     let (loaded, log) = load_on_tensorrt(&test).await;
     let error = loaded.map(drop).expect_err("it was named");
@@ -209,9 +209,9 @@ async fn a_provider_that_was_named_and_cannot_run_the_model_is_an_error() {
     assert!(!error.contains('\n') && log.is_empty(), "{error} {log:?}");
 }
 
-/// With the GPU build and libraries that only pretend: a machine whose driver has no GPU, or one that is too old.
+/// With the GPU build and fake libraries: a machine whose driver finds no GPU, or one that is too old.
 #[test]
-fn a_gpu_that_is_not_there_or_too_old_is_one_line() {
+fn a_missing_or_old_gpu_is_one_line() {
     if builds("a GPU that is not there").len() < 2 {
         return;
     }
@@ -240,7 +240,7 @@ fn a_gpu_that_is_not_there_or_too_old_is_one_line() {
     }
 }
 
-/// What TensorRT runs is what the operator was checked on: both graphs give the same on the CPU, for every golden image.
+/// TensorRT's graph equals the one with our operator: both give the same on the CPU, for every golden image.
 #[test]
 fn both_graphs_give_the_same_logits() {
     let mut models = vec![config(&[]).model];
@@ -255,7 +255,7 @@ fn both_graphs_give_the_same_logits() {
             prepare(&bytes, &header, Default::default(), &mut Default::default(), &Default::default()).ok()
         })
         .collect();
-    // All but the one that is refused, 16-bit grey.
+    // All except the refused one, 16-bit grey.
     assert_eq!(images.len(), 37);
     for model in &models {
         let [mut ours, mut standard] =

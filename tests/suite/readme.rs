@@ -1,4 +1,4 @@
-//! README's first screen is true: its picture is in the repo, and its JSON is what the server answers.
+//! README's first screen is correct: its picture is in the repository, and its JSON is the server's answer.
 
 use std::fs;
 
@@ -27,10 +27,10 @@ fn the_answer_in_the_readme_is_the_servers() {
     assert_eq!(keys(&answer), keys(&expected));
     for (key, value) in answer.as_object().expect("an object") {
         match key.as_str() {
-            // Of its moment.
+            // Different for each request.
             "id" => {}
             "timings_ms" => assert_eq!(keys(value), keys(&expected[key])),
-            // ONNX Runtime picks its kernels by CPU; another one moves the last bits.
+            // ONNX Runtime selects kernels by CPU; another CPU changes the last bits.
             "logit" | "score" => {
                 let (found, printed) = (value.as_f64().expect("a number"), expected[key].as_f64().expect("a number"));
                 assert!((found - printed).abs() < 1e-3, "{key} is {found}, README says {printed}");

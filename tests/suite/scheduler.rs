@@ -1,4 +1,4 @@
-//! The scheduler on a paused clock, with fakes for sessions.
+//! The scheduler on a paused clock, with fake sessions.
 
 use std::{
     num::NonZeroU32,
@@ -50,7 +50,7 @@ fn one(_: &ImageFacts, _: &[ScoredRegion]) -> usize {
     1
 }
 
-/// The centre alone.
+/// Only the centre.
 const ONE: RegionPlan<'static> = RegionPlan { most: Regions::One, wanted: &one };
 
 /// A job as a request makes it.
@@ -86,7 +86,7 @@ fn grey(value: u8) -> Vec<u8> {
     file
 }
 
-/// Waits until `images` have been given to the model: with a paused clock, without letting time pass.
+/// Waits until the model has received `images`, without advancing the paused clock.
 async fn running(model: &Fake, images: usize) {
     while model.images.load(SeqCst) < images {
         tokio::task::yield_now().await;
@@ -115,7 +115,7 @@ fn an_expired_image_is_answered_at_its_deadline_and_never_run() {
 }
 
 #[test]
-fn what_waits_is_shared_among_free_sessions() {
+fn waiting_images_are_split_among_free_sessions() {
     paused().block_on(async {
         let model = Fake::slow(8, Duration::from_secs(1));
         let scheduler = scheduler(config(), vec![model.clone(), model.clone()]);
@@ -140,8 +140,8 @@ fn a_batch_is_no_larger_than_its_tightest_deadline_allows() {
         let holding = score(&scheduler, LONG);
         let others = async {
             running(&model, 1).await;
-            // They wait for the first second; then 2.5 s are left to the second image, so it runs with one
-            // mate and not with three.
+            // They wait for the first second; the second image then has 2.5 s left, so it runs with one
+            // other image, not with three.
             let patience = [LONG, Duration::from_millis(3500), LONG, LONG];
             join_all(patience.map(|patience| score(&scheduler, patience))).await
         };
@@ -154,7 +154,7 @@ fn a_batch_is_no_larger_than_its_tightest_deadline_allows() {
 }
 
 #[test]
-fn without_a_queue_delay_a_free_session_takes_what_is_there() {
+fn without_a_queue_delay_a_free_session_takes_all_waiting_images() {
     paused().block_on(async {
         let model = Fake::slow(8, Duration::from_secs(1));
         let scheduler = scheduler(config(), vec![model]);
@@ -169,7 +169,7 @@ fn with_a_queue_delay_a_free_session_waits_only_for_images_being_decoded() {
         let model = Fake::slow(8, Duration::from_secs(1));
         let delay = Duration::from_secs(5);
         let scheduler = scheduler(SchedulerConfig { max_queue_delay: delay, ..config() }, vec![model.clone()]);
-        // Nothing else is on its way: no waiting, whatever the delay.
+        // No other image is being decoded: no waiting, whatever the delay.
         let alone = score(&scheduler, LONG).await.expect("a score");
         assert_eq!(alone.timings.queue, Duration::ZERO);
         // Four arrive together, two decoders: all of them run in one batch.
@@ -181,15 +181,15 @@ fn with_a_queue_delay_a_free_session_waits_only_for_images_being_decoded() {
 }
 
 #[test]
-fn a_queue_that_stands_sheds_until_it_moves_again() {
+fn a_standing_queue_sheds_until_it_drains() {
     paused().block_on(async {
         let model = Fake::slow(1, Duration::from_millis(100));
         let scheduler = scheduler(config(), vec![model.clone()]);
-        // Forty at once are a burst of 4 s: all are let in, and those that come while it stands are not.
-        // What is answered lets go of its place.
+        // Forty at once are a burst of 4 s: all are admitted; later ones, while the queue stands, are not.
+        // Answered images return their permits.
         let burst = join_all((0..40).map(async |_| score(&scheduler, LONG).await.map(drop)));
         let late = async {
-            // In steps: a single long sleep can be jumped to between two decodes.
+            // In steps: the paused clock could jump to the end of a single long sleep between two decodes.
             while model.images.load(SeqCst) < 26 {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
@@ -206,7 +206,7 @@ fn a_queue_that_stands_sheds_until_it_moves_again() {
 }
 
 #[test]
-fn a_client_that_leaves_does_not_disturb_its_batch_mates() {
+fn a_disconnecting_client_does_not_affect_its_batch() {
     paused().block_on(async {
         let model = Fake::slow(4, Duration::from_secs(1));
         let scheduler = scheduler(config(), vec![model.clone()]);
@@ -259,7 +259,7 @@ fn a_run_that_hangs_is_noticed() {
     });
 }
 
-/// What a client that sends one image after another gets beside one that has many waiting.
+/// Latency of a client that sends one image after another, beside a client with many waiting.
 #[test]
 fn a_client_with_many_images_does_not_hold_up_one_with_few() {
     paused().block_on(async {
@@ -278,7 +278,7 @@ fn a_client_with_many_images_does_not_hold_up_one_with_few() {
         };
         let (crowd, waits) = tokio::join!(crowd, few);
         assert!(crowd.iter().all(Result::is_ok));
-        // One run of the other and one of its own, on average; where both are owed the same, one more of the other.
+        // One run of the other client and its own, on average; with equal clocks, one more of the other.
         assert!(waits.iter().all(|wait| *wait <= Duration::from_millis(305)), "{waits:?}");
         assert!(waits.iter().sum::<Duration>() <= Duration::from_millis(10 * 200 + 105), "{waits:?}");
     });
@@ -307,7 +307,7 @@ fn a_weight_is_a_share() {
 }
 
 #[test]
-fn a_line_that_stands_sheds_the_client_that_made_it() {
+fn a_standing_queue_sheds_the_client_that_caused_it() {
     paused().block_on(async {
         let model = Fake::slow(1, Duration::from_millis(100));
         let scheduler = scheduler(config(), vec![model.clone()]);
@@ -320,7 +320,7 @@ fn a_line_that_stands_sheds_the_client_that_made_it() {
             (score_for(&many, &scheduler, LONG).await, score_for(&client("few"), &scheduler, LONG).await)
         };
         let (_, (culprit, victim)) = tokio::join!(crowd, later);
-        assert_eq!(culprit.expect_err("its line stands").code, Code::Overloaded);
+        assert_eq!(culprit.expect_err("its queue stands").code, Code::Overloaded);
         assert!(victim.is_ok());
     });
 }
@@ -342,8 +342,8 @@ fn one_client_cannot_take_every_permit() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
-    /// Random arrivals, deadlines and departures: every image that stays is answered once, and at the end
-    /// nothing is held.
+    /// Random arrivals, deadlines and disconnects: every remaining image is answered once, and at the end nothing
+    /// is held.
     #[test]
     fn no_image_is_lost(
         sessions in 1..4usize,
@@ -377,7 +377,7 @@ proptest! {
                 }
             }
             scheduler.stop().await;
-            // All permits are back: a client can have as many as at first.
+            // All permits are returned: a client can acquire as many as at the start.
             let all = (0..1000).map_while(|_| scheduler.admit_image(&Client::LOCAL).ok());
             assert_eq!(all.collect::<Vec<_>>().len(), 1000 - 1000 / 16);
         });

@@ -1,4 +1,4 @@
-//! `POST /v1/score` and `/v1/score/batch` over a real socket: every form, every answer.
+//! `POST /v1/score` and `/v1/score/batch` over a real socket: all forms and answers.
 
 use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 
@@ -146,7 +146,7 @@ async fn limits_answer_with_their_code() {
 }
 
 #[tokio::test]
-async fn a_sane_request_id_is_taken_over_and_another_is_replaced() {
+async fn a_valid_request_id_is_kept_and_another_is_replaced() {
     let app = app().await;
     for (given, kept) in [("abc-123", true), ("with space", false), (&"x".repeat(129), false)] {
         let response =
@@ -158,7 +158,7 @@ async fn a_sane_request_id_is_taken_over_and_another_is_replaced() {
 }
 
 #[tokio::test]
-async fn too_many_images_at_once_are_shed_with_a_time_to_come_back() {
+async fn too_many_images_at_once_are_shed_with_retry_after() {
     let (model, gate) = Fake::gated();
     let app = TestApp::start(vec![model], &["--max-in-flight", "1"]).await;
     let first = tokio::spawn(app.post("/v1/score").body(picture()).send());
@@ -191,7 +191,7 @@ async fn an_early_answer_reaches_a_client_that_is_still_sending() {
     let app = TestApp::start(vec![Fake::instant()], &["--max-body-bytes", "1MiB"]).await;
     let mut socket = TcpStream::connect(app.address).await.expect("a connection");
     socket.write_all(b"POST /v1/score HTTP/1.1\r\nhost: x\r\ncontent-length: 20000000\r\n\r\n").await.expect("sent");
-    // What a client like Python's requests does: it sends all it has before it reads.
+    // Like Python's requests: the client sends its whole body before it reads.
     let chunk = vec![0u8; 64 * 1024];
     while timeout(Duration::from_millis(200), socket.write_all(&chunk)).await.is_ok_and(|sent| sent.is_ok()) {}
     let mut answer = Vec::new();
@@ -203,7 +203,7 @@ async fn an_early_answer_reaches_a_client_that_is_still_sending() {
 }
 
 #[tokio::test]
-async fn a_client_that_asks_before_sending_is_told_no_or_to_go_on() {
+async fn a_client_with_expect_continue_is_refused_or_continued() {
     let app = TestApp::start(vec![Fake::instant()], &["--max-body-bytes", "1MiB"]).await;
     for (length, expected) in [("20000000", "HTTP/1.1 413 "), ("7452", "HTTP/1.1 100 ")] {
         let mut socket = TcpStream::connect(app.address).await.expect("a connection");
@@ -218,7 +218,7 @@ async fn a_client_that_asks_before_sending_is_told_no_or_to_go_on() {
 }
 
 #[tokio::test]
-async fn a_body_that_trickles_is_cut_off() {
+async fn a_slow_body_is_cut_off() {
     let app = TestApp::start(vec![Fake::instant()], &["--body-timeout", "50ms"]).await;
     let stalled = Body::wrap_stream(stream::pending::<Result<Vec<u8>, std::io::Error>>());
     assert_problem(app.score(stalled).await, 408, "body_timeout").await;
@@ -242,7 +242,7 @@ async fn a_deadline_is_answered_while_all_sessions_are_busy() {
 }
 
 #[tokio::test]
-async fn the_servers_own_timeout_is_the_most_a_caller_can_ask_for() {
+async fn the_servers_timeout_limits_the_callers() {
     let (model, _gate) = Fake::gated();
     let app = TestApp::start(vec![model], &["--request-timeout", "50ms"]).await;
     let patient = app.post("/v1/score").header("x-request-timeout-ms", "3600000").body(picture());
@@ -250,7 +250,7 @@ async fn the_servers_own_timeout_is_the_most_a_caller_can_ask_for() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_is_forgotten() {
+async fn a_disconnected_clients_image_is_withdrawn() {
     let (model, gate) = Fake::gated();
     let app = TestApp::start(vec![model.clone()], &[]).await;
     let busy = tokio::spawn(app.post("/v1/score").body(picture()).send());
@@ -272,7 +272,7 @@ async fn a_client_that_leaves_is_forgotten() {
 }
 
 #[tokio::test]
-async fn two_hundred_clients_that_hang_up_cost_no_run() {
+async fn two_hundred_disconnected_clients_cause_no_run() {
     let (model, gate) = Fake::gated();
     let app = TestApp::start(vec![model.clone()], &["--max-in-flight", "1000"]).await;
     let busy = tokio::spawn(app.post("/v1/score").body(picture()).send());
@@ -291,8 +291,8 @@ async fn two_hundred_clients_that_hang_up_cost_no_run() {
     while app.metric("lfm_images_total{outcome=\"cancelled\"}").await < 200.0 {
         tokio::task::yield_now().await;
     }
-    assert_eq!(app.metric("lfm_images_in_flight").await, 2.0, "their places are free at once");
-    // Two runs are let through: the one that was under way and the live client's.
+    assert_eq!(app.metric("lfm_images_in_flight").await, 2.0, "their permits are returned at once");
+    // Two runs may proceed: the one in progress and the live client's.
     gate.add_permits(2);
     for answered in [busy, live] {
         assert_eq!(answered.await.expect("no panic").expect("an answer").status(), 200);

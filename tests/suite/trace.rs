@@ -1,4 +1,4 @@
-//! Traces, as a collector gets them.
+//! Traces, as received by a collector.
 
 use std::sync::{Arc, Mutex};
 
@@ -19,7 +19,7 @@ use crate::{
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const CALLER: &str = "b7ad6b7169203331";
 
-/// What a collector was sent.
+/// The collector's received data.
 #[derive(Clone, Default)]
 struct Collector(Arc<Mutex<Vec<ExportTraceServiceRequest>>>);
 
@@ -53,13 +53,13 @@ fn named<'a>(spans: &'a [Span], name: &str) -> Vec<&'a Span> {
 }
 
 #[tokio::test]
-async fn a_request_is_a_span_under_its_callers_and_its_stages_are_spans_under_it() {
+async fn a_request_is_a_child_of_its_callers_span_and_its_stages_are_child_spans() {
     let (collector, url) = Collector::start().await;
     let app = TestApp::start(vec![Fake::instant()], &["--otlp-endpoint", &url]).await;
     let request = app.post("/v1/score?external_id=hidden-query").header("x-request-id", "good");
     let request = request.header("traceparent", format!("00-{TRACE}-{CALLER}-01")).header("tracestate", "hidden=1");
     assert_eq!(request.header("user-agent", "hidden").body(picture()).send().await.expect("an answer").status(), 200);
-    // Probes are not worth a trace.
+    // Probes are not traced.
     assert_eq!(app.get("/livez").await.status(), 200);
     app.stopped().await;
 
@@ -91,7 +91,7 @@ async fn a_request_is_a_span_under_its_callers_and_its_stages_are_spans_under_it
 }
 
 #[tokio::test]
-async fn of_a_batch_each_image_has_a_span_and_a_fault_of_the_callers_is_no_error() {
+async fn each_image_of_a_batch_has_a_span_and_a_callers_fault_is_not_an_error() {
     let (collector, url) = Collector::start().await;
     let app = TestApp::start(vec![Fake::instant()], &["--otlp-endpoint", &url]).await;
     let form = Form::new().part("image", Part::bytes(picture())).part("image", Part::bytes(picture()));
@@ -115,7 +115,7 @@ async fn of_a_batch_each_image_has_a_span_and_a_fault_of_the_callers_is_no_error
 }
 
 #[tokio::test]
-async fn what_the_caller_does_not_sample_is_not_sent() {
+async fn unsampled_traces_of_the_caller_are_not_sent() {
     let (collector, url) = Collector::start().await;
     let app = TestApp::start(vec![Fake::instant()], &["--otlp-endpoint", &url]).await;
     let request = app.post("/v1/score").header("traceparent", format!("00-{TRACE}-{CALLER}-00"));
@@ -125,7 +125,7 @@ async fn what_the_caller_does_not_sample_is_not_sent() {
 }
 
 #[tokio::test]
-async fn a_collector_that_is_away_costs_nothing_and_does_not_hold_up_the_end() {
+async fn an_absent_collector_delays_neither_requests_nor_the_end() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
     drop(listener);
@@ -135,7 +135,7 @@ async fn a_collector_that_is_away_costs_nothing_and_does_not_hold_up_the_end() {
 }
 
 #[test]
-fn an_endpoint_that_is_none_ends_the_program_with_one_line() {
+fn an_invalid_endpoint_ends_the_program_with_one_line() {
     for endpoint in ["https://collector:4318", "collector:4318", "http://not an address"] {
         let (code, _, log) = run(&["serve", "--listen", "127.0.0.1:0", "--otlp-endpoint", endpoint]);
         assert_eq!(code, Some(1), "{log}");

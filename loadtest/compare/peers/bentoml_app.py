@@ -1,4 +1,4 @@
-"""BentoML: one worker a core, 429 beyond `max_concurrency` (docs.bentoml.com, "Concurrency", "Workers")."""
+"""BentoML: one worker per core, 429 beyond `max_concurrency` (docs.bentoml.com, "Concurrency", "Workers")."""
 
 from pathlib import Path
 from typing import Annotated

@@ -12,8 +12,8 @@ from detector import CORES, MOST_IN_FLIGHT, PORT, Detector
 
 @asynccontextmanager
 async def lifespan(app: FastAPI):
-    # Blocking work belongs on the thread pool, whose size is set so (starlette.dev/threadpool). One thread: a worker has
-    # one core, and 40 runs side by side would only make each of them late.
+    # Blocking work belongs on the thread pool, whose size is set like this (starlette.dev/threadpool). One thread: a
+    # worker has one core, and 40 concurrent runs would only delay each other.
     anyio.to_thread.current_default_thread_limiter().total_tokens = 1
     app.state.detector = Detector()
     yield
@@ -29,7 +29,7 @@ async def score(request: Request) -> dict:
 
 
 if __name__ == "__main__":
-    # 503 beyond the limit, which is each worker's own (uvicorn.dev/settings, "Resource Limits").
+    # 503 beyond the limit, which applies per worker (uvicorn.dev/settings, "Resource Limits").
     limit = MOST_IN_FLIGHT // CORES
     uvicorn.run(
         "fastapi_app:app", port=PORT, workers=CORES, limit_concurrency=limit, access_log=False, log_level="warning"

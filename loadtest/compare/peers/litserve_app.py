@@ -1,4 +1,4 @@
-"""LitServe: one worker a core. No batches, as for mosec. It has no bound on its queue's length; `timeout` is for the wait in it."""
+"""LitServe: one worker per core. No batches, as for mosec. Its queue is unbounded; `timeout` limits the wait in it."""
 
 import litserve
 
@@ -10,7 +10,7 @@ class Score(litserve.LitAPI):
         self.detector = Detector()
 
     def decode_request(self, request):
-        return request["image"].file.read()  # a multipart upload: its way to take a file
+        return request["image"].file.read()  # a multipart upload, LitServe's form for files
 
     def predict(self, body: bytes) -> dict:
         return self.detector.score([body])[0]

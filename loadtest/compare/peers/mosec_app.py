@@ -1,4 +1,4 @@
-"""mosec: one process a core (mosecorg.github.io/mosec, `num`), 429 beyond `--capacity`."""
+"""mosec: one process per core (mosecorg.github.io/mosec, `num`), 429 beyond `--capacity`."""
 
 import sys
 
@@ -25,8 +25,8 @@ def serve(worker: type[Worker]) -> None:
     sys.argv += f"--address 127.0.0.1 --port {PORT} --log-level warning --capacity {MOST_IN_FLIGHT}".split()
     sys.argv += f"--timeout {1000 * DEADLINE_SECONDS}".split()
     server = Server()
-    # Its guide leaves batches and stages to trial (mosecorg.github.io/mosec, "Performance Tuning"). CPU time of an image,
-    # three rounds in turns: 35.6 ms so, 35.4 ms with batches of 8, 35.7 ms with decoding as a stage of its own.
+    # Its guide recommends to try batches and stages (mosecorg.github.io/mosec, "Performance Tuning"). CPU time per
+    # image, three interleaved rounds: 35.6 ms so, 35.4 ms with batches of 8, 35.7 ms with decoding as a separate stage.
     server.append_worker(worker, num=CORES)
     server.run()
 

@@ -1,8 +1,8 @@
 """mosec with OpenVINO in place of ONNX Runtime, on the same graph.
 
 One stream of one thread in each worker, static shapes, float32 (docs.openvino.ai, "Optimizing for Latency", "Dynamic Shapes",
-"Precision Control": a CPU with bfloat16 would use that, and one grey level's worth of error decides here). Threads are not
-pinned ("Multi-threading optimizations"): both workers would take the first core.
+"Precision Control": a CPU with bfloat16 would use that, and here an error of one grey level matters). Threads are not
+pinned ("Multi-threading optimizations"): both workers would use the first core.
 """
 
 import pathlib

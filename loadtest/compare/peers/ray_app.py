@@ -1,4 +1,4 @@
-"""Ray Serve: one replica a core; 503 beyond the queue (docs.ray.io, `max_queued_requests`)."""
+"""Ray Serve: one replica per core; 503 beyond the queue (docs.ray.io, `max_queued_requests`)."""
 
 import signal
 import threading
@@ -11,7 +11,7 @@ from starlette.requests import Request
 from detector import CORES, MOST_IN_FLIGHT, PORT, Detector
 
 
-# The proxy and the controller take CPUs as well, so a replica asks for none: it has the whole core all the same.
+# The proxy and the controller claim CPUs as well, so a replica claims none; it still has a whole core.
 @serve.deployment(
     num_replicas=CORES, max_ongoing_requests=2, max_queued_requests=MOST_IN_FLIGHT, ray_actor_options={"num_cpus": 0}
 )

@@ -1,8 +1,8 @@
-"""Triton with its Python backend (PyTriton): one instance a core, dynamic batching.
+"""Triton with its Python backend (PyTriton): one instance per core, dynamic batching.
 
-Settings by Triton's "Recommended Configuration Process" for the dynamic batcher: a largest batch, no queue delay. The
-queue's policy is its way to bound the work: a deadline (REJECT) and a size. With both it is no slower below capacity than
-without (tried in turns), and above it its answers still come.
+Settings from Triton's "Recommended Configuration Process" for the dynamic batcher: a largest batch, no queue delay. The
+queue policy bounds the work: a deadline (REJECT) and a size. With both it is no slower below capacity than without
+(measured in alternation), and above capacity it still answers.
 """
 
 import os

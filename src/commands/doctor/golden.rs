@@ -1,5 +1,5 @@
-//! Golden vectors: small images whose 256x256 pixels the reference (Pillow 11.3.0, torchvision's resize) has
-//! stated. They are in the program, so that an installed one can check itself.
+//! Golden vectors: small images with the 256x256 pixels of the reference (Pillow 11.3.0, torchvision's resize),
+//! embedded in the program, so that an installed one can check itself.
 
 use sha2::{Digest, Sha256};
 
@@ -49,7 +49,7 @@ pub(super) fn pixels() -> Result<Vec<Pixels>, anyhow::Error> {
     SAMPLES.iter().map(|sample| prepare(sample.file).map_err(|error| of(sample, &error))).collect()
 }
 
-/// Decodes and resizes every sample and holds the bytes against the reference's.
+/// Decodes and resizes every sample and compares the bytes with the reference's.
 pub(super) fn check() -> Result<Finding, anyhow::Error> {
     check_with(prepare)
 }

@@ -1,4 +1,4 @@
-//! What the kernel allows this process, read from `/proc` and the control groups (both versions: Linux
+//! The kernel's limits on this process, from `/proc` and the control groups (both versions: Linux
 //! Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst).
 
 use std::{
@@ -12,16 +12,16 @@ const V1_UNLIMITED: u64 = 1 << 60;
 /// Limits of this process.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Limits {
-    /// CPU time per time that the control groups grant: 1.5 is one and a half CPUs.
+    /// CPUs granted by the control groups: 1.5 is one and a half CPUs.
     pub(super) cpu_quota: Option<f64>,
-    /// The smallest bound on memory, in bytes, and what sets it.
+    /// The smallest memory limit, in bytes, and its source.
     pub(super) memory: Option<(u64, String)>,
-    /// Memory that could be had now without swapping, in bytes.
+    /// Memory available now without swapping, in bytes.
     pub(super) available: Option<u64>,
 }
 
 impl Limits {
-    /// Reads them below `root`, which is `/` but for tests.
+    /// Reads them below `root`: `/`, or a test's folder.
     pub(super) fn read(root: &Path) -> Self {
         let groups = groups(root);
         let quotas = groups.iter().filter_map(|group| quota_v2(group).or_else(|| quota_v1(group)));
@@ -36,7 +36,7 @@ impl Limits {
     }
 }
 
-/// The folders of the control groups this process is in, with all their parents: a limit binds all below it.
+/// The folders of this process's control groups, with all parents: a limit applies to all groups below it.
 fn groups(root: &Path) -> Vec<PathBuf> {
     let own = read(&root.join("proc/self/cgroup"));
     let mounts = read(&root.join("proc/self/mountinfo"));
@@ -50,7 +50,7 @@ fn groups(root: &Path) -> Vec<PathBuf> {
                 continue;
             }
             let top = root.join(mount.point.trim_start_matches('/'));
-            // A container may be shown its group's path on the host, of which it sees only the end.
+            // A container may see its group's path on the host, of which only the end is mounted.
             let below = Path::new(path).strip_prefix(mount.top).unwrap_or(Path::new(""));
             let own = top.join(below);
             groups.extend(own.ancestors().take_while(|folder| folder.starts_with(&top)).map(Path::to_path_buf));
@@ -61,7 +61,7 @@ fn groups(root: &Path) -> Vec<PathBuf> {
 
 /// A mounted hierarchy of control groups (proc_pid_mountinfo(5)).
 struct Mount<'a> {
-    /// The group that stands at the mount point.
+    /// The group at the mount point.
     top: &'a str,
     point: &'a str,
     version_2: bool,
@@ -108,7 +108,7 @@ fn quota_v2(group: &Path) -> Option<f64> {
 }
 
 fn quota_v1(group: &Path) -> Option<f64> {
-    // Without a quota it shows -1, which is no `u64`.
+    // Without a quota it is -1, which does not parse as `u64`.
     ratio(number(&group.join("cpu.cfs_quota_us"))?, number(&group.join("cpu.cfs_period_us"))?)
 }
 
@@ -134,7 +134,7 @@ fn number(file: &Path) -> Option<u64> {
     read(file).trim().parse().ok()
 }
 
-/// What cannot be read limits nothing: not every kernel has every file.
+/// A file that cannot be read sets no limit: not every kernel has every file.
 fn read(file: &Path) -> String {
     fs::read_to_string(file).unwrap_or_default()
 }

@@ -1,25 +1,32 @@
-//! The machine: its CPU, what the kernel allows, and whether that is enough for the settings.
+//! The machine: its CPU, the kernel's limits, and whether they are enough for the settings.
 
 use std::fs;
 
 use bytesize::ByteSize;
 
-use super::{limits::Limits, report::Finding};
+use super::{
+    limits::Limits,
+    report::{Bytes, Finding},
+};
 use crate::{
     config::ServeConfig,
+    conv,
     model::{self, Provider},
     scheduler::memory::Memory,
+    server::MOST_CONNECTIONS,
     topk,
 };
 
-/// The CPU, its vector extensions, and which kernels they give.
+/// The CPU, its vector extensions, and the kernels that run on them.
 pub(super) fn cpu() -> Finding {
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
     let model = model.map_or("unknown CPU", |(_, name)| name.trim());
     let features = features();
     let features = if features.is_empty() { "no vector extensions".into() } else { features.join(" ") };
-    let detail = format!("{model}; {features}; kernels for {}; {} CPUs", topk::Kernel::fastest().name(), model::cpus());
+    let (convolutions, topk) = (conv::Kernel::fastest().name(), topk::Kernel::fastest().name());
+    let detail =
+        format!("{model}; {features}; kernels: convolutions {convolutions}, Top-K {topk}; {} CPUs", model::cpus());
     if topk::Kernel::avx2().is_some() {
         Finding::ok(detail)
     } else {
@@ -39,7 +46,7 @@ fn features() -> Vec<&'static str> {
     features
 }
 
-/// What the kernel allows, and whether the sessions fit the CPUs.
+/// The kernel's limits, and whether the sessions fit the CPUs.
 pub(super) fn limits(limits: &Limits, config: &ServeConfig) -> Finding {
     let quota = limits.cpu_quota.map_or("no CPU quota".into(), |cpus| format!("a quota of {cpus:.2} CPUs"));
     let memory = limits
@@ -55,7 +62,7 @@ pub(super) fn limits(limits: &Limits, config: &ServeConfig) -> Finding {
     Finding::ok(detail)
 }
 
-/// Whether `serve` with these settings has the memory it needs.
+/// Whether `serve` with these settings has enough memory.
 pub(super) fn memory(limits: &Limits, config: &ServeConfig) -> Finding {
     let memory = memory_of(config);
     let (start, heaviest) = (memory.at_start(), memory.most());
@@ -64,7 +71,8 @@ pub(super) fn memory(limits: &Limits, config: &ServeConfig) -> Finding {
     let need = format!(
         "serve needs {start_text} for {sessions} sessions, {heaviest_text} under the heaviest load that its settings admit"
     );
-    match (&limits.memory, limits.available) {
+    let limit = limits.memory.as_ref().map(|(limit, _)| *limit);
+    let finding = match (&limits.memory, limits.available) {
         (Some((limit, source)), _) if *limit < start => {
             Finding::fail(format!("{need}; the limit is {} ({source})", ByteSize(*limit)))
         }
@@ -76,10 +84,11 @@ pub(super) fn memory(limits: &Limits, config: &ServeConfig) -> Finding {
             Finding::warn(format!("{need}; only {} is free now", ByteSize(available)))
         }
         _ => Finding::ok(need),
-    }
+    };
+    finding.with_bytes(Bytes { at_start: start, most: heaviest, limit, available: limits.available })
 }
 
-/// What decides how much memory `serve` takes with these settings.
+/// The settings that determine the memory of `serve`.
 fn memory_of(config: &ServeConfig) -> Memory {
     let sessions = sessions(config);
     Memory {
@@ -88,6 +97,7 @@ fn memory_of(config: &ServeConfig) -> Memory {
         max_admitted_bytes: config.max_admitted_bytes.as_u64(),
         max_pixels: config.limits.max_pixels.0,
         max_in_flight: config.max_in_flight(sessions) as u64,
+        max_connections: config.max_connections.or_else(|| MOST_CONNECTIONS) as u64,
     }
 }
 

@@ -1,4 +1,4 @@
-//! `lfm-serve doctor`: what this machine can run, and whether it runs it right.
+//! `lfm-serve doctor`: what this machine can run, and whether the results are correct.
 
 mod golden;
 mod limits;
@@ -29,8 +29,8 @@ pub(super) struct DoctorArgs {
     #[arg(long, env = "LFM_JSON")]
     json: bool,
 
-    // All of them, so that a container's environment can be judged as it stands.
-    #[command(flatten, next_help_heading = "Settings of `serve`, which the machine is judged for")]
+    // All of them, so that a container's environment can be checked unchanged.
+    #[command(flatten, next_help_heading = "Settings of `serve` to check the machine for")]
     serve: ServeConfig,
 }
 
@@ -46,7 +46,7 @@ fn examine(config: &ServeConfig) -> Report {
     let mut report = Report::new();
     report.add("cpu", machine::cpu());
     report.add("limits", machine::limits(&limits, config));
-    // Before anything large is loaded: too small a limit would end the program without a word.
+    // Before anything large is loaded: with too small a limit the kernel would kill the program without a message.
     let memory = ("memory", report.add("memory", machine::memory(&limits, config)));
     report.add("golden", golden::check());
     report.add("op", op::check());
@@ -61,7 +61,7 @@ fn examine(config: &ServeConfig) -> Report {
     report
 }
 
-/// A check that needs others to have held.
+/// A check that depends on others having passed.
 fn after(needed: &[(&str, bool)], check: impl FnOnce() -> Result<Finding, anyhow::Error>) -> Finding {
     match needed.iter().find(|(_, held)| !held) {
         Some((missing, _)) => Finding::skip(missing),
@@ -69,7 +69,7 @@ fn after(needed: &[(&str, bool)], check: impl FnOnce() -> Result<Finding, anyhow
     }
 }
 
-/// ONNX Runtime: loaded, and of the one version that the tests ran on.
+/// ONNX Runtime: loaded, and of the tested version.
 fn library(config: &ModelConfig) -> Result<Finding, anyhow::Error> {
     runtime::environment(config.runtime.ort_library.as_deref())?;
     let path = runtime::find_library(config.runtime.ort_library.as_deref())?;
@@ -77,8 +77,8 @@ fn library(config: &ModelConfig) -> Result<Finding, anyhow::Error> {
     Ok(Finding::ok(format!("ONNX Runtime {}, {}", runtime::VERSION, path.display())))
 }
 
-/// The execution providers: which can be used, why not the others, and which one `serve` runs on, which is tried with a
-/// session like one of its own.
+/// The execution providers: which can be used, why others cannot, and which one `serve` runs on; a session like those
+/// of `serve` is built to try it.
 fn providers(config: &ServeConfig, nodes: &mut Vec<AssignedNode>) -> Result<Finding, anyhow::Error> {
     let mut model = config.model.clone();
     model.runtime.sessions = Auto::Fixed(1);

@@ -1,4 +1,4 @@
-//! The model folder: its files, its graphs, and whether the graphs say the same.
+//! The model folder: its files, its graphs, and whether the graphs agree.
 
 use super::{golden, report::Finding};
 use crate::{
@@ -7,8 +7,8 @@ use crate::{
     model::{CPU_GRAPH, GRAPH, GraphProbe, Manifest, Output, STANDARD_GRAPH, find_folder},
 };
 
-/// Graphs that a folder may have beside [`GRAPH`], and by how much they may differ from it, in logits and in Top-K
-/// values: by the order of some sums, or by what Winograd's transforms round.
+/// Graphs that a folder may have beside [`GRAPH`], and their tolerance in logits and Top-K values: they differ by the
+/// order of some sums, or by the rounding of Winograd's transforms.
 const OTHERS: [(&str, f32); 2] = [(STANDARD_GRAPH, 1e-5), (CPU_GRAPH, 5e-4)];
 
 /// The manifest, and the hash of every file that it lists.
@@ -44,7 +44,7 @@ struct Other {
     name: &'static str,
     graph: GraphProbe,
     tolerance: f32,
-    /// The furthest it was from ours.
+    /// Largest difference from ours.
     worst: f32,
 }
 
@@ -96,11 +96,11 @@ fn distance(a: &Output, b: &Output) -> f32 {
     }
     let values = a.topk_values.iter().zip(&b.topk_values);
     let apart = values.chain([(&a.logit, &b.logit)]).map(|(a, b)| (a - b).abs());
-    // NaN is further away than anything.
+    // NaN counts as infinitely far.
     apart.fold(0.0, |most, apart| if apart.is_nan() { f32::INFINITY } else { most.max(apart) })
 }
 
-/// An image of noise, always the same.
+/// A fixed image of noise.
 fn noise() -> Option<Pixels> {
     let mut state = 1_u32;
     let bytes = std::iter::repeat_with(|| {
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn distance_takes_the_worst_and_trusts_no_nan() {
+    fn distance_is_the_worst_and_infinite_for_nan() {
         let a = output(1.0, &[2.0, 3.0]);
         assert_eq!(distance(&a, &a), 0.0);
         assert_eq!(distance(&a, &output(1.5, &[2.0, 3.25])), 0.5);

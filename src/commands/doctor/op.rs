@@ -36,7 +36,7 @@ fn check_kernel(top_k: impl Fn(&[f32], &mut [f32], &mut [i64]) -> Result<(), Top
     Ok(())
 }
 
-/// Random rows, always the same: any values, few distinct ones (many ties), zeros of both signs, sorted ones.
+/// Fixed pseudo-random rows: any values, few distinct ones (many ties), zeros of both signs, sorted ones.
 fn rows() -> impl Iterator<Item = Vec<f32>> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut random = move || {
@@ -68,7 +68,7 @@ fn rows() -> impl Iterator<Item = Vec<f32>> {
 mod tests {
     use super::*;
 
-    /// An op made of the right one, spoilt.
+    /// The correct op with an injected error.
     fn spoilt(spoil: impl Fn(&mut [f32], &mut [i64])) -> String {
         let op = |row: &[f32], values: &mut [f32], indices: &mut [i64]| {
             Kernel::PORTABLE.top_k(K, row.len(), row, values, indices)?;
@@ -82,7 +82,7 @@ mod tests {
     fn an_op_that_disagrees_is_found() {
         assert!(check_kernel(|row, values, indices| Kernel::PORTABLE.top_k(K, ROW, row, values, indices)).is_ok());
         assert_eq!(spoilt(|values, _| values[15] += 1.0), "disagrees with a stable sort at place 15 of row 0");
-        // Ties in another order: right values, wrong places.
+        // Ties in another order: right values, wrong indices.
         let ties = spoilt(|values, indices| {
             if values[3] == values[4] {
                 indices.swap(3, 4);

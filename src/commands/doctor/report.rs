@@ -1,4 +1,4 @@
-//! What the checks found, for people and for programs.
+//! Results of the checks, as text and JSON.
 
 use serde::Serialize;
 
@@ -11,7 +11,7 @@ use crate::model::{AssignedNode, placement_summary};
 pub(super) enum Status {
     /// Nothing to do.
     Ok,
-    /// It runs, but not as well as it could.
+    /// It works, but not optimally.
     Warn,
     /// Something is wrong.
     Fail,
@@ -36,9 +36,25 @@ pub(super) struct Finding {
     pub(super) status: Status,
     /// What was found, or the cause; one line.
     pub(super) detail: String,
-    /// Node by node, where the check is about that.
+    /// Nodes by provider, for the check of providers.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) nodes: Vec<AssignedNode>,
+    /// The numbers of `detail`, where the check is about memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) bytes: Option<Bytes>,
+}
+
+/// Memory in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(super) struct Bytes {
+    /// What `serve` needs to be ready.
+    pub(super) at_start: u64,
+    /// The most that it takes.
+    pub(super) most: u64,
+    /// The smallest limit, null if none is known.
+    pub(super) limit: Option<u64>,
+    /// What could be had now without swapping.
+    pub(super) available: Option<u64>,
 }
 
 impl Finding {
@@ -54,23 +70,28 @@ impl Finding {
         Self::new(Status::Fail, detail)
     }
 
-    /// Which execution provider got which node.
+    /// The execution provider of each node.
     pub(super) fn placement(nodes: Vec<AssignedNode>) -> Self {
         let shown = Self::ok(placement_summary(&nodes));
         Self { nodes, ..shown }
     }
 
-    /// Not checked, for want of what the check `missing` looks at.
+    /// Not checked, because the check `missing` did not pass.
     pub(super) fn skip(missing: &str) -> Self {
         Self::new(Status::Skip, format!("not checked, see {missing}"))
     }
 
+    /// The same, with its numbers.
+    pub(super) fn with_bytes(self, bytes: Bytes) -> Self {
+        Self { bytes: Some(bytes), ..self }
+    }
+
     fn new(status: Status, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into(), nodes: Vec::new() }
+        Self { status, detail: detail.into(), nodes: Vec::new(), bytes: None }
     }
 }
 
-/// What keeps a check from a good end is its finding.
+/// An error is the check's finding.
 impl<E: Into<anyhow::Error>> From<Result<Self, E>> for Finding {
     fn from(result: Result<Self, E>) -> Self {
         result.unwrap_or_else(|error| Self::fail(format!("{:#}", error.into())))
@@ -98,7 +119,7 @@ impl Report {
         Self { ok: true, version: VERSION, checks: Vec::new() }
     }
 
-    /// Adds a check; says whether what builds on it can be checked.
+    /// Adds a check; returns whether dependent checks can run.
     pub(super) fn add(&mut self, name: &'static str, finding: impl Into<Finding>) -> bool {
         let finding = finding.into();
         let holds = matches!(finding.status, Status::Ok | Status::Warn);
@@ -112,7 +133,7 @@ impl Report {
         self.ok
     }
 
-    /// A line a check, and what it comes to.
+    /// A line per check, and a summary.
     pub(super) fn text(&self) -> String {
         let mut lines = vec![format!("lfm-serve {}", self.version)];
         for Check { name, finding } in &self.checks {

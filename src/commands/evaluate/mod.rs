@@ -1,13 +1,15 @@
-//! `lfm-serve evaluate`: accuracy and average precision as the paper measures them.
+//! `lfm-serve evaluate`: what the verdicts are worth on labelled images.
 
 mod figures;
 mod plot;
+mod report;
+mod sources;
 mod table;
 
 use std::{
     collections::BTreeMap,
-    fs,
-    io::{self, IsTerminal},
+    fs::{self, File},
+    io::{self, BufWriter, IsTerminal, Write},
     path::{Path, PathBuf},
     pin::pin,
     process::ExitCode,
@@ -19,18 +21,20 @@ use futures_util::StreamExt;
 use indicatif::ProgressBar;
 use serde::Serialize;
 
-use self::figures::{Scored, Summary};
-use super::{files::Found, score::progress_bar, scorer::Scorer};
-use crate::config::{DeclaredConfig, JudgeConfig, LimitsConfig, ModelConfig, RuntimeConfig};
-
-const REAL: &str = "0_real";
-const FAKE: &str = "1_fake";
+use self::{figures::Judged, report::Report, sources::Labelled};
+use super::{
+    line::Line,
+    score::progress_bar,
+    scorer::{FileScore, Scorer},
+};
+use crate::{
+    config::{DeclaredConfig, JudgeConfig, LimitsConfig, ModelConfig, RuntimeConfig},
+    judge::{Class, OperatingPoint, RegionChoice},
+};
 
 /// Settings of `evaluate`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Exit status: 0 when every image was scored, 2 when some could not be (they are named and left out), 1 when nothing could be run."
-)]
+#[command(after_help = FIGURES)]
 pub(super) struct EvaluateArgs {
     /// Labelled images: DIR/<source>/{0_real,1_fake}/..., one level of sets above the sources allowed.
     #[arg(value_name = "DIR")]
@@ -40,9 +44,14 @@ pub(super) struct EvaluateArgs {
     #[arg(long, env = "LFM_JSON")]
     json: bool,
 
-    /// Also draw the histogram of the scores, the ROC curves and the average precision over the JPEG quality.
+    /// Also draw the scores, the ROC curves, the verdicts by class of file, and what is left at each JPEG quality.
     #[arg(long, env = "LFM_PLOT", value_name = "FILE.svg")]
     plot: Option<PathBuf>,
+
+    /// Also write a line of JSON for each image, as `score --json` does, with its source, its label and its JPEG
+    /// quality.
+    #[arg(long, env = "LFM_SCORES", value_name = "FILE.jsonl")]
+    scores: Option<PathBuf>,
 
     /// Also score every image after it was saved as a JPEG of these qualities (4:2:0) at its stored size, e.g.
     /// 95,90,75: what is left of it after an upload.
@@ -66,21 +75,23 @@ pub(super) struct EvaluateArgs {
     declared: DeclaredConfig,
 }
 
-/// A labelled image.
-struct Labelled<'a> {
-    file: PathBuf,
-    source: &'a str,
-    fake: bool,
-}
+const FIGURES: &str = "\
+Figures, by source, by class of file, over all images, and as the mean over sources:
+  coverage              share of the images that get a verdict, not `uncertain`
+  fake_verdicts_right   of the images called fake, the share that is; real_verdicts_right likewise
+  false_alarms, misses  of all real images, the share called fake; of all generated ones, the share called real
+  accuracy              of the images with a verdict, the share that is right; real_accuracy and fake_accuracy by label
+  average_precision     of the network's own logits (logit_raw), which rank in every class of file
+  interval_95           95 % bootstrap intervals, images drawn anew within each source and label
+
+Exit status: 0 when every image was scored, 2 when some could not be (they are named and left out), 1 when nothing could be run.";
 
 /// All that one model made of the images.
-struct Judged {
+struct Run<'a> {
     model: Identity,
-    /// The logit above which an image counts as fake.
-    cut: f64,
-    threshold: f64,
+    judged_by: JudgedBy,
     /// As stored, then by JPEG quality in the order asked for.
-    sets: Vec<(Option<u8>, Scored)>,
+    sets: Vec<Set<'a>>,
     /// Images that could not be scored.
     failed: usize,
     declared: Option<SayGenerated>,
@@ -93,6 +104,13 @@ struct SayGenerated {
     fake: usize,
 }
 
+/// The images in one state.
+struct Set<'a> {
+    jpeg: Option<u8>,
+    judged: Vec<Judged<'a>>,
+    report: Report,
+}
+
 #[derive(Serialize)]
 struct Identity {
     folder: String,
@@ -101,188 +119,202 @@ struct Identity {
     digest: String,
 }
 
+/// What decided.
+#[derive(Serialize)]
+struct JudgedBy {
+    regions: RegionChoice,
+    /// None where a threshold decided.
+    operating_point: Option<OperatingPoint>,
+    /// None where the evidence decided.
+    threshold: Option<f64>,
+    /// Digest of rules, evidence and settings.
+    rules: String,
+}
+
 /// The JSON of one model; without `model` where there is only one.
 #[derive(Serialize)]
-struct Report<'a> {
+struct RunReport<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     model: Option<&'a Identity>,
+    judged_by: &'a JudgedBy,
     #[serde(flatten)]
-    as_stored: Summary,
+    as_stored: Option<&'a Report>,
     /// Images that could not be scored, left out of the figures.
     failed: usize,
     /// Files that say of themselves that they were generated.
     #[serde(skip_serializing_if = "Option::is_none")]
     declared_generated: Option<SayGenerated>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    jpeg: BTreeMap<u8, Summary>,
+    jpeg: BTreeMap<u8, &'a Report>,
+}
+
+/// A line of `--scores`.
+#[derive(Serialize)]
+struct ScoreLine<'a> {
+    #[serde(flatten)]
+    line: &'a Line<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model: Option<&'a str>,
+    source: &'a str,
+    label: &'static str,
+    jpeg_quality: Option<u8>,
 }
 
 pub(super) async fn run(args: EvaluateArgs) -> Result<ExitCode, anyhow::Error> {
-    let sources = find_sources(&args.folder)?;
-    let mut labelled = Vec::new();
-    let mut others = Vec::new();
-    for (name, folder) in &sources {
-        for (fake, class) in [(false, REAL), (true, FAKE)] {
-            let class = folder.join(class);
-            if class.is_dir() {
-                let mut found = Found { others, ..Found::default() };
-                found.add_below(&class);
-                labelled.extend(found.images.into_iter().map(|file| Labelled { file, source: name, fake }));
-                others = found.others;
-            }
-        }
-    }
-    anyhow::ensure!(!labelled.is_empty(), "no images in {}/<source>/{{{REAL},{FAKE}}}", args.folder.display());
+    let (labelled, others) = sources::find(&args.folder)?;
+    // Now, not after an hour of scoring.
     if let Some(path) = &args.plot {
-        // Now, not after an hour of scoring.
         let writable = fs::OpenOptions::new().append(true).create(true).open(path);
-        writable.with_context(|| format!("cannot write {}", path.display()))?;
+        writable.with_context(|| cannot_write(path))?;
     }
+    let mut scores = match &args.scores {
+        Some(path) => Some((path, BufWriter::new(File::create(path).with_context(|| cannot_write(path))?))),
+        None => None,
+    };
 
     let models: Vec<_> = match &args.models[..] {
         [] => vec![None],
         named => named.iter().cloned().map(Some).collect(),
     };
     let progress = progress_bar(labelled.len() * (1 + args.jpeg_quality.len()) * models.len());
-    let mut judged = Vec::new();
+    let several = models.len() > 1;
+    let mut runs = Vec::new();
     for model in models {
         let model = ModelConfig { model, runtime: args.runtime.clone() };
         let scorer = Scorer::start(&model, &args.judge, &args.limits, &args.declared).await?;
-        judged.push(judge(&scorer, &model, &labelled, &args.jpeg_quality, &progress).await);
+        let mut run = Run::new(&scorer, &model);
+        let folder = several.then(|| run.model.folder.clone());
+        let mut write = |labelled: &Labelled, jpeg_quality, line: &Line<'_>| {
+            let Some((path, file)) = &mut scores else { return Ok(()) };
+            let (source, label) = (&*labelled.source, if labelled.fake { "fake" } else { "real" });
+            let line = ScoreLine { line, model: folder.as_deref(), source, label, jpeg_quality };
+            writeln!(file, "{}", serde_json::to_string(&line)?).with_context(|| cannot_write(path))
+        };
+        run.judge(&scorer, &labelled, &args.jpeg_quality, &mut write, &progress).await?;
+        runs.push(run);
     }
     progress.finish_and_clear();
-    if let Some(line) = (Found { others, ..Found::default() }).no_pictures() {
+    if let Some((path, mut file)) = scores {
+        file.flush().with_context(|| cannot_write(path))?;
+    }
+    if let Some(line) = others.no_pictures() {
         eprintln!("lfm-serve: {line}");
     }
 
     if let Some(path) = &args.plot {
-        fs::write(path, plot::svg(&judged)?).with_context(|| format!("cannot write {}", path.display()))?;
+        fs::write(path, plot::svg(&runs)?).with_context(|| cannot_write(path))?;
     }
     if args.json || !io::stdout().is_terminal() {
-        super::print_line(&json(&judged)?)?;
+        super::print_line(&json(&runs)?)?;
     } else {
-        super::print_line(&table::text(&judged))?;
+        super::print_line(&table::text(&runs))?;
     }
-    Ok(if judged.iter().all(|judged| judged.failed == 0) { ExitCode::SUCCESS } else { ExitCode::from(2) })
+    Ok(if runs.iter().all(|run| run.failed == 0) { ExitCode::SUCCESS } else { ExitCode::from(2) })
 }
 
-async fn judge(
-    scorer: &Scorer,
-    config: &ModelConfig,
-    labelled: &[Labelled<'_>],
-    qualities: &[u8],
-    progress: &ProgressBar,
-) -> Judged {
-    let manifest = scorer.manifest();
-    let threshold = manifest.rules.threshold;
-    let folder = config.model.as_deref().map_or_else(|| "default".into(), |folder| folder.display().to_string());
-    let mut judged = Judged {
-        model: Identity {
-            folder,
-            name: manifest.name.clone(),
-            version: manifest.version.clone(),
-            digest: manifest.digest.clone(),
-        },
-        // The threshold is one on scores; the sigmoid is monotone, so the logit can be held against its inverse.
-        cut: (threshold / (1.0 - threshold)).ln(),
-        threshold,
-        sets: Vec::new(),
-        failed: 0,
-        declared: None,
-    };
-    let mut sound: Vec<_> = labelled.iter().collect();
-    for jpeg in std::iter::once(None).chain(qualities.iter().copied().map(Some)) {
-        let paths: Vec<_> = sound.iter().map(|image| image.file.clone()).collect();
-        let mut scored = Scored::new();
-        let mut broken = Vec::new();
-        let mut results = pin!(scorer.score_all(&paths, jpeg).enumerate());
-        while let Some((index, (path, result))) = results.next().await {
-            match result {
-                Ok(file) => {
-                    let scores = scored.entry(sound[index].source.to_owned()).or_default();
-                    // As stored: a file that was passed on says nothing any more.
-                    if let (None, Some(declared)) = (jpeg, &file.declared) {
-                        let count = judged.declared.get_or_insert_default();
-                        let says = usize::from(declared.generated == Some(true));
-                        *if sound[index].fake { &mut count.fake } else { &mut count.real } += says;
+fn cannot_write(path: &Path) -> String {
+    format!("cannot write {}", path.display())
+}
+
+impl<'a> Run<'a> {
+    fn new(scorer: &Scorer, config: &ModelConfig) -> Self {
+        let (manifest, judge) = (scorer.manifest(), scorer.judge());
+        let folder = config.model.as_deref().map_or_else(|| "default".into(), |folder| folder.display().to_string());
+        let operating_point = judge.operating_point();
+        Self {
+            model: Identity {
+                folder,
+                name: manifest.name.clone(),
+                version: manifest.version.clone(),
+                digest: manifest.digest.clone(),
+            },
+            judged_by: JudgedBy {
+                regions: judge.settings().regions,
+                operating_point,
+                threshold: operating_point.is_none().then(|| judge.threshold()),
+                rules: judge.digest().to_owned(),
+            },
+            sets: Vec::new(),
+            failed: 0,
+            declared: None,
+        }
+    }
+
+    async fn judge(
+        &mut self,
+        scorer: &Scorer,
+        labelled: &'a [Labelled],
+        qualities: &[u8],
+        write: &mut dyn FnMut(&Labelled, Option<u8>, &Line<'_>) -> Result<(), anyhow::Error>,
+        progress: &ProgressBar,
+    ) -> Result<(), anyhow::Error> {
+        let mut sound: Vec<_> = labelled.iter().collect();
+        for jpeg in std::iter::once(None).chain(qualities.iter().copied().map(Some)) {
+            let paths: Vec<_> = sound.iter().map(|image| image.file.clone()).collect();
+            let mut judged = Vec::new();
+            let mut broken = Vec::new();
+            let mut results = pin!(scorer.score_all(&paths, jpeg).enumerate());
+            while let Some((index, (path, result))) = results.next().await {
+                let image = sound[index];
+                match &result {
+                    Ok(file) => {
+                        // As stored: a file that was saved again says nothing any more.
+                        if let (None, Some(declared)) = (jpeg, &file.declared) {
+                            let count = self.declared.get_or_insert_default();
+                            let says = usize::from(declared.generated == Some(true));
+                            *if image.fake { &mut count.fake } else { &mut count.real } += says;
+                        }
+                        judged.push(image.judged(file));
                     }
-                    if sound[index].fake { &mut scores.fake } else { &mut scores.real }.push(file.judgement.ranking);
+                    Err(error) => {
+                        broken.push(index);
+                        progress.suspend(|| eprintln!("lfm-serve: {}: {error}", path.display()));
+                    }
                 }
-                Err(error) => {
-                    broken.push(index);
-                    progress.suspend(|| eprintln!("lfm-serve: {}: {error}", path.display()));
-                }
+                write(image, jpeg, &Line::new(&path.to_string_lossy(), result).1)?;
+                progress.inc(1);
             }
-            progress.inc(1);
+            // Named and counted once, not again at every quality.
+            self.failed += broken.len();
+            for &index in broken.iter().rev() {
+                sound.remove(index);
+            }
+            let report = Report::new(&judged);
+            self.sets.push(Set { jpeg, judged, report });
         }
-        // Named and counted once, not again at every quality.
-        judged.failed += broken.len();
-        for &index in broken.iter().rev() {
-            sound.remove(index);
-        }
-        judged.sets.push((jpeg, scored));
+        Ok(())
     }
-    judged
+
+    fn report(&self, named: bool) -> RunReport<'_> {
+        RunReport {
+            model: named.then_some(&self.model),
+            judged_by: &self.judged_by,
+            as_stored: self.sets.iter().find(|set| set.jpeg.is_none()).map(|set| &set.report),
+            failed: self.failed,
+            declared_generated: self.declared,
+            jpeg: self.sets.iter().filter_map(|set| Some((set.jpeg?, &set.report))).collect(),
+        }
+    }
 }
 
-fn json(judged: &[Judged]) -> serde_json::Result<String> {
-    let reports: Vec<_> = judged.iter().map(|one| Report::new(one, judged.len() > 1)).collect();
+impl Labelled {
+    fn judged(&self, FileScore { image, judgement, .. }: &FileScore) -> Judged<'_> {
+        Judged {
+            source: &self.source,
+            fake: self.fake,
+            class: Class::of(&image.header),
+            verdict: judgement.verdict,
+            score: judgement.score,
+            logit_raw: judgement.logit_raw,
+            regions: judgement.regions.len(),
+        }
+    }
+}
+
+fn json(runs: &[Run<'_>]) -> serde_json::Result<String> {
+    let reports: Vec<_> = runs.iter().map(|run| run.report(runs.len() > 1)).collect();
     match &reports[..] {
         [one] => serde_json::to_string(one),
         several => serde_json::to_string(&BTreeMap::from([("models", several)])),
     }
-}
-
-impl<'a> Report<'a> {
-    fn new(judged: &'a Judged, named: bool) -> Self {
-        let mut jpeg = BTreeMap::new();
-        let mut as_stored = Summary::new(&Scored::new(), judged.cut);
-        for (quality, scored) in &judged.sets {
-            let summary = Summary::new(scored, judged.cut);
-            match quality {
-                Some(quality) => drop(jpeg.insert(*quality, summary)),
-                None => as_stored = summary,
-            }
-        }
-        Self {
-            model: named.then_some(&judged.model),
-            as_stored,
-            failed: judged.failed,
-            declared_generated: judged.declared,
-            jpeg,
-        }
-    }
-}
-
-/// The sources below a folder, by name; a source of a set is named `set/source`.
-fn find_sources(folder: &Path) -> Result<BTreeMap<String, PathBuf>, anyhow::Error> {
-    let mut sources = BTreeMap::new();
-    if is_source(folder) {
-        let name = folder.file_name().map_or_else(|| "all".into(), |name| name.to_string_lossy().into_owned());
-        sources.insert(name, folder.to_path_buf());
-        return Ok(sources);
-    }
-    for (name, child) in folders(folder)? {
-        if is_source(&child) {
-            sources.insert(name, child);
-            continue;
-        }
-        for (inner, grandchild) in folders(&child)? {
-            if is_source(&grandchild) {
-                sources.insert(format!("{name}/{inner}"), grandchild);
-            }
-        }
-    }
-    anyhow::ensure!(!sources.is_empty(), "{} holds no <source>/{{{REAL},{FAKE}}} folders", folder.display());
-    Ok(sources)
-}
-
-fn is_source(folder: &Path) -> bool {
-    folder.join(REAL).is_dir() || folder.join(FAKE).is_dir()
-}
-
-fn folders(folder: &Path) -> Result<Vec<(String, PathBuf)>, anyhow::Error> {
-    let entries = fs::read_dir(folder).map_err(|error| anyhow::anyhow!("cannot list {}: {error}", folder.display()))?;
-    let paths = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.is_dir());
-    Ok(paths.filter_map(|path| Some((path.file_name()?.to_string_lossy().into_owned(), path.clone()))).collect())
 }

@@ -3,65 +3,84 @@
 use comfy_table::{CellAlignment, Table, presets};
 
 use super::{
-    Judged,
-    figures::{Figures, Summary},
+    Run,
+    figures::Figure,
+    report::{Report, Row},
 };
 
-/// A figure's heading, and where it stands.
-type Column = (&'static str, fn(&Figures) -> Option<f64>);
-
-const COLUMNS: [Column; 4] = [
-    ("accuracy", |figures| figures.accuracy),
-    ("AP", |figures| figures.average_precision),
-    ("real", |figures| figures.real_accuracy),
-    ("fake", |figures| figures.fake_accuracy),
+/// Figures with their headings.
+const COLUMNS: [(&str, Figure); 6] = [
+    ("decided", Figure::Coverage),
+    ("fake: right", Figure::FakeVerdictsRight),
+    ("real: right", Figure::RealVerdictsRight),
+    ("false alarms", Figure::FalseAlarms),
+    ("misses", Figure::Misses),
+    ("AP", Figure::AveragePrecision),
 ];
 
 /// One table for the images as stored and one for each JPEG quality.
-pub(super) fn text(judged: &[Judged]) -> String {
+pub(super) fn text(runs: &[Run<'_>]) -> String {
     let mut lines = Vec::new();
-    if judged.len() > 1 {
-        for (letter, one) in ('A'..).zip(judged) {
-            let model = &one.model;
+    if runs.len() > 1 {
+        for (letter, run) in ('A'..).zip(runs) {
+            let model = &run.model;
             lines.push(format!("{letter}: {} ({} {}, {})", model.folder, model.name, model.version, model.digest));
         }
     }
-    for (set, (jpeg, _)) in judged.first().map(|one| &one.sets).into_iter().flatten().enumerate() {
-        let summaries: Vec<_> = judged.iter().map(|one| Summary::new(&one.sets[set].1, one.cut)).collect();
-        match jpeg {
+    let Some(first) = runs.first() else { return String::new() };
+    for (index, set) in first.sets.iter().enumerate() {
+        match set.jpeg {
             Some(quality) => lines.push(format!("after JPEG quality {quality}, 4:2:0")),
-            None if judged.iter().any(|one| one.sets.len() > 1) => lines.push("as stored".into()),
+            None if first.sets.len() > 1 => lines.push("as stored".into()),
             None => {}
         }
-        lines.push(table(&summaries).to_string());
+        let reports: Vec<_> = runs.iter().map(|run| &run.sets[index].report).collect();
+        lines.push(table(&reports).to_string());
     }
     lines.join("\n")
 }
 
-fn table(summaries: &[Summary]) -> Table {
+fn table(reports: &[&Report]) -> Table {
     let mut table = Table::new();
-    let letter =
-        |index: usize| if summaries.len() > 1 { format!(" {}", (b'A' + index as u8) as char) } else { String::new() };
-    let headings = COLUMNS.iter().flat_map(|(name, _)| (0..summaries.len()).map(move |index| (*name, index)));
-    let mut header = vec!["source".to_owned(), "n".to_owned()];
+    let letter = |index: usize| match reports.len() {
+        1 => String::new(),
+        _ => format!(" {}", char::from(b'A' + index as u8)),
+    };
+    let headings = COLUMNS.iter().flat_map(|(name, _)| (0..reports.len()).map(move |index| (name, index)));
+    let mut header = vec!["images".to_owned(), "n".to_owned()];
     header.extend(headings.map(|(name, index)| format!("{name}{}", letter(index))));
     table.load_preset(presets::NOTHING).set_header(header);
-    let percent = |figure: Option<f64>| figure.map_or_else(|| "-".into(), |value| format!("{:.1} %", 100.0 * value));
-    let Some(first) = summaries.first() else { return table };
-    for name in first.sources.keys().map(Some).chain([None]) {
-        let rows: Vec<_> = summaries
-            .iter()
-            .map(|summary| name.map_or(Some(&summary.mean), |name| summary.sources.get(name)))
-            .collect();
-        let n = rows[0].map_or(0, |figures| figures.n);
-        let mut cells = vec![name.map_or_else(|| "mean".to_owned(), Clone::clone), n.to_string()];
-        for (_, figure) in COLUMNS {
-            cells.extend(rows.iter().map(|row| percent(row.and_then(figure))));
+    let Some(first) = reports.first() else { return table };
+    let every = |row: &dyn Fn(&Report) -> Option<&Row>| reports.iter().map(|&report| row(report)).collect::<Vec<_>>();
+    let mut add = |name: &str, rows: &[Option<&Row>]| {
+        let cell = |row: &Option<&Row>, figure| percent(row.and_then(|row| row.figures.get(figure)));
+        let n = rows.iter().flatten().next().map_or(0, |row| row.n);
+        let cells = COLUMNS.iter().flat_map(|(_, figure)| rows.iter().map(|row| cell(row, *figure)));
+        table.add_row([name.to_owned(), n.to_string()].into_iter().chain(cells));
+        if rows.iter().flatten().any(|row| row.interval_95.is_some()) {
+            let cells = COLUMNS.iter().flat_map(|(_, figure)| rows.iter().map(|row| interval(*row, *figure)));
+            table.add_row(["  95 % interval".to_owned(), String::new()].into_iter().chain(cells));
         }
-        table.add_row(cells);
+    };
+    for name in first.sources.keys() {
+        add(name, &every(&|report| report.sources.get(name)));
     }
+    add("mean of the sources", &every(&|report| Some(&report.mean)));
+    for class in first.classes.keys() {
+        add(class.as_str(), &every(&|report| report.classes.get(class)));
+    }
+    add("all", &every(&|report| Some(&report.all)));
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     table
+}
+
+fn percent(share: Option<f64>) -> String {
+    share.map_or_else(|| "-".into(), |share| format!("{:.1} %", 100.0 * share))
+}
+
+fn interval(row: Option<&Row>, figure: Figure) -> String {
+    let bounds = row.and_then(|row| row.interval_95.as_ref()?.get(figure.as_str()));
+    bounds.map_or_else(String::new, |[low, high]| format!("{:.1} to {:.1}", 100.0 * low, 100.0 * high))
 }

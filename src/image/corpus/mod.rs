@@ -1,5 +1,5 @@
-//! Files to measure decoding on, and to test its limits with: one of every format and variant, of shapes under a
-//! grain as a photo has them, and files that claim many pixels in few bytes.
+//! Files for measuring decoding and testing its limits: one of every format and variant, with photo-like content
+//! (shapes with grain), and files that claim many pixels in few bytes.
 
 mod png;
 mod raw;
@@ -8,7 +8,7 @@ mod webp;
 
 use turbojpeg::{Compressor, Image, PixelFormat, Subsamp};
 
-/// A file and what it is.
+/// A file and its variant.
 #[derive(Clone)]
 pub(crate) struct Sample {
     pub(crate) name: String,
@@ -22,7 +22,7 @@ pub(crate) fn photos(width: usize, height: usize) -> Result<Vec<Sample>, anyhow:
     Ok(samples.chain(tiff::all(&photo)?).chain(webp::all(width, height)).collect())
 }
 
-/// Files of few bytes that take the most to decode, of about this many pixels.
+/// Small files with the highest decode cost, of about this many pixels.
 pub(crate) fn bombs(pixels: usize) -> Result<Vec<Sample>, anyhow::Error> {
     let side = pixels.isqrt();
     let mut samples = vec![
@@ -37,7 +37,7 @@ pub(crate) fn bombs(pixels: usize) -> Result<Vec<Sample>, anyhow::Error> {
     Ok(samples)
 }
 
-/// RGB pixels that are to a coder much like a photo's.
+/// RGB pixels that compress like a photo.
 struct Photo {
     width: usize,
     height: usize,
@@ -53,7 +53,7 @@ impl Photo {
         self.rgb.chunks_exact(self.width * 3)
     }
 
-    /// One byte a pixel.
+    /// One byte per pixel.
     fn grey(&self) -> Vec<u8> {
         self.rgb.iter().step_by(3).copied().collect()
     }
@@ -124,7 +124,7 @@ fn jpegs(photo: &Photo) -> Result<Vec<Sample>, anyhow::Error> {
     Ok(samples)
 }
 
-/// A file of one flat block that claims `side` x `side` pixels and has its last scan over and over.
+/// A file of one flat block that claims `side` x `side` pixels and repeats its last scan.
 fn jpeg_bomb(side: usize, name: &str, coding: Coding) -> Result<Sample, anyhow::Error> {
     const SCANS: usize = 8;
     let mut bytes = jpeg(&[128; 64 * 3], (8, 8), PixelFormat::RGB, Subsamp::None, 50, coding)?;
@@ -140,16 +140,16 @@ fn jpeg_bomb(side: usize, name: &str, coding: Coding) -> Result<Sample, anyhow::
     Ok(Sample { name: name.to_owned(), bytes })
 }
 
-/// Bytes without any order.
+/// Random bytes.
 fn noise(length: usize) -> Vec<u8> {
     let mut random = Random::default();
     std::iter::repeat_with(|| (random.bits() >> 32) as u8).take(length).collect()
 }
 
-/// RGB pixels of shapes of many sizes under a little grain: to a decoder much like a photo.
+/// RGB pixels of shapes of many sizes with a little grain: similar to a photo for a decoder.
 pub(crate) fn shapes(width: usize, height: usize) -> Vec<u8> {
     let mut random = Random::default();
-    // Each channel is a sum over scales of a wave along x times a wave along y.
+    // Each channel is a sum, over scales, of a wave along x times a wave along y.
     const SCALES: [f32; 4] = [400.0, 90.0, 20.0, 6.0];
     let waves = |len: usize, random: &mut Random| -> Vec<[f32; 12]> {
         let phases: [f32; 12] = std::array::from_fn(|_| random.uniform() * std::f32::consts::TAU);
@@ -182,6 +182,13 @@ impl Default for Random {
 }
 
 impl Random {
+    /// A sequence of its own for each number.
+    pub(crate) fn seeded(number: u64) -> Self {
+        // splitmix64's step: neighbours must not begin alike, and xorshift stays at 0.
+        let mixed = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9).wrapping_add(0x9e37_79b9_7f4a_7c15);
+        Self(mixed | 1)
+    }
+
     pub(crate) fn bits(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;

@@ -68,7 +68,7 @@ fn write(kind: &Kind, width: usize, height: usize, sample: &dyn Fn(usize, usize,
                     }
                 }
             }
-            // Its own memory fails never.
+            // Writing to memory cannot fail.
             let _ = data
                 .write_all(&[kind.filter])
                 .and_then(|()| data.write_all(&filtered(kind, &row, &above, pixel_bytes)));

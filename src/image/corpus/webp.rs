@@ -1,5 +1,5 @@
-//! WebP: bitstreams written by hand, since there is no encoder here. To a decoder it is all the same whether the
-//! symbols make sense.
+//! WebP: bitstreams built by hand, since there is no encoder here. The symbols are arbitrary; a decoder's cost does not
+//! depend on their meaning.
 
 use super::{Sample, noise};
 
@@ -12,7 +12,7 @@ pub(super) fn all(width: usize, height: usize) -> Vec<Sample> {
     ]
 }
 
-/// Of one colour, or of whatever zeros mean.
+/// Of one colour, or of all-zero symbols.
 pub(super) fn bombs(side: usize) -> Vec<Sample> {
     // No side may be longer than 16383.
     vec![
@@ -32,9 +32,9 @@ fn still(name: &str, kind: &[u8; 4], data: &[u8]) -> Sample {
     Sample { name: name.to_owned(), bytes }
 }
 
-/// A key frame of RFC 6386: a header with a strong loop filter, then modes that zeros spell, then `tokens`.
+/// A key frame of RFC 6386: a header with a strong loop filter, then all-zero modes, then `tokens`.
 fn lossy(width: usize, height: usize, tokens: &[u8]) -> Vec<u8> {
-    // Zeros enough for the modes of all blocks.
+    // Enough zeros for the modes of all blocks.
     let modes = width * height / 256 + 4096;
     let mut first = BoolEncoder::default();
     // Colour space, clamping, no segments, normal filter, level 63 and sharpness 0, no adjustments, one partition.
@@ -49,7 +49,7 @@ fn lossy(width: usize, height: usize, tokens: &[u8]) -> Vec<u8> {
     data.extend([width as u16, height as u16].map(u16::to_le_bytes).concat());
     data.extend(first);
     data.extend(tokens);
-    // Where noise ends, zeros spell empty blocks.
+    // After the noise, zeros encode empty blocks.
     data.resize(data.len() + width * height / 64 + 4096, 0);
     data
 }
@@ -116,7 +116,7 @@ impl Transforms {
     const ALL: [Self; 3] = [Self::Predictor, Self::Colour, Self::Green];
 }
 
-/// A VP8L stream: its pixels are 24 bits each of `noise`, or all one symbol.
+/// A VP8L stream: each pixel is 24 bits of `noise`, or all are one symbol.
 fn lossless(width: usize, height: usize, transforms: &[Transforms], noise: Option<&[u8]>) -> Vec<u8> {
     let mut bits = Bits::default();
     bits.put(0x2f, 8);
@@ -175,7 +175,7 @@ impl Bits {
         self.put(symbol, 8);
     }
 
-    /// A code of eight bits for each of 256 symbols; of `more` symbols after those there are none.
+    /// A code of eight bits for each of 256 symbols; the `more` symbols after those have none.
     fn uniform(&mut self, more: u64) {
         self.put(0, 1);
         // Lengths of the codes of lengths, in the order 17, 18, 0, 1, 2, 3, 4, 5, 16, 6, 7, 8: one bit for 18 and 8.
@@ -188,7 +188,7 @@ impl Bits {
             self.put(0, 1);
         }
         if more > 0 {
-            // 18: so many zeros, from 11 on.
+            // 18: a run of zeros, at least 11.
             self.put(1, 1);
             self.put(more - 11, 7);
         }

@@ -1,4 +1,4 @@
-//! What a JPEG takes to decode: its coding and its scans decide, pixels alone do not.
+//! Decode cost of a JPEG: it depends on the coding and the scans, not only on the pixels.
 
 use super::{
     Frame,
@@ -6,12 +6,12 @@ use super::{
     reader,
 };
 
-/// Nanoseconds a pixel to convert it, a sample to transform and upsample it, a byte of coefficients kept.
+/// Nanoseconds to convert a pixel, to transform and upsample a sample, and per byte of stored coefficients.
 const PIXEL: f64 = 0.5;
 const SAMPLE: f64 = 0.6;
 const COEFFICIENT_BYTE: f64 = 0.15;
 
-/// Nanoseconds a byte of the file, and a block of each scan however little it says of it.
+/// Nanoseconds per byte of the file, and per block of each scan, even if the scan encodes nothing for it.
 struct Coding {
     byte: f64,
     block: f64,
@@ -43,7 +43,7 @@ pub(super) fn terms(bytes: &[u8], frame: &Frame, many_scans: bool) -> [(u64, f64
     ]
 }
 
-/// Blocks of all scans together, of no more scans than are decoded.
+/// Total blocks of all scans, up to the limit of scans.
 fn visited(bytes: &[u8], frame: &Frame) -> u64 {
     let most = reader::max_scans(u64::from(frame.width) * u64::from(frame.height)) as usize;
     let scans = Segments::new(bytes).filter(|segment| segment.marker == SOS).take(most);

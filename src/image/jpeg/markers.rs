@@ -8,12 +8,12 @@ const EOI: u8 = 0xd9;
 pub(in crate::image) struct Segment<'a> {
     /// The second byte of the marker.
     pub(in crate::image) marker: u8,
-    /// What follows the length field; empty for markers that stand alone.
+    /// The bytes after the length field; empty for markers without parameters.
     pub(in crate::image) body: &'a [u8],
 }
 
-/// The segments from the start; ends where the bytes end or a length is senseless. After SOS the
-/// entropy-coded data is skipped.
+/// The segments from the start; ends where the bytes end or a length is invalid. After SOS the entropy-coded data is
+/// skipped.
 pub(in crate::image) struct Segments<'a> {
     rest: &'a [u8],
 }
@@ -28,7 +28,7 @@ impl<'a> Iterator for Segments<'a> {
     type Item = Segment<'a>;
 
     fn next(&mut self) -> Option<Segment<'a>> {
-        // Like libjpeg's next_marker: skip to 0xff, then fill bytes; a stuffed zero is no marker.
+        // Like libjpeg's next_marker: skip to 0xff, then fill bytes; a stuffed zero is not a marker.
         let (marker, rest) = loop {
             let at = memchr::memchr(0xff, self.rest)?;
             let after = self.rest.get(at..)?;

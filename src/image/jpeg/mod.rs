@@ -39,7 +39,7 @@ struct Frame {
     lossless: bool,
     progressive: bool,
     arithmetic: bool,
-    /// Of each component its name and its blocks.
+    /// Id and number of blocks of each component.
     blocks: [(u8, u64); 4],
     /// Bytes of all coefficients, 2 each, in whole blocks.
     coefficient_bytes: u64,
@@ -88,7 +88,7 @@ impl Frame {
         })
     }
 
-    /// Most bytes that the library takes for rows: fewer than 48 of each component, widened to whole blocks.
+    /// Upper bound of the library's row buffers: fewer than 48 rows of each component, padded to whole blocks.
     fn rows_bytes(&self) -> u64 {
         48 * (u64::from(self.width) + 64) * u64::from(self.components)
     }
@@ -98,11 +98,11 @@ impl Frame {
     }
 }
 
-/// What stands before the first scan.
+/// Everything before the first scan.
 struct Preamble {
     frame: Frame,
     exif_orientation: u8,
-    /// Pictures of a file of several (MPO).
+    /// Number of pictures in a multi-picture file (MPO).
     frames: u32,
     quality: Option<u8>,
     /// libjpeg keeps all coefficients until the last scan.
@@ -180,7 +180,7 @@ pub(super) fn decode(bytes: &[u8], header: &Header, sink: &mut dyn RowSink, canc
     for _ in 0..header.height {
         reader.row(&mut row)?;
         if layout == Layout::Cmyk {
-            // Pillow takes every four-component JPEG as Adobe's inverted CMYK ("CMYK;I").
+            // Pillow treats every four-component JPEG as Adobe's inverted CMYK ("CMYK;I").
             row.iter_mut().for_each(|ink| *ink = !*ink);
             colour::cmyk_row(&row, 4, &mut rgb);
             sink.row(&rgb);
@@ -205,7 +205,7 @@ impl From<Failure> for ImageError {
     }
 }
 
-/// A strip or tile of a TIFF: a JPEG stream whose tables may stand elsewhere, for all strips at once.
+/// A strip or tile of a TIFF: a JPEG stream whose tables may be stored separately, shared by all strips.
 #[derive(Clone, Copy)]
 pub(super) struct Embedded<'a> {
     /// A stream of tables only, or nothing.
@@ -221,15 +221,15 @@ impl Embedded<'_> {
         preamble(segments).ok()?.quality
     }
 
-    /// Counts and the time of each, and the bytes that decoding takes besides the samples.
+    /// Counts and the time of each, and the memory of decoding besides the samples.
     pub(super) fn work(&self) -> Option<([(u64, f64); 5], u64)> {
-        // The tables say nothing of it.
+        // The tables are not needed for this.
         let Preamble { frame, many_scans, .. } = preamble(Segments::new(self.stream)).ok()?;
         let peak = frame.rows_bytes() + if many_scans { frame.coefficient_bytes } else { 0 };
         Some((cost::terms(self.stream, &frame, many_scans), peak + self.stream.len() as u64))
     }
 
-    /// Decodes to RGB, CMYK or grey samples as `stored` asks; fails if anything is unusual.
+    /// Decodes to RGB, CMYK or grey samples according to `stored`; fails if anything is unusual.
     pub(super) fn decode(
         &self,
         width: u32,
@@ -240,7 +240,7 @@ impl Embedded<'_> {
     ) -> Result<(), Failure> {
         const START: &[u8] = &[0xff, 0xd8];
         const END: &[u8] = &[0xff, 0xd9];
-        // TIFF says what the components mean; libjpeg takes it from an Adobe marker.
+        // The TIFF tags define the components' meaning; libjpeg takes it from an Adobe marker.
         let transform = u8::from(stored == Stored::YCbCr);
         let adobe = [b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0".as_slice(), &[transform]].concat();
         let tables = self.tables.strip_prefix(START).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The quality setting that a quantisation table comes from.
+//! Estimates the quality setting from a quantisation table.
 
 /// Luma quantisation at quality 50, ITU-T T.81 table K.1, in zigzag order.
 #[rustfmt::skip]
@@ -14,7 +14,7 @@ const LUMA: [u16; 64] = [
 pub(super) struct Tables([Option<[u16; 64]>; 4]);
 
 impl Tables {
-    /// Takes the body of a DQT segment (T.81 B.2.4.1); stops where it is damaged.
+    /// Reads the body of a DQT segment (T.81 B.2.4.1); stops where it is damaged.
     pub(super) fn define(&mut self, mut body: &[u8]) {
         while let Some((&id, rest)) = body.split_first() {
             let wide = id >> 4 != 0;
@@ -38,21 +38,21 @@ impl Tables {
         }
     }
 
-    /// The quality of slot `id`; nothing if it was never defined.
+    /// The quality of slot `id`; `None` if it was never defined.
     pub(super) fn quality(&self, id: u8) -> Option<u8> {
         self.0.get(usize::from(id))?.as_ref().map(estimate)
     }
 }
 
-/// The quality whose scaled table, as libjpeg's `jpeg_add_quant_table` makes it, is nearest in
-/// squares. Exact for tables that libjpeg made; for others (Photoshop, cameras) the nearest.
+/// The quality whose table, as scaled by libjpeg's `jpeg_add_quant_table`, has the least squared distance. Exact for
+/// libjpeg's own tables; for others (Photoshop, cameras) the nearest.
 fn estimate(table: &[u16; 64]) -> u8 {
     let distance = |quality: &u8| -> u64 {
         let scale = scale(*quality);
         let scaled = LUMA.iter().map(|&base| ((u32::from(base) * scale + 50) / 100).clamp(1, 255));
         table.iter().zip(scaled).map(|(&entry, scaled)| u64::from(u32::from(entry).abs_diff(scaled)).pow(2)).sum()
     };
-    // Several low qualities clamp to the same table: the highest of them, as a caller would choose.
+    // Several low qualities clamp to the same table: take the highest of them.
     (1..=100).rev().min_by_key(distance).unwrap_or(1)
 }
 

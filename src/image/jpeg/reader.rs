@@ -7,11 +7,11 @@ use std::ptr::NonNull;
 
 use crate::image::Cancel;
 
-/// What the library takes besides coefficients, at most: rows of the widest image and tables.
+/// Upper bound of the library's memory besides coefficients: rows of the widest image, and tables.
 const MARGIN_BYTES: u64 = 64 << 20;
 
-/// Scans allowed. A scan costs a few bytes of file and a pass over all coefficients (50 ms for 64
-/// megapixels), so large images may have fewer; encoders write about ten.
+/// Limit of scans. A scan needs only a few bytes of file but a pass over all coefficients (50 ms for 64 megapixels), so
+/// large images may have fewer; encoders write about ten.
 pub(super) fn max_scans(pixels: u64) -> u32 {
     const MOST: u64 = 100;
     const FEWEST: u64 = 20;
@@ -46,7 +46,7 @@ impl Layout {
     }
 }
 
-/// What the stored components are.
+/// Colour model of the stored components.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::image) enum Stored {
     Grey,
@@ -56,7 +56,7 @@ pub(in crate::image) enum Stored {
 }
 
 impl Stored {
-    /// The layout that takes the least conversion.
+    /// The layout that needs the least conversion.
     pub(super) fn layout(self) -> Layout {
         match self {
             Self::Grey => Layout::Grey,
@@ -76,16 +76,16 @@ impl Stored {
     }
 }
 
-/// How a complete decode went. Damaged data of which the library, and so the reference, makes the best gives
-/// warnings only.
+/// Outcome of a complete decode. Damaged data that the library, and so the reference, can repair causes only
+/// warnings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Outcome {
     pub(super) warned: bool,
-    /// The data ran out, and the rest was filled.
+    /// The data ended early, and the rest was filled.
     pub(super) truncated: bool,
 }
 
-/// The library gave up; the pixels are incomplete.
+/// The library failed; the pixels are incomplete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::image) enum Failure {
     Damaged,
@@ -94,14 +94,14 @@ pub(in crate::image) enum Failure {
     OutOfMemory,
 }
 
-/// What the image must be.
+/// Required properties of the image.
 pub(super) struct Expected {
     pub(super) width: u32,
     pub(super) height: u32,
     pub(super) layout: Layout,
-    /// The components, where something else than the file says so.
+    /// The components, if defined outside the JPEG stream.
     pub(super) stored: Option<Stored>,
-    /// Most bytes of coefficients that have to be kept.
+    /// Upper bound of the stored coefficients in bytes.
     pub(super) coefficient_bytes: u64,
 }
 
@@ -114,9 +114,9 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// Reads the header and all scans but the last. Fails if the image is not what is `expected`.
+    /// Reads the header and all scans except the last. Fails if the image is not as `expected`.
     pub(super) fn start(jpeg: &'a [u8], expected: &Expected, cancel: &'a Cancel) -> Result<Self, Failure> {
-        // SAFETY: `cancel` outlives the reader ('a), and `is_cancelled_raw` takes it for what it is.
+        // SAFETY: `cancel` outlives the reader ('a), and `is_cancelled_raw` casts it back to its own type.
         let raw = unsafe { lfm_jpeg_new(is_cancelled_raw, std::ptr::from_ref(cancel).cast()) };
         let raw = NonNull::new(raw).ok_or(Failure::OutOfMemory)?;
         let row_bytes = expected.width as usize * expected.layout.bytes_per_pixel();
@@ -150,10 +150,10 @@ impl<'a> Reader<'a> {
         done(unsafe { lfm_jpeg_row(self.raw.as_ptr(), row.as_mut_ptr()) })
     }
 
-    /// Reads on to the end marker, after the last row.
+    /// Reads up to the end marker, after the last row.
     pub(super) fn finish(self) -> Result<Outcome, Failure> {
         let (mut warned, mut truncated) = (0, 0);
-        // SAFETY: the reader is live; the library refuses this where rows are left.
+        // SAFETY: the reader is live; the library refuses this if rows are left.
         done(unsafe { lfm_jpeg_finish(self.raw.as_ptr(), &raw mut warned, &raw mut truncated) })?;
         Ok(Outcome { warned: warned != 0, truncated: truncated != 0 })
     }
@@ -177,9 +177,9 @@ fn done(status: c_int) -> Result<(), Failure> {
     }
 }
 
-/// Called back by reader.c; never panics, so no frame of C is unwound.
+/// Called by reader.c; never panics, so that no C frame is unwound.
 extern "C" fn is_cancelled_raw(cancel: *const c_void) -> c_int {
-    // SAFETY: `Reader::start` gave a `Cancel` that lives as long as the reader.
+    // SAFETY: `Reader::start` passed a `Cancel` that lives as long as the reader.
     let cancel = unsafe { &*cancel.cast::<Cancel>() };
     cancel.is_cancelled().into()
 }

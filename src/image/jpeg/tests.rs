@@ -17,7 +17,7 @@ fn find(bytes: &[u8], marker: [u8; 2]) -> usize {
     bytes.windows(2).position(|pair| pair == marker).expect("the marker is there")
 }
 
-/// libjpeg reports its first warning only; here that is a wrong restart marker.
+/// libjpeg reports only its first warning; here that is a wrong restart marker.
 #[test]
 fn a_premature_end_after_another_warning_is_found() {
     let mut bytes = variant("c17x33_420_rst_q30.jpg");

@@ -1,8 +1,8 @@
-//! The kernels for x86-64 processors with AVX2.
+//! The AVX2 kernels.
 //!
-//! A weight has up to 23 bits and `pmaddwd` takes 16-bit factors, so a weight is split into its low
-//! 15 bits and the rest, which has at most 8. Both sums are exact in 32 bits: neither exceeds the
-//! whole sum, which Pillow's choice of 22 fractional bits keeps below 2^31.
+//! A weight has up to 23 bits and `pmaddwd` takes 16-bit factors, so a weight is split into its low 15 bits and the
+//! remaining 8 or fewer. Both sums are exact in 32 bits: neither exceeds the whole sum, which Pillow's 22 fractional
+//! bits keep below 2^31.
 #![allow(unsafe_code, reason = "SIMD intrinsics")]
 
 use std::arch::x86_64::{
@@ -16,7 +16,7 @@ use std::arch::x86_64::{
 use super::scalar;
 use super::windows::{HALF, PRECISION_BITS, Window};
 
-/// Pixels taken at once; they and a bit more are loaded as [`LOAD_BYTES`].
+/// Pixels per step, loaded as [`LOAD_BYTES`] with some excess.
 const CHUNK_PIXELS: usize = 4;
 const CHUNK_BYTES: usize = CHUNK_PIXELS * 3;
 const LOAD_BYTES: usize = 16;
@@ -26,7 +26,7 @@ const SLACK_BYTES: usize = LOAD_BYTES - CHUNK_BYTES;
 /// Bits of a weight's low part.
 const LOW_BITS: u32 = 15;
 
-/// Proof that the processor has AVX2.
+/// Token: the processor has AVX2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Avx2(());
 
@@ -35,12 +35,12 @@ impl Avx2 {
         is_x86_feature_detected!("avx2").then_some(Self(()))
     }
 
-    /// One output pixel a window of `taps`, from one row of RGB.
+    /// One output pixel per window of `taps`, from one row of RGB.
     pub(super) fn weigh_pixels(self, rgb: &[u8], taps: &Taps, out: &mut [u8]) {
         if rgb.len() < taps.row_bytes {
             return;
         }
-        // SAFETY: `self` proves AVX2; the row is as long as the taps were made for.
+        // SAFETY: `self` proves AVX2; the row has the length that the taps were built for.
         unsafe { weigh_pixels(rgb, taps, out) }
     }
 
@@ -61,10 +61,9 @@ pub(super) struct Taps {
 
 /// One window.
 struct Span {
-    /// Where its first load starts in the row; each further one is [`CHUNK_BYTES`] on. All of them
-    /// end within `row_bytes`.
+    /// Offset of its first load in the row; each further load is [`CHUNK_BYTES`] later. All end within `row_bytes`.
     first_load: usize,
-    /// How many of [`Taps::chunks`] are its own.
+    /// Number of its chunks in [`Taps::chunks`].
     chunks: usize,
     /// The slack of each load lies before the chunk, not after: for windows at the row's end.
     slack_first: bool,
@@ -77,7 +76,7 @@ struct Chunk {
 }
 
 impl Taps {
-    /// Nothing if a row is too short to be loaded in whole chunks.
+    /// `None` if a row is too short to be loaded in whole chunks.
     pub(super) fn new(width: u32, windows: &[Window]) -> Option<Self> {
         let width = width as usize;
         let row_bytes = width * 3;
@@ -87,7 +86,7 @@ impl Taps {
             let start = window.start as usize;
             let pixels = chunks * CHUNK_PIXELS;
             let slack_first = (start + pixels) * 3 + SLACK_BYTES > row_bytes;
-            // Near the end the chunks begin earlier, with weights of zero, and end with the row.
+            // Near the end the chunks start earlier, with zero weights, and end with the row.
             let first_pixel = if slack_first { width.checked_sub(pixels)?.min(start) } else { start };
             let first_load = if slack_first { (first_pixel * 3).checked_sub(SLACK_BYTES)? } else { first_pixel * 3 };
             let mut weights = vec![0; start - first_pixel];
@@ -104,7 +103,7 @@ impl Taps {
     }
 }
 
-/// Spreads the chunk at byte `at` of a load over 16-bit pairs of neighbouring pixels:
+/// Rearranges the chunk at byte `at` of a load into 16-bit pairs of neighbouring pixels:
 /// R0 R1, R2 R3, G0 G1, G2 G3, B0 B1, B2 B3, and two empty pairs.
 #[target_feature(enable = "avx2")]
 fn spread(at: i8) -> __m256i {

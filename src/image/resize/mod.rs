@@ -2,9 +2,9 @@
 //! for byte (libImaging Resample.c): 22-bit fixed-point weights, the horizontal pass rounded to 8
 //! bits, then the vertical pass.
 //!
-//! Rows are consumed as they come. Each is shortened to [`SIDE`] pixels and added, weighted, to the
-//! sums of the output rows that it touches, so no intermediate image exists. Integer sums do not
-//! depend on their order, so this gives what Pillow's pass over columns gives.
+//! Rows are consumed as they are decoded. Each is resized to [`SIDE`] pixels and added, weighted, to the sums of the
+//! output rows that it affects, so there is no intermediate image. Integer sums do not depend on their order, so the
+//! result equals that of Pillow's pass over columns.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -21,7 +21,7 @@ use windows::{Axis, Window};
 
 const OUT_ROW_BYTES: usize = SIDE as usize * 3;
 
-/// Resizes one image after another; keeps its buffers.
+/// Resizes images one after another, reusing its buffers.
 pub(super) struct Resizer {
     kernel: Kernel,
     horizontal: Horizontal,
@@ -72,14 +72,13 @@ impl Resizer {
         }
     }
 
-    /// Begins an image of this size; what was left of another is dropped.
+    /// Starts an image of this size; an unfinished one is discarded.
     pub(super) fn start(&mut self, width: u32, height: u32) {
         self.horizontal = Horizontal::new(width, self.kernel);
         self.vertical.start(height);
     }
 
-    /// Takes the next row; one of the wrong length, or beyond the last, is ignored and leaves the
-    /// image incomplete.
+    /// Takes the next row; a row of the wrong length, or after the last, is ignored and leaves the image incomplete.
     pub(super) fn row(&mut self, rgb: &[u8]) {
         if rgb.len() != self.horizontal.width as usize * 3 {
             return;
@@ -99,7 +98,7 @@ impl Resizer {
         self.vertical.row(row, self.kernel);
     }
 
-    /// The result, once all rows have come.
+    /// The result, once all rows were given.
     pub(super) fn finish(&mut self) -> Option<Pixels> {
         Pixels::new(std::mem::take(&mut self.vertical.out))
     }
@@ -112,7 +111,7 @@ struct Horizontal {
 }
 
 enum Plan {
-    /// Nothing to do, as Pillow skips a pass whose size already fits.
+    /// No operation: Pillow skips a pass whose size already fits.
     Fits,
     Scalar(Vec<Window>),
     #[cfg(target_arch = "x86_64")]
@@ -149,7 +148,7 @@ impl Plan {
     }
 }
 
-/// Resizes while the rows come in.
+/// Resizes row by row.
 pub(super) struct ResizeSink<'a> {
     resizer: &'a mut Resizer,
 }
@@ -171,17 +170,17 @@ impl RowSink for ResizeSink<'_> {
     }
 }
 
-/// The vertical pass, fed with shortened rows.
+/// The vertical pass, on rows after the horizontal pass.
 #[derive(Default)]
 struct Vertical {
     axis: Axis,
-    /// Input row `y` comes next.
+    /// The next input row.
     y: u32,
-    /// Output rows whose window is open or opens next, in order; below [`SIDE`] of them.
+    /// Output rows whose window includes or follows the current row, in order; fewer than [`SIDE`].
     rows: VecDeque<OutRow>,
     /// The output row after those.
     next: u32,
-    /// Finished rows, to be used again.
+    /// Finished rows, for reuse.
     spare: Vec<OutRow>,
     out: Vec<u8>,
 }
@@ -202,7 +201,7 @@ impl Vertical {
         self.out = Vec::with_capacity(Pixels::LEN);
     }
 
-    /// Puts the next output row in line.
+    /// Appends the next output row.
     fn prepare_next(&mut self) {
         if self.next == SIDE {
             return;

@@ -1,8 +1,8 @@
-//! The portable kernels; every other kernel is held against these.
+//! The portable kernels; every other kernel is compared with these.
 
 use super::windows::{HALF, Window, round};
 
-/// One output pixel a window, from one row of RGB.
+/// One output pixel per window, from one row of RGB.
 pub(super) fn weigh_pixels(rgb: &[u8], windows: &[Window], out: &mut [u8]) {
     for (window, out) in windows.iter().zip(out.chunks_exact_mut(3)) {
         let samples = rgb.get(window.start as usize * 3..).unwrap_or_default();

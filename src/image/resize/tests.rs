@@ -3,7 +3,7 @@ use sha2::{Digest, Sha256};
 
 use super::*;
 
-/// Width, height, and the start of the SHA-256 of what Pillow 11.3.0 makes of [`noise`]:
+/// Width, height, and the start of the SHA-256 of Pillow 11.3.0's result for [`noise`]:
 /// `Image.fromarray(noise).resize((256, 256), Image.BILINEAR)`.
 #[rustfmt::skip]
 const PILLOW: [(u32, u32, &str); 26] = [
@@ -105,7 +105,7 @@ proptest! {
     }
 
     #[test]
-    fn weights_sum_to_one_but_for_their_rounding(size in 1_u32..70_000, index in 0..SIDE) {
+    fn weights_sum_to_one_up_to_rounding(size in 1_u32..70_000, index in 0..SIDE) {
         let mut window = Window::default();
         Axis::new(size).fill(index, &mut window);
         prop_assert!(window.end() <= size);
@@ -116,7 +116,7 @@ proptest! {
 }
 
 #[test]
-fn one_resizer_serves_images_of_different_sizes_and_forgets_abandoned_ones() {
+fn one_resizer_takes_images_of_different_sizes_and_discards_unfinished_ones() {
     for kernel in kernels() {
         let mut resizer = Resizer::new(kernel);
         resizer.start(300, 500);

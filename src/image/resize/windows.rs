@@ -1,5 +1,5 @@
-//! Which input samples make an output sample, and with what weights: Pillow's `precompute_coeffs`
-//! and `normalize_coeffs_8bpc` for the triangle filter (libImaging Resample.c).
+//! The input samples of each output sample, and their weights: Pillow's `precompute_coeffs` and
+//! `normalize_coeffs_8bpc` for the triangle filter (libImaging Resample.c).
 
 use super::SIDE;
 
@@ -27,7 +27,7 @@ impl Window {
         self.start + self.weights.len() as u32
     }
 
-    /// The weight of input sample `at`, nothing outside.
+    /// The weight of input sample `at`; `None` outside the window.
     pub(super) fn weight(&self, at: u32) -> Option<i32> {
         let index = at.checked_sub(self.start)?;
         self.weights.get(index as usize).copied()
@@ -76,14 +76,14 @@ impl Axis {
     }
 }
 
-/// The first of `size` input samples that has a weight in the output samples `from..to`, and the one after the last.
+/// The span of the `size` input samples that have a weight in the output samples `from..to`, end exclusive.
 pub(in crate::image) fn source_span(size: u32, from: u32, to: u32) -> (u32, u32) {
     // Pillow skips a pass whose size already fits.
     if size == SIDE {
         return (from, to);
     }
     let (mut axis, mut window) = (Axis::new(size), Window::default());
-    // The window's outermost samples can have no weight.
+    // The window's outermost samples may have zero weight.
     let idle = |&&weight: &&i32| weight == 0;
     axis.fill(from, &mut window);
     let start = window.start + window.weights.iter().take_while(idle).count() as u32;

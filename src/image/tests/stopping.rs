@@ -1,4 +1,4 @@
-//! A decode that is told to stop does so at its next look, and looks often.
+//! A cancelled decode stops at its next check, and checks often.
 
 use std::sync::{Arc, Barrier, atomic::Ordering};
 use std::thread;
@@ -7,7 +7,7 @@ use crate::image::{
     Cancel, Header, ImageError, KEEP_FRAME_BYTES, Limits, Pixels, Preprocessing, Scratch, corpus, inspect, prepare,
 };
 
-/// Pixels that may pass between two looks, where every byte of the file gives some.
+/// Limit of pixels between two checks, for files in which every byte encodes pixels.
 const MOST_PIXELS_A_LOOK: u64 = 1 << 18;
 
 fn decode(bytes: &[u8], header: &Header, scratch: &mut Scratch, cancel: &Cancel) -> Result<Pixels, ImageError> {
@@ -15,13 +15,13 @@ fn decode(bytes: &[u8], header: &Header, scratch: &mut Scratch, cancel: &Cancel)
 }
 
 #[test]
-fn every_format_stops_at_the_next_look() {
+fn every_format_stops_at_the_next_check() {
     let samples = [corpus::photos(400, 300), corpus::bombs(300_000)].map(|made| made.expect("files")).concat();
     for corpus::Sample { name, bytes } in samples {
         let header = inspect(&bytes, &Limits::default()).unwrap_or_else(|error| panic!("{name}: {error}"));
         let mut scratch = Scratch::default();
         let whole = Cancel::default();
-        // Files that claim more than they hold fail in the end.
+        // Files that claim more than they contain fail at the end.
         let _ = decode(&bytes, &header, &mut scratch, &whole);
         let looks = whole.probe.looks.load(Ordering::SeqCst);
         assert!(looks > header.pixels() / MOST_PIXELS_A_LOOK, "{name}: {looks} looks");
@@ -39,7 +39,7 @@ fn every_format_stops_at_the_next_look() {
                 decode(&bytes, &header, &mut scratch, &cancel)
             });
             assert_eq!(decoded, Err(ImageError::Cancelled), "{name}, look {at} of {looks}");
-            // PNG's decoder says only that its input failed, so the flag is asked once more why.
+            // PNG's decoder reports only that its input failed, so the flag is checked once more for the reason.
             let more = cancel.probe.looks.load(Ordering::SeqCst) - at;
             assert!(more <= 1, "{name}: {more} looks after look {at} of {looks}");
             assert!(scratch.frame.capacity() <= KEEP_FRAME_BYTES, "{name} keeps its memory");

@@ -1,4 +1,4 @@
-//! Strips and tiles to one frame of interleaved samples.
+//! Assembles strips and tiles into one frame of interleaved samples.
 
 use super::codecs::Decompressor;
 use super::layout::{Compression, Layout, Place};
@@ -35,14 +35,14 @@ pub(super) fn read(bytes: &[u8], layout: &Layout, frame: &mut Vec<u8>, cancel: &
         let place = layout.place(index);
         let data = bytes.get(start..).unwrap_or_default();
         if layout.compression == Compression::None {
-            // Pillow reads what it needs from the start on and asks for no padding.
+            // Pillow reads only the needed bytes from the start and requires no padding.
             let needed = (place.rows - 1) * layout.chunk_row_bytes() + layout.used_bytes(&place);
             put(data.get(..needed).ok_or_else(truncated)?, &place, layout, frame, cancel)?;
             continue;
         }
         let data = data.get(..length).ok_or_else(truncated)?;
         let stored_bytes = place.stored_rows * layout.chunk_row_bytes();
-        // An interleaved strip is a piece of the frame.
+        // An interleaved strip is a contiguous part of the frame.
         let in_place = !layout.tiled && !layout.planar;
         let target = if in_place {
             frame.get_mut(place.top * row_bytes..).and_then(|f| f.get_mut(..stored_bytes))
@@ -77,7 +77,7 @@ pub(super) fn read(bytes: &[u8], layout: &Layout, frame: &mut Vec<u8>, cancel: &
     Ok(())
 }
 
-/// Copies the rows of a strip or tile to their place, without their padding.
+/// Copies the rows of a strip or tile into the frame, without padding.
 fn put(data: &[u8], place: &Place, layout: &Layout, frame: &mut [u8], cancel: &Cancel) -> Result<(), ImageError> {
     let used = layout.used_bytes(place);
     let targets = frame.chunks_exact_mut(layout.row_bytes()).skip(place.top).take(place.rows);
@@ -94,7 +94,7 @@ fn put(data: &[u8], place: &Place, layout: &Layout, frame: &mut [u8], cancel: &C
     Ok(())
 }
 
-/// Puts one plane's samples between the others'.
+/// Interleaves one plane's samples with the others'.
 fn interleave(row: &[u8], place: &Place, layout: &Layout, target: &mut [u8]) {
     let sample_bytes = usize::from(layout.bits / 8);
     let pixels = target.chunks_exact_mut(layout.samples * sample_bytes).skip(place.left as usize);

@@ -6,12 +6,12 @@ use weezl::BitOrder;
 use super::layout::Compression;
 use crate::image::{Cancel, ImageError, lzw};
 
-/// Decompresses one chunk after another.
+/// Decompresses chunks one after another.
 pub(super) enum Decompressor {
     Lzw(weezl::decode::Decoder),
     Deflate(Decompress),
     PackBits,
-    /// Nothing is compressed, or by JPEG.
+    /// Uncompressed, or JPEG.
     Idle,
 }
 
@@ -25,8 +25,7 @@ impl Decompressor {
         }
     }
 
-    /// Fills all of `out`, or says that the data does not suffice; what it holds beyond that is ignored, as
-    /// libtiff does.
+    /// Fills all of `out`; false if there is too little data. Further data is ignored, as in libtiff.
     pub(super) fn fill(&mut self, data: &[u8], out: &mut [u8], cancel: &Cancel) -> Result<bool, ImageError> {
         match self {
             Self::Lzw(decoder) => {
@@ -43,7 +42,7 @@ impl Decompressor {
     }
 }
 
-/// Bytes taken and bytes made between two looks at the flag.
+/// Limit of input and output bytes between two checks of the flag.
 const STEP_BYTES: usize = 1 << 18;
 
 fn inflate(decoder: &mut Decompress, data: &[u8], out: &mut [u8], cancel: &Cancel) -> Result<bool, ImageError> {
@@ -53,7 +52,7 @@ fn inflate(decoder: &mut Decompress, data: &[u8], out: &mut [u8], cancel: &Cance
         let input = data.get(taken..).unwrap_or_default();
         let input = &input[..input.len().min(STEP_BYTES)];
         let room = out.len().min(made.saturating_add(STEP_BYTES));
-        // An error after the last byte needed (a wrong checksum) does not count.
+        // An error after the last needed byte (a wrong checksum) is ignored.
         let Ok(status) = decoder.decompress(input, out.get_mut(made..room).unwrap_or_default(), FlushDecompress::None)
         else {
             return Ok(false);
@@ -66,7 +65,7 @@ fn inflate(decoder: &mut Decompress, data: &[u8], out: &mut [u8], cancel: &Cance
     }
 }
 
-/// PackBits, TIFF 6.0 section 9. What exceeds `out` is cut, as libtiff does.
+/// PackBits, TIFF 6.0 section 9. Output beyond `out` is dropped, as in libtiff.
 fn pack_bits(mut data: &[u8], mut out: &mut [u8], cancel: &Cancel) -> Result<bool, ImageError> {
     const STEP: usize = 1 << 12;
     for packet in 0.. {
@@ -84,7 +83,7 @@ fn pack_bits(mut data: &[u8], mut out: &mut [u8], cancel: &Cancel) -> Result<boo
     Ok(true)
 }
 
-/// One packet: what is left of the data and of the output.
+/// Unpacks one packet; returns the remaining data and output.
 fn unpack<'a, 'b>(data: &'a [u8], out: &'b mut [u8]) -> Option<(&'a [u8], &'b mut [u8])> {
     let (&count, data) = data.split_first()?;
     let count = count as i8;

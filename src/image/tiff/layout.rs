@@ -31,13 +31,13 @@ const YCBCR: u32 = 6;
 /// Pillow's MAX_SAMPLESPERPIXEL.
 const MAX_SAMPLES: u32 = 6;
 
-/// Strips or tiles allowed: each costs the set-up of a decompressor, whatever its size.
+/// Limit of strips or tiles: each needs the set-up of a decompressor, whatever its size.
 const MAX_CHUNKS: usize = 1 << 16;
 
-/// Four quantisation and eight Huffman tables take less; they are read again for each strip.
+/// Four quantisation and eight Huffman tables are smaller; they are parsed again for each strip.
 const MAX_JPEG_TABLES_BYTES: usize = 1 << 13;
 
-/// How samples are coloured.
+/// Colour model of the samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Colour {
     /// First sample is grey, or one minus grey.
@@ -62,7 +62,7 @@ pub(super) enum Compression {
     Jpeg,
 }
 
-/// Where a strip or tile belongs in the image, in pixels.
+/// Position of a strip or tile in the image, in pixels.
 pub(super) struct Place {
     pub(super) plane: usize,
     pub(super) left: u32,
@@ -73,7 +73,7 @@ pub(super) struct Place {
     pub(super) stored_rows: usize,
 }
 
-/// Everything that the first directory says about the pixels.
+/// The first directory's description of the pixels.
 pub(super) struct Layout {
     /// Stored width in pixels, before orientation.
     pub(super) width: u32,
@@ -81,26 +81,26 @@ pub(super) struct Layout {
     pub(super) height: u32,
     pub(super) orientation: Orientation,
     pub(super) colour: Colour,
-    /// Bits a sample: 1, 2, 4, 8 or 16.
+    /// Bits per sample: 1, 2, 4, 8 or 16.
     pub(super) bits: u8,
-    /// Samples a pixel in the interleaved result.
+    /// Samples per pixel in the interleaved result.
     pub(super) samples: usize,
     pub(super) big_endian: bool,
     pub(super) palette: Vec<[u8; 3]>,
     pub(super) compression: Compression,
     /// Each sample is the difference to its left neighbour's.
     pub(super) differenced: bool,
-    /// One plane a sample instead of interleaved samples.
+    /// One plane per sample instead of interleaved samples.
     pub(super) planar: bool,
     /// Size of a strip (as wide as the image) or tile, in pixels.
     pub(super) chunk_width: u32,
     pub(super) chunk_height: u32,
     pub(super) tiled: bool,
-    /// Where each strip or tile lies in the file: (start, length). Row by row, then plane by plane.
+    /// Location of each strip or tile in the file: (start, length). Row by row, then plane by plane.
     pub(super) chunks: Vec<(usize, usize)>,
-    /// Place of the JPEG tables that all strips share; empty if there are none.
+    /// Location of the JPEG tables that all strips share; empty if there are none.
     pub(super) jpeg_tables: (usize, usize),
-    /// What the components of JPEG strips are.
+    /// Colour model of JPEG strips.
     pub(super) jpeg_stored: Stored,
 }
 
@@ -145,7 +145,7 @@ impl Layout {
         self.bytes_for(width, self.chunk_samples())
     }
 
-    /// Where strip or tile `index` belongs; `index` is one of [`Layout::chunks`].
+    /// Position of strip or tile `index` of [`Layout::chunks`].
     pub(super) fn place(&self, index: usize) -> Place {
         let across = self.width.div_ceil(self.chunk_width) as usize;
         let down = self.height.div_ceil(self.chunk_height) as usize;
@@ -157,12 +157,12 @@ impl Layout {
             left: (index % across) as u32 * self.chunk_width,
             top,
             rows,
-            // A tile is stored whole, the last strip only as far as the image goes.
+            // A tile is stored whole, the last strip only up to the image's edge.
             stored_rows: if self.tiled { self.chunk_height as usize } else { rows },
         }
     }
 
-    /// Samples a pixel within one strip or tile.
+    /// Samples per pixel within one strip or tile.
     pub(super) fn chunk_samples(&self) -> usize {
         if self.planar { 1 } else { self.samples }
     }
@@ -191,7 +191,7 @@ impl<'a> Tags<'a> {
         self.entries.get(index.ok()?)
     }
 
-    /// All values of a tag, nothing where it is absent; `most` bounds the count.
+    /// All values of a tag, `None` if it is absent; `most` limits the count.
     fn values(&self, tag: u16, most: usize) -> Result<Option<Vec<u32>>, ImageError> {
         let Some(entry) = self.find(tag) else {
             return Ok(None);
@@ -252,7 +252,7 @@ impl<'a> Tags<'a> {
             return Err(unsupported("a predictor on less than 8 bits"));
         }
         if planar {
-            // Pillow opens little else, and misreads 16-bit planes that are not compressed.
+            // Pillow opens few other layouts, and misreads uncompressed 16-bit planes.
             let plain = (colour == Colour::Rgb && samples == 3) || (colour == Colour::Cmyk && samples == 4);
             let misread = bits == 16 && compression == Compression::None;
             if !plain || misread || compression == Compression::Jpeg {
@@ -297,7 +297,7 @@ impl<'a> Tags<'a> {
         Ok(layout)
     }
 
-    /// Colour, bits a sample and stored samples a pixel; Pillow's OPEN_INFO less what is inexact.
+    /// Colour, bits per sample and stored samples per pixel: Pillow's OPEN_INFO without the inexact modes.
     fn samples(&self, compression: Compression) -> Result<(Colour, u8, usize), ImageError> {
         let count = self.value(SAMPLES_PER_PIXEL)?.unwrap_or(1);
         if !(1..=MAX_SAMPLES).contains(&count) {
@@ -309,7 +309,7 @@ impl<'a> Tags<'a> {
         let extra = self.values(EXTRA_SAMPLES, most)?.unwrap_or_default();
         let photometric = self.value(PHOTOMETRIC)?.unwrap_or(0);
         let (&first, rest) = bits.split_first().unwrap_or((&0, &[]));
-        // One value stands for all samples; surplus values are ignored.
+        // A single value applies to all samples; surplus values are ignored.
         let rest = rest.get(..count as usize - 1).or(rest.is_empty().then_some(rest));
         if !rest.is_some_and(|rest| rest.iter().all(|&b| b == first)) {
             return Err(unsupported("samples of different depths"));
@@ -353,7 +353,7 @@ impl<'a> Tags<'a> {
         Ok(colours.map(|((r, g), b)| [r, g, b].map(|v| (v >> 8) as u8)).collect())
     }
 
-    /// Size and place of strips or tiles.
+    /// Size and location of strips or tiles.
     fn chunks(&self, layout: &mut Layout) -> Result<(), ImageError> {
         let (offsets, lengths) = if self.find(STRIP_OFFSETS).is_some() {
             let rows = self.value(ROWS_PER_STRIP)?.unwrap_or(layout.height);
@@ -380,7 +380,7 @@ impl<'a> Tags<'a> {
         }
         let offsets = self.values(offsets, MAX_CHUNKS)?.unwrap_or_default();
         let lengths = self.values(lengths, MAX_CHUNKS)?;
-        // Uncompressed strips may lack lengths; Pillow never looks at them.
+        // Uncompressed strips may lack lengths; Pillow ignores them.
         let lengths = match lengths {
             None if layout.compression == Compression::None => vec![0; offsets.len()],
             lengths => lengths.unwrap_or_default(),
@@ -388,7 +388,7 @@ impl<'a> Tags<'a> {
         if offsets.len() != expected || lengths.len() != expected {
             return Err(undecodable("the number of its strips is wrong"));
         }
-        // Each compressed byte is read once: strips that share bytes could cost a file's length each.
+        // Each compressed byte may be read only once: strips that share bytes could each cost the whole file's length.
         let total: u64 = lengths.iter().map(|&length| u64::from(length)).sum();
         if layout.compression != Compression::None && total > self.tiff.len() as u64 {
             return Err(undecodable("its strips overlap or lie outside the file"));

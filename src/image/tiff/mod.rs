@@ -1,6 +1,6 @@
-//! TIFF, the first page, as Pillow and libtiff read it: uncompressed, LZW, Deflate, PackBits and JPEG;
-//! strips and tiles, interleaved and planar. The `tiff` crate has no palette images and asserts on
-//! sizes taken from the file, hence this reader on top of the codec crates.
+//! TIFF, the first page, as Pillow and libtiff read it: uncompressed, LZW, Deflate, PackBits and JPEG; strips and
+//! tiles, interleaved and planar. The `tiff` crate does not support palette images and panics on sizes from the file,
+//! hence this reader on top of the codec crates.
 
 mod chunks;
 mod codecs;
@@ -12,7 +12,7 @@ use super::rows::RowSink;
 use super::{Cancel, Encoding, Format, Header, ImageError, cost};
 use layout::{Colour, Compression, Layout};
 
-/// Pages that are counted.
+/// Limit of counted pages.
 const MAX_PAGES: u32 = 10_000;
 
 fn undecodable(reason: &'static str) -> ImageError {
@@ -24,18 +24,18 @@ fn unsupported(reason: &'static str) -> ImageError {
 }
 
 pub(super) fn inspect(bytes: &[u8]) -> Result<Header, ImageError> {
-    // Allocates the lists of strips and palette colours: bounded, and by the file's own length.
+    // Allocates the lists of strips and palette colours, bounded by constants and by the file's length.
     let layout = Layout::parse(bytes)?;
     let (width, height) = (layout.width, layout.height);
-    // The size that is seen: Pillow applies a TIFF's own orientation, unlike an EXIF block's.
+    // The size as shown: Pillow applies a TIFF's own orientation, unlike an EXIF block's.
     let (width, height) = if layout.orientation.is_transposed() { (height, width) } else { (width, height) };
     let pixels = u64::from(width) * u64::from(height);
     let frame_bytes = (layout.row_bytes() as u64).saturating_mul(layout.height.into());
-    // A tile or a plane's strip besides, and the whole image before it is turned.
+    // Additionally a tile or a plane's strip, and the whole image before it is rotated.
     let apart = layout.tiled || layout.planar;
     let chunk_bytes = if apart { layout.chunk_bytes().unwrap_or(0).min(chunks::most_chunk_bytes(&layout)) } else { 0 };
     let turned_pixels = if layout.orientation.is_transposed() { pixels } else { 0 };
-    // The largest of the strips that are JPEGs; each is gone before the next.
+    // The largest JPEG strip; each is freed before the next.
     let (mut terms, mut jpeg_bytes) = (Vec::new(), 0);
     for index in 0..layout.chunks.len() {
         let Some((work, bytes)) = layout.jpeg_chunk(bytes, index).and_then(|jpeg| jpeg.work()) else { continue };
@@ -75,18 +75,18 @@ pub(super) fn inspect(bytes: &[u8]) -> Result<Header, ImageError> {
     })
 }
 
-/// Nanoseconds a pixel to convert it and to turn it, a byte of samples to hold it, and a strip to set up its codec.
+/// Nanoseconds to convert and to rotate a pixel, to store a byte of samples, and to set up a strip's codec.
 const PIXEL: f64 = 0.5;
 const TURNED_PIXEL: f64 = 15.0;
 const FRAME_BYTE: f64 = 0.15;
 const CHUNK: f64 = 2_000.0;
 const JPEG_CHUNK: f64 = 20_000.0;
 
-/// Nanoseconds a byte of samples to take it from a tile or plane, and to add it to its neighbour.
+/// Nanoseconds to copy a byte of samples from a tile or plane, and to add it to its neighbour.
 const APART_BYTE: f64 = 1.0;
 const DIFFERENCED_BYTE: f64 = 1.0;
 
-/// Nanoseconds a byte of the file, and one of samples.
+/// Nanoseconds per byte of the file and per byte of samples.
 const LZW: (f64, f64) = (4.0, 1.2);
 const DEFLATE: (f64, f64) = (3.0, 0.5);
 const PACK_BITS: (f64, f64) = (0.2, 0.2);
@@ -147,7 +147,7 @@ fn reverse_pixels(rgb: &mut [u8]) {
     rgb.chunks_exact_mut(3).for_each(<[u8]>::reverse);
 }
 
-/// Turns raw interleaved rows into RGB as Pillow does.
+/// Converts raw interleaved rows to RGB as Pillow does.
 struct Converter {
     colour: Colour,
     bits: u8,

@@ -25,12 +25,12 @@ use ort::{
 use super::{located, required, without_unwinding};
 use crate::conv::{self, Arena, Bands, ResidueConv, WinogradConv};
 
-/// What tells the two operators apart.
+/// The differences between the two operators.
 pub(super) trait Layer: Bands<Input: PrimitiveTensorElementType> + Send + Sized + 'static {
     const NAME: &'static str;
     const INPUT: TensorElementType;
 
-    /// `weight` (M, C, 2, 2) and `bias` have been found to be what their shapes say.
+    /// The lengths of `weight` (M, C, 2, 2) and `bias` have been checked against their shapes.
     fn build(context: &KernelContext<'_>, weight: &[f32], bias: &[f32]) -> ort::Result<Self>;
 }
 
@@ -67,7 +67,7 @@ pub(super) struct Convolution<L> {
 }
 
 impl<L> Convolution<L> {
-    /// All operators of a domain share its working memory: in the server each session has a domain of its own.
+    /// All operators of a domain share its working memory; in the server each session has its own domain.
     pub(super) fn new(arena: &Arc<Arena>) -> Self {
         Self { arena: Arc::clone(arena), layer: PhantomData }
     }
@@ -143,7 +143,7 @@ impl<L: Layer> Node<L> {
         let panicked = AtomicBool::new(false);
         let mut spread = Ok(());
         let done = conv::run(&self.layer, size, images, output, &self.arena, |bands, work| {
-            // Bands one by one, to whichever thread is free. Nothing may unwind into ONNX Runtime's threads.
+            // Each free thread takes the next band. No panic may unwind into ONNX Runtime's threads.
             spread = context.par_for(bands, bands, |band| {
                 if catch_unwind(AssertUnwindSafe(|| work(band))).is_err() {
                     panicked.store(true, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! The operator for CUDA: the same node, its maps and results in the GPU's memory, its work on ONNX Runtime's stream.
+//! `TopKPooling` for CUDA: maps and results are in GPU memory, the work runs on ONNX Runtime's stream.
 
 use std::ptr::NonNull;
 
@@ -43,7 +43,7 @@ impl Operator for TopKPooling {
 /// The operator at one node of a graph, on a GPU.
 pub(super) struct Pooling {
     node: Node,
-    /// Loaded at the first run: before, ONNX Runtime has no stream to tell the GPU by.
+    /// Loaded at the first run: only then ONNX Runtime has a stream, which identifies the GPU.
     top_k: Option<TopK>,
 }
 
@@ -64,7 +64,7 @@ impl Pooling {
         self.launch(context, Driver::get().map_err(ort::Error::wrap)?, stream)
     }
 
-    /// Puts the Top-K of the input, which is in the memory of `stream`'s GPU, on `stream`.
+    /// Enqueues the Top-K of the input on `stream`; the input is in the memory of the stream's GPU.
     fn launch(&mut self, context: &ComputeContext, driver: &'static Driver, stream: Stream) -> ort::Result<()> {
         let input = required(context.input(0)?)?.downcast::<TensorValueType<f32>>()?;
         let (map_len, pooled) = self.node.pooled(input.shape())?;
@@ -82,13 +82,13 @@ impl Pooling {
             row_len: map_len,
             k: self.node.k,
             input: input.data_ptr().cast(),
-            // `ort` has no mutable one for outputs; ONNX Runtime's own function gives no other (GetTensorMutableData).
+            // `ort` has no mutable pointer for outputs; it is the same pointer (GetTensorMutableData).
             values: values.data_ptr().cast_mut().cast(),
             indices: indices.data_ptr().cast_mut().cast(),
         };
         #[allow(unsafe_code, reason = "the GPU's memory is reached through pointers")]
         // SAFETY: ONNX Runtime allocated tensors of these shapes for this node on this stream's GPU, and keeps them
-        // until its stream has come past the node.
+        // until its stream has completed the node.
         unsafe { top_k.launch(stream, work) }.map_err(ort::Error::wrap)
     }
 }
@@ -108,7 +108,7 @@ mod tests {
         topk::by_stable_sort,
     };
 
-    /// The operator as ONNX Runtime's CPU provider calls it, in front of the emulated GPU, whose memory is the CPU's.
+    /// The operator as ONNX Runtime's CPU provider calls it, on the emulated GPU, whose memory is the CPU's.
     struct Emulated;
 
     struct EmulatedPooling(Pooling);
@@ -140,7 +140,7 @@ mod tests {
         }
     }
 
-    /// The operator itself, where ONNX Runtime has no GPU for it.
+    /// The operator itself, on an ONNX Runtime without a GPU.
     struct OnTheCpu;
 
     impl Operator for OnTheCpu {
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn maps_of_onnx_runtime_go_through_the_emulated_gpu() {
+    fn onnx_runtime_runs_the_operator_on_the_emulated_gpu() {
         let mut session = session(Emulated);
         for shape in [[1, 64, 30, 30], [3, 2, 4, 4], [0, 64, 30, 30], [2, 0, 30, 30]] {
             let maps = maps(shape);
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn its_errors_are_those_of_the_run() {
+    fn operator_errors_fail_the_run() {
         assert_refused(
             &mut session(Emulated),
             maps([1, 64, 3, 5]),

@@ -1,14 +1,14 @@
-//! The operators of the domain `lfm`: the convolutions ([`conv`]), and `lfm:TopKPooling`, which ONNX Runtime calls for
-//! the Top-K of every feature map.
+//! The operators of the domain `lfm`: the convolutions ([`conv`]), and `lfm:TopKPooling`, the Top-K of every feature
+//! map.
 //!
 //! `TopKPooling`'s input: float32 (N, C, H, W). Attribute: `k`, an integer from 1 to H*W. Outputs: `values` float32
-//! (N, C, k) and `indices` int64 (N, C, k), each index into the flattened H*W map, in the order
-//! that [`crate::topk`] documents. N may be 0.
+//! (N, C, k) and `indices` int64 (N, C, k), each index into the flattened H*W map, in the order that [`crate::topk`]
+//! documents. N may be 0.
 //!
-//! There is a `TopKPooling` for the CPU and one for CUDA ([`cuda`]), which do the same.
+//! `TopKPooling` exists for the CPU and for CUDA ([`cuda`]), with identical results.
 //!
-//! Rows are not spread over ONNX Runtime's threads: all of them cost about a thousandth of the
-//! network's run, and a session mostly has one thread.
+//! Rows are not distributed over ONNX Runtime's threads: together they take about a thousandth of a run, and a session
+//! usually has one thread.
 
 mod conv;
 mod cuda;
@@ -32,8 +32,7 @@ use crate::{
     topk,
 };
 
-/// The domain `lfm` with its operators. Not `Send`: each session gets its own, made on the thread that builds
-/// the session.
+/// The domain `lfm` with its operators. Not `Send`: each session has its own, created on the thread that builds it.
 ///
 /// # Errors
 /// Those of ONNX Runtime.
@@ -59,8 +58,8 @@ fn commit_with(
     builder: SessionBuilder,
     graph: &[u8],
 ) -> ort::Result<Session> {
-    // ONNX Runtime keeps one table of domains a process, and two sessions that are built at the same time both
-    // find `lfm` missing and both add it: one fails with "the domain is already exist". Seen on 1.31.1.
+    // ONNX Runtime has one table of domains per process. Two sessions built at the same time both find `lfm`
+    // missing and both add it: one fails with "the domain is already exist". Seen on 1.31.1.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     builder.with_operators(domain()?)?.commit_from_memory(graph)
@@ -125,9 +124,9 @@ impl Pooling {
     }
 }
 
-/// What a graph says of the operator at one of its nodes.
+/// Name and attributes of a node.
 struct Node {
-    /// For errors: a graph may pool in several places.
+    /// For errors: a graph may have several such nodes.
     name: String,
     k: usize,
 }
@@ -143,13 +142,13 @@ impl Node {
         }
     }
 
-    /// The values in a map, and the shape of the outputs, for an input of this shape.
+    /// The number of values in a map, and the shape of the outputs, for an input of this shape.
     fn pooled(&self, shape: &Shape) -> ort::Result<(usize, [i64; 3])> {
         let &[n, c, h, w] = &**shape else {
             let message = format!("the input has the shape {shape}, must be (N, C, H, W)");
             return Err(ort::Error::new(message));
         };
-        // An empty batch may come with sides whose product overflows.
+        // An empty batch may have sides whose product overflows.
         let map_len = h.checked_mul(w).and_then(|len| usize::try_from(len).ok());
         let map_len = map_len.ok_or_else(|| ort::Error::new("H*W is out of range"))?;
         // Before the outputs are allocated: a wrong k may be large.
@@ -159,8 +158,8 @@ impl Node {
 }
 
 fn infer_shape(context: &mut ShapeInferenceContext) -> ort::Result<()> {
-    // Nothing is reported here: ONNX Runtime 1.31 swallows (and leaks) an error of the inference,
-    // and leaks memory when given a negative dimension. The kernel finds whatever is wrong.
+    // No error is reported here: ONNX Runtime 1.31 ignores (and leaks) errors of shape inference, and leaks
+    // memory when given a negative dimension. The kernel checks everything.
     let Some(k) = context.attr::<i64>("k").ok().filter(|&k| k > 0) else {
         return Ok(());
     };
@@ -168,12 +167,12 @@ fn infer_shape(context: &mut ShapeInferenceContext) -> ort::Result<()> {
     let Some(ValueType::Tensor { shape, dimension_symbols, .. }) = inputs.first() else {
         return Ok(());
     };
-    // A rank that is not known yet shows as 0.
+    // An unknown rank is 0.
     let (&[n, c, _, _], [n_symbol, c_symbol, ..]) = (&**shape, &**dimension_symbols) else {
         return Ok(());
     };
-    // A size that is not known is -1 and must have a symbol: without one ONNX Runtime takes -1 for the size
-    // itself, and warns at every run that the outputs have another.
+    // An unknown size is -1 and must have a symbol: without one ONNX Runtime takes -1 as the actual size, and
+    // warns at every run that the outputs have a different one.
     let symbol = |size: i64, symbol: &String, name: &str| match size {
         ..0 if symbol.is_empty() => name.to_owned(),
         _ => symbol.clone(),

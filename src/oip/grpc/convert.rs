@@ -1,4 +1,4 @@
-//! The protocol's messages, from and to what the two transports share.
+//! Conversion between gRPC messages and the types shared by both transports.
 
 use std::collections::BTreeMap;
 
@@ -17,10 +17,10 @@ use crate::{
     model::Manifest,
 };
 
-/// A request as the transports share it.
+/// Converts a request to the shared type.
 ///
 /// # Errors
-/// `bad_request` when the inputs and their contents do not fit together.
+/// `bad_request` when inputs and contents do not match.
 pub(super) fn request(message: proto::ModelInferRequest) -> Result<WrittenRequest, Error> {
     let mut raw = message.raw_input_contents.into_iter();
     if raw.len() > 0 && raw.len() != message.inputs.len() {
@@ -47,12 +47,12 @@ pub(super) fn request(message: proto::ModelInferRequest) -> Result<WrittenReques
     })
 }
 
-/// Of the typed contents those that an input of ours can have: any others are none.
+/// The typed contents that our inputs can have; others are ignored.
 fn typed(contents: proto::InferTensorContents) -> Result<Contents, Error> {
     if contents.uint_contents.is_empty() {
         return Ok(Contents::Strings(contents.bytes_contents));
     }
-    let byte = |number: u32| u8::try_from(number).map_err(|_| bad(format!("{number} is no UINT8")));
+    let byte = |number: u32| u8::try_from(number).map_err(|_| bad(format!("{number} is not a UINT8")));
     contents.uint_contents.into_iter().map(byte).collect::<Result<_, _>>().map(Contents::Numbers)
 }
 
@@ -69,7 +69,7 @@ fn parameters(given: BTreeMap<String, proto::InferParameter>) -> Parameters {
     given.into_iter().map(|(name, parameter)| (name, value(parameter))).collect()
 }
 
-/// An answer's message; its tensors are raw contents.
+/// An answer's message, with its tensors as raw contents.
 pub(super) fn answer(manifest: &Manifest, answer: Answer) -> proto::ModelInferResponse {
     let (outputs, raw_output_contents): (_, Vec<Bytes>) = answer
         .outputs

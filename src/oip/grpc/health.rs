@@ -1,4 +1,4 @@
-//! gRPC's own health service: it says what readiness says.
+//! gRPC's own health service: reports readiness.
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
@@ -12,10 +12,10 @@ use crate::{
     server::{AppState, lifecycle::Phase},
 };
 
-/// The services whose health is known; the empty name is the server's.
+/// The services whose health is reported; the empty name means the server.
 const SERVICES: [&str; 2] = ["", "inference.GRPCInferenceService"];
 
-/// How often a watched server looks at itself: a session that is lost or back changes no phase.
+/// Polling interval of `watch`: losing or regaining a session does not change the lifecycle phase.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// The service.
@@ -41,7 +41,7 @@ impl health_server::Health for Health {
 
     type WatchStream = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;
 
-    /// Tells the status and every change of it, until the server refuses work.
+    /// Streams the status and its changes, until the server refuses work.
     async fn watch(&self, request: Request<HealthCheckRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let known = SERVICES.contains(&request.get_ref().service.as_str());
         let state = Arc::clone(&self.0);

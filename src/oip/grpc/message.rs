@@ -1,4 +1,4 @@
-//! An inference call's message: let in and read as every body is, unpacked, and then handed to tonic.
+//! An inference call's message: admitted and read like every body, decompressed, then passed to tonic.
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,13 +24,13 @@ use crate::{
 const ENCODING: &str = "grpc-encoding";
 const TIMEOUT: &str = "grpc-timeout";
 
-/// Bytes before a message: whether it is packed, and its length.
+/// Bytes before a message: whether it is compressed, and its length.
 const PREFIX: usize = 5;
 
-/// The largest message of a call that judges nothing, in bytes: a model's name and version.
+/// The largest message of a call without images, in bytes: a model's name and version.
 const SMALL_MESSAGE: usize = 64 << 10;
 
-/// A call that has been let in, for its handler.
+/// An admitted call, for its handler.
 #[derive(Debug)]
 pub(super) struct Admitted {
     /// Its message.
@@ -42,28 +42,28 @@ pub(super) struct Admitted {
     pub(super) deadline: Instant,
 }
 
-/// For the call that takes images. tonic would decode on an async thread: it is handed an empty message, and its handler
-/// finds the decoded one in the extensions.
+/// For the inference call. tonic would decode on an async thread: it gets an empty message, and its handler finds the
+/// decoded one in the extensions.
 pub(super) async fn layer(State(state): State<Arc<AppState>>, request: Request, next: Next) -> Result<Response, Error> {
     let (mut parts, body) = request.into_parts();
     let context = parts.extensions.get::<RequestContext>().cloned().ok_or_else(Error::inference_failed)?;
-    let mut stay = Stay::new(&state.metrics);
+    let mut stay = Stay::new(&state.metrics, &context);
     let received = receive(&state, &context, &parts.headers, body).await;
     let admitted = received.inspect_err(|error| stay.end(Outcome::of(error.code)))?;
-    // The handler counts from here.
+    // From here on the handler counts the image.
     stay.forget();
     parts.headers.remove(ENCODING);
     parts.extensions.insert(Arc::new(admitted));
     Ok(next.run(Request::from_parts(parts, Body::from(&[0; PREFIX][..]))).await)
 }
 
-/// For the calls whose messages are small: they are unpacked here, since tonic unpacks without a limit.
+/// For the calls with small messages: decompressed here, since tonic decompresses without a limit.
 pub(super) async fn small(request: Request, next: Next) -> Result<Response, Error> {
     let (mut parts, body) = request.into_parts();
     let limited = Limited::new(body, SMALL_MESSAGE + PREFIX);
     let framed = limited.collect().await.map_err(|error| match error.is::<LengthLimitError>() {
         true => too_large(SMALL_MESSAGE as u64),
-        false => bad("the call broke off before its end"),
+        false => bad("the call ended before its message was complete"),
     });
     let framed = framed?.to_bytes();
     let framed = match framed.split_first_chunk::<PREFIX>() {
@@ -114,7 +114,7 @@ async fn receive(
 
 fn packing(headers: &HeaderMap) -> Result<Packing, Error> {
     let named = headers.get(ENCODING).and_then(|encoding| Packing::named(encoding.as_bytes()));
-    let wrong = || Error::new(Code::UnsupportedMediaType, "the message is packed with neither gzip nor deflate");
+    let wrong = || Error::new(Code::UnsupportedMediaType, "the message is compressed with neither gzip nor deflate");
     named.ok_or_else(wrong)
 }
 

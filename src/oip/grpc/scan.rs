@@ -1,19 +1,19 @@
-//! Looks over an encoded `ModelInferRequest` before it is decoded: two bytes of an empty element become a hundred bytes
-//! or more when decoded. The field numbers are those of `proto/inference.proto`.
+//! Checks an encoded `ModelInferRequest` before it is decoded: an empty element of two bytes takes a hundred bytes or
+//! more decoded. The field numbers are those of `proto/inference.proto`.
 
 use super::super::protocol::limits::{MOST_DIMENSIONS, MOST_INPUTS, MOST_PARAMETERS, MOST_STRINGS};
 use crate::error::{Code, Error};
 
-/// Bytes of typed contents that no input of ours has: enough for a request that gets its type wrong.
+/// Limit of typed contents that no input of ours has: enough to report a wrong type.
 const MOST_OTHER_CONTENTS: usize = 64 << 10;
 
 /// Bytes that an element of a `Vec<Bytes>` takes.
 const ELEMENT: usize = size_of::<bytes::Bytes>();
 
-/// How much memory the decoded message takes beside the encoded one, in bytes.
+/// Memory of the decoded message, in addition to the encoded one, in bytes.
 ///
 /// # Errors
-/// `bad_request` for what is no message, or one with more elements than a request of ours can have.
+/// `bad_request` for an invalid message, or one with more elements than the limits.
 pub(super) fn decoded_bytes(message: &[u8]) -> Result<u64, Error> {
     let mut counts = Counts::default();
     each(message, |field, value| {
@@ -45,7 +45,7 @@ struct Counts {
     parameters: usize,
     raw: usize,
     dimensions: usize,
-    /// Elements of `uint_contents`: four bytes each decoded, one as pixels.
+    /// Elements of `uint_contents`: four bytes each when decoded, plus one as a pixel.
     numbers: usize,
     strings: usize,
     other_contents: usize,
@@ -100,7 +100,7 @@ enum Value<'a> {
 }
 
 impl Value<'_> {
-    /// The most elements that it can be of a packed field.
+    /// Upper bound of its elements as a packed field.
     fn elements(&self) -> usize {
         match self {
             Self::Number => 1,
@@ -158,7 +158,7 @@ mod tests {
     use super::{super::proto, *};
 
     proptest! {
-        /// What is let through can be decoded, and takes no more memory than was said; whatever the bytes.
+        /// Any accepted bytes can be decoded, within the predicted memory.
         #[test]
         fn any_bytes_are_bounded(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
             let found = decoded_bytes(&bytes);

@@ -33,7 +33,7 @@ impl Service {
 
     async fn infer(&self, context: &RequestContext, admitted: Admitted) -> Result<proto::ModelInferResponse, Error> {
         let state = &self.0;
-        let mut stay = Stay::new(&state.metrics);
+        let mut stay = Stay::new(&state.metrics, context);
         let received = self.receive(context, admitted).await;
         let inference = received.inspect_err(|error| stay.end(Outcome::of(error.code)))?;
         stay.forget();
@@ -117,7 +117,7 @@ impl GrpcInferenceService for Service {
     ) -> Answer<proto::ModelInferResponse> {
         let context = request.extensions_mut().remove::<RequestContext>();
         let admitted = request.extensions_mut().remove::<Arc<Admitted>>().and_then(Arc::into_inner);
-        // Both come from the layers that every call passes.
+        // Both are set by the layers that every call passes through.
         let (Some(context), Some(admitted)) = (context, admitted) else { return Err(Error::inference_failed().into()) };
         Ok(Response::new(self.infer(&context, admitted).await?))
     }

@@ -1,4 +1,4 @@
-//! Errors as gRPC tells them.
+//! Errors in gRPC.
 
 use std::{error::Error as _, sync::Arc};
 
@@ -41,13 +41,13 @@ impl From<Error> for Status {
             let wait = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
             status.metadata_mut().insert(PUSHBACK, MetadataValue::from(wait));
         }
-        // The access layer finds it there.
+        // Read by the access layer.
         status.set_source(Arc::new(error));
         status
     }
 }
 
-/// A gRPC status. The HTTP status is then 200; metrics and log have the one that Triton's dialect would give.
+/// A gRPC status. The HTTP status is then 200; metrics and log have the one of Triton's dialect.
 #[derive(Debug)]
 pub struct GrpcStatus;
 
@@ -66,7 +66,7 @@ impl Dialect for GrpcStatus {
         response
     }
 
-    /// What tonic itself refuses is a message that it cannot read, which it takes for a failure of its own.
+    /// tonic itself refuses only messages that it cannot read, and reports them as internal errors.
     fn error_in(&self, response: &Response) -> Option<Error> {
         let status = response.extensions().get::<Status>()?;
         let ours = status.source().and_then(|source| source.downcast_ref::<Error>()).cloned();
@@ -78,7 +78,7 @@ impl Dialect for GrpcStatus {
         Some(ours.unwrap_or_else(|| Error::new(code, "the message cannot be read")))
     }
 
-    /// What gRPC's clients are to see is UNIMPLEMENTED.
+    /// gRPC clients must see UNIMPLEMENTED.
     fn no_such_route(&self) -> Error {
         Error::new(Code::MethodNotAllowed, "there is no such call")
     }

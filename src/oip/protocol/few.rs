@@ -1,4 +1,4 @@
-//! Parts of a JSON request that stop being read at their limits, before they take memory.
+//! Parts of a JSON request with limits that are enforced while parsing, before memory is allocated.
 
 use std::{collections::BTreeMap, fmt, marker::PhantomData};
 
@@ -72,7 +72,7 @@ impl<'de> Visitor<'de> for ParametersVisitor {
     }
 }
 
-/// A value that holds no others.
+/// A value without nested values.
 struct Scalar(Value);
 
 impl<'de> Deserialize<'de> for Scalar {

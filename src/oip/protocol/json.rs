@@ -1,9 +1,7 @@
-//! Requests and answers as HTTP carries them: JSON, and behind it the tensors that come as bytes (Triton's binary
-//! tensor data extension).
+//! Requests and answers over HTTP: JSON, followed by binary tensors (Triton's binary tensor data extension).
 
 use std::fmt;
 
-use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::{Bytes, BytesMut};
 use serde::{
     Deserialize, Deserializer, Serialize,
@@ -17,6 +15,7 @@ use super::{
     tensor::{Data, DataType, SplitChecked, Tensor},
 };
 use crate::{
+    encoded,
     error::{Code, Error},
     model::Manifest,
 };
@@ -49,13 +48,13 @@ struct JsonOutput {
     parameters: Parameters,
 }
 
-/// How much memory a request's JSON may take beside its text, in bytes: its numbers are half of it at most, its strings
-/// three quarters, decoded as they are read.
+/// Upper bound of the memory of a parsed request's JSON, in addition to its text, in bytes: numbers take at most half
+/// of the text's size, strings three quarters, decoded while parsing.
 pub fn parsed_bytes(body: &Bytes, json_length: Option<usize>) -> u64 {
     json_length.unwrap_or(body.len()).min(body.len()) as u64
 }
 
-/// Takes a request apart. The first `json_length` bytes are its JSON, or all of them.
+/// Parses a request. The first `json_length` bytes are its JSON, or all of them.
 ///
 /// # Errors
 /// `bad_request`.
@@ -64,11 +63,13 @@ pub fn read(mut body: Bytes, json_length: Option<usize>) -> Result<WrittenReques
     let json = body.split_to_checked(length).ok_or_else(|| {
         bad(format!("Inference-Header-Content-Length is {length}, the body has {} bytes", body.len()))
     })?;
+    // A byte order mark.
+    let text = json.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&json);
     let request: JsonRequest =
-        serde_json::from_slice(&json).map_err(|error| bad(format!("the JSON is not an inference request: {error}")))?;
+        serde_json::from_slice(text).map_err(|error| bad(format!("the JSON is not an inference request: {error}")))?;
     let inputs = request.inputs.0.into_iter().map(|input| take_input(input, &mut body)).collect::<Result<_, _>>()?;
     if !body.is_empty() {
-        return Err(bad(format!("{} bytes behind the JSON belong to no input", body.len())));
+        return Err(bad(format!("{} bytes after the JSON belong to no input", body.len())));
     }
     let outputs = request.outputs.0.into_iter();
     Ok(WrittenRequest {
@@ -79,7 +80,7 @@ pub fn read(mut body: Bytes, json_length: Option<usize>) -> Result<WrittenReques
     })
 }
 
-/// An input with its data, from the JSON or from the front of what follows it.
+/// An input with its data, from the JSON or from the start of the bytes that follow it.
 fn take_input(input: JsonInput, behind: &mut Bytes) -> Result<WrittenInput, Error> {
     let JsonInput { name, shape: Few(shape), datatype, parameters, data } = input;
     let contents = match (data, parameters.get("binary_data_size")) {
@@ -118,7 +119,7 @@ impl<'de> Deserialize<'de> for Elements {
     }
 }
 
-/// Collects elements from arrays in arrays, without a value for each. serde_json bounds the depth.
+/// Collects elements of nested arrays without an intermediate value for each. serde_json limits the depth.
 #[derive(Default)]
 struct Flat {
     numbers: Vec<u8>,
@@ -138,8 +139,8 @@ impl<'de> Visitor<'de> for &mut Flat {
     }
 
     fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<(), E> {
-        let number = u8::try_from(number).map_err(|_| E::custom(format!("{number} is no UINT8")))?;
-        self.numbers.try_reserve(1).map_err(|_| E::custom("there is no memory for it"))?;
+        let number = u8::try_from(number).map_err(|_| E::custom(format!("{number} is not a UINT8")))?;
+        self.numbers.try_reserve(1).map_err(|_| E::custom("out of memory"))?;
         self.numbers.push(number);
         Ok(())
     }
@@ -148,14 +149,15 @@ impl<'de> Visitor<'de> for &mut Flat {
         if self.strings.len() == MOST_STRINGS {
             return Err(E::custom(format!("an input has more strings than {MOST_STRINGS}")));
         }
-        let decoded = BASE64_STANDARD.decode(text);
-        let decoded = decoded.map_err(|error| E::custom(format!("BYTES in JSON are base64 (RFC 4648): {error}")))?;
+        // The protocol's strings are text, and files are not.
+        let decoded = encoded::decode(text);
+        let decoded = decoded.map_err(|fault| E::custom(format!("BYTES in JSON are files in base64; {fault}")))?;
         self.strings.push(decoded.into());
         Ok(())
     }
 }
 
-/// One element, which may be an array again.
+/// One element, which may be an array.
 struct Element<'a>(&'a mut Flat);
 
 impl<'de> serde::de::DeserializeSeed<'de> for Element<'_> {
@@ -191,16 +193,16 @@ struct BinarySize {
     binary_data_size: usize,
 }
 
-/// An answer as it goes out.
+/// A serialised answer.
 #[derive(Debug)]
 pub struct Written {
-    /// JSON, and behind it the tensors that come as bytes.
+    /// JSON, followed by the binary tensors.
     pub body: Bytes,
-    /// Length of the JSON, if anything follows it.
+    /// Length of the JSON, if binary tensors follow it.
     pub json_length: Option<usize>,
 }
 
-/// Writes an answer down.
+/// Serialises an answer.
 pub fn write(manifest: &Manifest, id: &str, outputs: &[(Wanted, Tensor)]) -> serde_json::Result<Written> {
     let raw: Vec<_> = outputs.iter().map(|(wanted, tensor)| wanted.binary.then(|| tensor.data.to_raw())).collect();
     let tensors = outputs.iter().zip(&raw).map(|((_, tensor), raw)| JsonTensor {

@@ -1,8 +1,8 @@
-//! The Open Inference Protocol (KServe v2, with the extensions of Triton that it names), as far as its two
-//! transports share it: what the model's tensors are, what a request asks for, what its answer holds. Pure.
+//! The Open Inference Protocol (KServe v2, with the Triton extensions that it names), as far as its two transports
+//! share it: the model's tensors, requests, answers. Pure.
 //!
-//! HTTP ([`json`]) and gRPC bring a request into the form of [`WrittenRequest`];
-//! [`Request::check`] turns that into images and wishes; [`Output::tensor`] makes the answer's tensors.
+//! HTTP ([`json`]) and gRPC parse a request into a [`WrittenRequest`]; [`Request::check`] turns that into images and
+//! requested outputs; [`Output::tensor`] builds the answer's tensors.
 
 mod few;
 pub mod json;

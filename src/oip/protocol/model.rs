@@ -1,4 +1,4 @@
-//! What the server and the model say of themselves.
+//! Metadata of the server and the model.
 
 use serde::{Serialize, Serializer};
 
@@ -8,7 +8,7 @@ use crate::{
     model::Manifest,
 };
 
-/// Whether this is the model that is served. No version, or an empty one, means whichever there is.
+/// Checks that this is the served model. No version, or an empty one, matches any.
 ///
 /// # Errors
 /// `not_found`.
@@ -48,11 +48,11 @@ pub struct ModelMetadata {
     pub name: String,
     /// Its versions: one.
     pub versions: Vec<String>,
-    /// What runs it.
+    /// The backend.
     pub platform: &'static str,
-    /// What it takes.
+    /// Inputs.
     pub inputs: Vec<TensorMetadata>,
-    /// What it gives.
+    /// Outputs.
     pub outputs: Vec<TensorMetadata>,
 }
 
@@ -89,37 +89,37 @@ impl ModelMetadata {
     }
 }
 
-/// The answer to model configuration: those of Triton's settings that say something here.
+/// The answer to model configuration: those of Triton's settings that apply here.
 #[derive(Debug, Serialize)]
 pub struct ModelConfig {
     /// The model.
     pub name: String,
-    /// What runs it.
+    /// The backend.
     pub platform: &'static str,
-    /// What runs it.
+    /// The backend.
     pub backend: &'static str,
     /// Which versions are served.
     pub version_policy: VersionPolicy,
-    /// 0, which says that the shapes show the number of images as their first dimension: Triton's tools leave it out of
-    /// them otherwise, and can do nothing with what is left of `image`'s.
+    /// 0: the shapes include the number of images as their first dimension. Otherwise Triton's tools expect shapes
+    /// without it, and cannot use what is then left of `image`'s shape.
     pub max_batch_size: i32,
-    /// What it takes: exactly one of these.
+    /// Inputs: a request has exactly one of them.
     pub input: Vec<ConfigInput>,
-    /// What it gives.
+    /// Outputs.
     pub output: Vec<ConfigOutput>,
 }
 
 /// Versions that are served.
 #[derive(Debug, Serialize)]
 pub struct VersionPolicy {
-    /// The one.
+    /// The served version.
     pub specific: SpecificVersions,
 }
 
 /// Versions by number.
 #[derive(Debug, Serialize)]
 pub struct SpecificVersions {
-    /// Which, where they are numbers.
+    /// The versions that are numbers.
     pub versions: Vec<i64>,
 }
 
@@ -133,7 +133,7 @@ pub struct ConfigInput {
     pub data_type: DataType,
     /// Its shape; -1 is the number of images.
     pub dims: Vec<i64>,
-    /// Either may be left out, the other must be there then.
+    /// Either input may be omitted, but not both.
     pub optional: bool,
 }
 

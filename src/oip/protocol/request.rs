@@ -1,4 +1,4 @@
-//! What a request asks for, told from how it was written.
+//! A request, as received and as checked.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -17,7 +17,7 @@ use crate::{
 /// Parameters of a request, an input or an output: their values are strings, numbers and booleans.
 pub type Parameters = BTreeMap<String, Value>;
 
-/// A request as it came, in either transport.
+/// A request as received, in either transport.
 #[derive(Debug, Default)]
 pub struct WrittenRequest {
     /// The caller's id for it, sent back; may be empty.
@@ -26,11 +26,11 @@ pub struct WrittenRequest {
     pub parameters: Parameters,
     /// Its inputs.
     pub inputs: Vec<WrittenInput>,
-    /// The outputs that it asks for; none: all.
+    /// The requested outputs; none: all.
     pub outputs: Vec<WrittenOutput>,
 }
 
-/// An input as it came.
+/// An input as received.
 #[derive(Debug)]
 pub struct WrittenInput {
     /// Its name.
@@ -45,7 +45,7 @@ pub struct WrittenInput {
     pub contents: Contents,
 }
 
-/// An output that is asked for.
+/// A requested output.
 #[derive(Debug)]
 pub struct WrittenOutput {
     /// Its name.
@@ -57,15 +57,15 @@ pub struct WrittenOutput {
 /// Elements of an input.
 #[derive(Debug)]
 pub enum Contents {
-    /// As the binary tensor data extension and gRPC's raw contents write them.
+    /// In the encoding of the binary tensor data extension and of gRPC's raw contents.
     Raw(Bytes),
-    /// Strings of bytes, taken apart.
+    /// Byte strings, split.
     Strings(Vec<Bytes>),
     /// Numbers from 0 to 255.
     Numbers(Vec<u8>),
 }
 
-/// What a request asks for.
+/// A checked request.
 #[derive(Debug)]
 pub struct Request {
     /// The caller's id for it, sent back; may be empty.
@@ -74,7 +74,7 @@ pub struct Request {
     pub images: Vec<Image>,
     /// The outputs, in the order of the answer.
     pub outputs: Vec<Wanted>,
-    /// How long the caller waits.
+    /// The caller's timeout.
     pub timeout: Option<Duration>,
 }
 
@@ -87,17 +87,17 @@ pub enum Image {
     Pixels(Pixels),
 }
 
-/// An output that is asked for.
+/// A requested output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wanted {
     /// Which.
     pub output: Output,
-    /// Over HTTP: whether it is to come as bytes behind the JSON.
+    /// Over HTTP: whether it is sent as a binary tensor.
     pub binary: bool,
 }
 
 impl Request {
-    /// Holds a request against what the model takes, with at most `most` images.
+    /// Checks a request against the model's inputs, with at most `most` images.
     ///
     /// # Errors
     /// `bad_request`, `too_many_images`.
@@ -140,7 +140,7 @@ fn images(input: WrittenInput, most: usize) -> Result<Vec<Image>, Error> {
     .ok_or_else(wrong)
 }
 
-/// The number of images that a shape stands for.
+/// The number of images in a shape.
 fn count(spec: &Spec, shape: &[i64], most: usize) -> Result<usize, Error> {
     let count = match shape.split_first() {
         Some((&count, dims)) if dims == spec.dims => usize::try_from(count).ok().filter(|&count| count > 0),
@@ -167,7 +167,7 @@ fn pixels(data: &[u8], count: usize) -> Option<Vec<Image>> {
 
 fn wanted(outputs: &[WrittenOutput], all_binary: bool) -> Result<Vec<Wanted>, Error> {
     if outputs.is_empty() {
-        return Ok(Output::USUAL.map(|output| Wanted { output, binary: all_binary }).to_vec());
+        return Ok(Output::BY_DEFAULT.map(|output| Wanted { output, binary: all_binary }).to_vec());
     }
     let mut wanted: Vec<Wanted> = Vec::new();
     for written in outputs {
@@ -192,7 +192,7 @@ fn timeout(parameters: &Parameters) -> Result<Option<Duration>, Error> {
     Ok((micros > 0).then(|| Duration::from_micros(micros)))
 }
 
-/// Images are served in the order of their arrival: 0, the default, is the one priority there is.
+/// Images are served in the order of their arrival: 0, the default, is the only priority.
 fn refuse_priority(parameters: &Parameters) -> Result<(), Error> {
     match parameters.get("priority") {
         Some(priority) if priority != 0 => {

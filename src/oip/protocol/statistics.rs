@@ -1,5 +1,5 @@
-//! What Triton's statistics extension tells of a model, from the metrics that all routes share. An image counts as
-//! one inference, however many come in a request.
+//! Triton's statistics extension, from the metrics of all routes. Each image counts as one inference, also in a request
+//! with several.
 
 use std::time::{self, UNIX_EPOCH};
 
@@ -29,12 +29,12 @@ pub struct ModelStatistics {
     pub batch_stats: Vec<BatchStatistics>,
 }
 
-/// How often something happened and how long it took in all.
+/// A count and a total duration.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Duration {
     /// How often.
     pub count: u64,
-    /// Nanoseconds in all.
+    /// Total nanoseconds.
     pub ns: u64,
 }
 
@@ -51,7 +51,7 @@ pub struct InferStatistics {
     pub compute_input: Duration,
     /// The run of the image's batch.
     pub compute_infer: Duration,
-    /// Nothing is done to an output: always 0 ns.
+    /// Outputs are not processed: always 0 ns.
     pub compute_output: Duration,
     /// There is no cache.
     pub cache_hit: Duration,
@@ -64,7 +64,7 @@ pub struct InferStatistics {
 pub struct BatchStatistics {
     /// Images in each.
     pub batch_size: u64,
-    /// Images are decoded before they meet: always 0 ns.
+    /// Images are decoded before batching: always 0 ns.
     pub compute_input: Duration,
     /// The runs.
     pub compute_infer: Duration,

@@ -1,4 +1,4 @@
-//! The tensors that go in and out: their names, types and shapes, and their bytes.
+//! The input and output tensors: names, types, shapes and encoding.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::{
     model::{self, Manifest},
 };
 
-/// Element types, of those that the protocol has.
+/// Those of the protocol's element types that we use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DataType {
     /// Bytes.
@@ -19,7 +19,7 @@ pub enum DataType {
     Int64,
     /// Single-precision floats.
     Fp32,
-    /// Strings of bytes of any length.
+    /// Byte strings of any length.
     Bytes,
 }
 
@@ -45,7 +45,7 @@ impl DataType {
     }
 }
 
-/// What a tensor looks like. The first dimension of each is the number of images; it is not among `dims`.
+/// Name, type and shape of a tensor. The first dimension of each is the number of images; it is not among `dims`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Spec {
     /// Its name.
@@ -63,9 +63,9 @@ impl Spec {
     }
 }
 
-/// Name of the input that takes encoded files.
+/// Name of the input of encoded files.
 pub(super) const IMAGE: &str = "image";
-/// Name of the input that takes the network's own pixels.
+/// Name of the input of the network's pixels.
 pub(super) const PIXELS: &str = "pixels";
 
 /// The inputs. A request has exactly one of them.
@@ -77,7 +77,7 @@ pub fn inputs() -> [Spec; 2] {
     ]
 }
 
-/// The outputs that can be asked for.
+/// The available outputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Output {
     /// Probability of fake; not a number where the verdict is void.
@@ -92,18 +92,20 @@ pub enum Output {
     Declared,
     /// The Top-K values of each map, of the first region.
     TopkValues,
-    /// Where they stand.
+    /// Their indices.
     TopkIndices,
+    /// The network's own logit, the mean over the regions, before calibration; a number whatever the verdict.
+    LogitRaw,
 }
 
 impl Output {
-    /// The outputs of an answer that leaves the choice to us, in their order.
-    pub const USUAL: [Self; 6] =
+    /// The outputs of an answer to a request that names none, in their order.
+    pub const BY_DEFAULT: [Self; 6] =
         [Self::Score, Self::Logit, Self::Verdict, Self::Warnings, Self::TopkValues, Self::TopkIndices];
 
     /// Every output.
     pub fn all() -> impl Iterator<Item = Self> {
-        Self::USUAL.into_iter().chain([Self::Declared])
+        Self::BY_DEFAULT.into_iter().chain([Self::LogitRaw, Self::Declared])
     }
 
     /// The output of this name.
@@ -120,13 +122,14 @@ impl Output {
             Self::Declared => "declared",
             Self::TopkValues => "topk_values",
             Self::TopkIndices => "topk_indices",
+            Self::LogitRaw => "logit_raw",
         }
     }
 
-    /// What it looks like.
+    /// Its name, type and shape.
     pub fn spec(self, manifest: &Manifest) -> Spec {
         let (datatype, pooled) = match self {
-            Self::Score | Self::Logit => (DataType::Fp32, false),
+            Self::Score | Self::Logit | Self::LogitRaw => (DataType::Fp32, false),
             Self::Verdict | Self::Warnings | Self::Declared => (DataType::Bytes, false),
             Self::TopkValues => (DataType::Fp32, true),
             Self::TopkIndices => (DataType::Int64, true),
@@ -142,11 +145,12 @@ impl Output {
         };
         let judgements = judged.iter().map(|one| &one.judgement);
         let data = match self {
-            // A void verdict has neither; the protocol has no null.
+            // A void verdict has neither score nor logit; the protocol has no null.
             Self::Score => {
                 Data::Fp32(judgements.map(|judgement| judgement.score.map_or(f32::NAN, |s| s as f32)).collect())
             }
             Self::Logit => Data::Fp32(judgements.map(|judgement| judgement.logit.unwrap_or(f32::NAN)).collect()),
+            Self::LogitRaw => Data::Fp32(judgements.map(|judgement| judgement.logit_raw).collect()),
             Self::Verdict => Data::Bytes(judgements.map(|judgement| judgement.verdict.as_str().into()).collect()),
             Self::Warnings => Data::Bytes(judgements.map(words).collect()),
             Self::Declared => Data::Bytes(judged.iter().map(|one| one.declared.clone()).collect()),
@@ -165,11 +169,11 @@ impl Output {
 /// One image's answer.
 #[derive(Debug)]
 pub struct Judged {
-    /// What the service says of it.
+    /// The service's judgement.
     pub judgement: Judgement,
     /// What its file says of itself, in JSON.
     pub declared: Arc<str>,
-    /// What the network says of its first region.
+    /// The network's output for its first region.
     pub output: model::Output,
 }
 
@@ -194,13 +198,13 @@ pub enum Data {
     Fp32(Vec<f32>),
     /// INT64.
     Int64(Vec<i64>),
-    /// BYTES; ours are words.
+    /// BYTES; ours are short strings.
     Bytes(Vec<Arc<str>>),
 }
 
 impl Data {
-    /// The elements as the binary tensor data extension and gRPC's raw contents write them: little-endian, a string
-    /// behind its length in four bytes.
+    /// The elements in the encoding of the binary tensor data extension and of gRPC's raw contents: little-endian, a
+    /// string preceded by its length in four bytes.
     pub fn to_raw(&self) -> Bytes {
         match self {
             Self::Fp32(values) => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
@@ -214,8 +218,8 @@ impl Data {
     }
 }
 
-/// The elements of a BYTES tensor's raw form: each behind its length in four bytes, little-endian. Nothing if the
-/// lengths do not fit the bytes or are more than `most`.
+/// The elements of a BYTES tensor's raw form: each preceded by its length in four bytes, little-endian. `None` if the
+/// lengths do not fit the bytes or there are more than `most`.
 pub(super) fn split_strings(mut raw: Bytes, most: usize) -> Option<Vec<Bytes>> {
     let mut strings = Vec::new();
     while !raw.is_empty() {
@@ -231,7 +235,7 @@ pub(super) fn split_strings(mut raw: Bytes, most: usize) -> Option<Vec<Bytes>> {
 
 /// [`Bytes::split_to`] without the panic.
 pub(super) trait SplitChecked: Sized {
-    /// The first `length` bytes, which are taken off; nothing if there are fewer.
+    /// Removes and returns the first `length` bytes; `None` if there are fewer.
     fn split_to_checked(&mut self, length: usize) -> Option<Self>;
 }
 

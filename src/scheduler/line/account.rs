@@ -1,6 +1,6 @@
-//! Clients' accounts: what each has waiting, and how much of the machine it has had. Start-time fair queueing (Goyal, Vin
-//! and Cheng 1996): each client has a virtual clock that runs by the time its work takes, divided by its weight, and the
-//! client with the earliest clock is served next. Pure: time comes from outside.
+//! Clients' accounts: what each has waiting, and how much machine time it has used. Start-time fair queueing (Goyal,
+//! Vin and Cheng 1996): each client's virtual clock advances by the time its work takes, divided by its weight; the
+//! client with the earliest clock is served next. Pure: the caller passes the time.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -15,17 +15,17 @@ use crate::scheduler::{
     load::StandingLine,
 };
 
-/// A client's rank for a resource, the least first: its clock, when it was last served, and the order of its work.
+/// A client's rank for a resource, lowest first: its clock, then when it was last served, then the order of its work.
 pub(super) type Rank = (u64, u64, Place);
 
-/// The accounts of all clients that have images in flight, and of those that have lately had more than their share.
+/// The accounts of all clients that have images in flight, and of those that recently used more than their share.
 #[derive(Debug, Default)]
 pub(super) struct Accounts {
     of: HashMap<ClientId, Account>,
-    /// Start of the work served last, for each resource. No clock counts as earlier: who was away, or could not be
-    /// served, has no claim on the past.
+    /// For each resource, the virtual start time of the work served last. No clock counts as earlier: a client that
+    /// was idle, or could not be served, gets no credit for it.
     floor: [u64; 2],
-    /// Counts what is served, so that equal clocks take turns.
+    /// Counts served work: clients with equal clocks alternate.
     served: u64,
 }
 
@@ -36,20 +36,20 @@ pub(super) struct Account {
     /// Permits held.
     pub(super) images: usize,
     pub(super) decodes: BTreeMap<Place, WaitingDecode>,
-    /// Decodes that have begun and gave way.
+    /// Decodes that have begun and yielded their CPU.
     pub(super) paused: BTreeMap<Place, WaitingResume>,
     pub(super) runs: BTreeMap<Place, WaitingRun>,
     pub(super) standing: StandingLine,
-    /// Virtual nanoseconds, for each resource.
+    /// Virtual nanoseconds per resource.
     clock: [u64; 2],
     served: u64,
 }
 
 impl Accounts {
-    /// The client's account, opened if need be.
+    /// The client's account, opened if there is none.
     pub(super) fn open(&mut self, client: &Client) -> &mut Account {
         let account = self.of.entry(client.id.clone()).or_insert_with(|| {
-            // At the end of those with the same clock.
+            // Last among those with the same clock.
             self.served += 1;
             Account {
                 weight: 1,
@@ -83,13 +83,13 @@ impl Accounts {
         self.of.values().filter(|account| account.images > 0).count()
     }
 
-    /// An account's rank, if `place` is its next work for the resource.
+    /// The account's rank when `place` is its next work for the resource.
     pub(super) fn rank(&self, account: &Account, resource: Resource, place: Place) -> Rank {
         let at = resource as usize;
         (account.clock[at].max(self.floor[at]), account.served, place)
     }
 
-    /// The client is served now; `ahead` is charged at once, what it really takes is settled by [`Self::charge`].
+    /// Charges the client `ahead` in advance as its work starts; [`Self::charge`] settles the actual time.
     pub(super) fn serve(&mut self, client: &ClientId, resource: Resource, ahead: Duration) {
         self.served += 1;
         let (at, served) = (resource as usize, self.served);
@@ -101,7 +101,7 @@ impl Accounts {
         }
     }
 
-    /// What was charged ahead took `spent` in fact.
+    /// Replaces `ahead`, charged in advance, by the actual time `spent`.
     pub(super) fn charge(&mut self, client: &ClientId, resource: Resource, ahead: Duration, spent: Duration) {
         if let Some(account) = self.of.get_mut(client) {
             let clock = &mut account.clock[resource as usize];
@@ -110,10 +110,10 @@ impl Accounts {
         }
     }
 
-    /// An image of the client has left. An account with nothing in flight is closed once its clock is no later than
-    /// anybody's, so that nobody gets rid of what it has used by leaving.
+    /// An image of the client is no longer in flight. An account with none in flight is closed only once its clock is
+    /// not ahead of the floor: a client must not reset its usage by disconnecting.
     pub(super) fn leave(&mut self, client: &ClientId) {
-        /// Accounts kept for their clocks alone: beyond it they are closed early.
+        /// Above this many accounts, idle ones are closed even if their clock is ahead.
         const MOST_IDLE: usize = 4096;
         let Some(account) = self.of.get_mut(client) else { return };
         account.images -= 1;
@@ -133,7 +133,7 @@ impl Accounts {
 }
 
 impl Account {
-    /// Work of an image was taken out of the line after the image had `waited` in all.
+    /// Work of an image was dequeued after the image had `waited` in total.
     pub(super) fn served_after(&mut self, waited: Duration, now: Instant) {
         if self.waiting() == 0 {
             self.standing.empty();
@@ -142,7 +142,7 @@ impl Account {
         }
     }
 
-    /// What waits.
+    /// Work that waits.
     pub(super) fn waiting(&self) -> usize {
         self.decodes.len() + self.paused.len() + self.runs.len()
     }

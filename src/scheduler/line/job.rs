@@ -1,4 +1,4 @@
-//! What moves through the stages.
+//! The values passed between stages.
 
 use std::sync::Arc;
 
@@ -11,21 +11,21 @@ use crate::{
     timings::Timings,
 };
 
-/// One image on its way. It moves from stage to stage, its payload changing.
+/// One image in flight. It moves from stage to stage; each stage replaces the payload.
 #[derive(Debug)]
 pub struct Job<T> {
-    /// What the next stage works on.
+    /// Input of the next stage.
     pub payload: T,
-    /// The instant after which nobody wants the answer.
+    /// After this instant the answer is no longer wanted.
     pub deadline: Instant,
     /// The image's in-flight permit: returned when the last stage drops the job, not when a client disconnects.
     pub permit: Arc<Permit>,
-    /// How long the stages behind it took.
+    /// Time spent in the finished stages.
     pub timings: Timings,
 }
 
 impl<T> Job<T> {
-    /// A job that has been through no stage.
+    /// A job at the start of the pipeline.
     pub fn new(payload: T, deadline: Instant, permit: Arc<Permit>) -> Self {
         Self { payload, deadline, permit, timings: Timings::default() }
     }
@@ -36,21 +36,21 @@ impl<T> Job<T> {
     }
 }
 
-/// An encoded image as it came.
+/// An encoded image as received.
 #[derive(Debug, Clone)]
 pub struct Upload {
     /// The file's bytes.
     pub bytes: Bytes,
-    /// Their share of the bytes held, given back once they are decoded. A batch's images share one body.
+    /// Their share of the byte budget, returned after decoding. Images of one batch request share one body.
     pub held: Arc<Share>,
 }
 
-/// Permission for one image to be in flight. All its work, decoding and any number of runs, is done under it.
+/// In-flight permit of one image, held during all its work: decoding and any number of runs.
 #[derive(Debug)]
 pub struct Permit {
     line: Arc<Line>,
     pub(in crate::scheduler) client: Client,
-    /// By arrival: the order in which a client's images are served.
+    /// Order of arrival: a client's images are served in this order.
     pub(super) order: u64,
     _place: Option<OwnedSemaphorePermit>,
 }
@@ -60,7 +60,7 @@ impl Permit {
         Self { line, client, order, _place: None }
     }
 
-    /// Ties a permit of another kind to this one: both are returned together.
+    /// Attaches a permit of another kind: both are released together.
     #[must_use]
     pub fn with_place(mut self, place: OwnedSemaphorePermit) -> Self {
         self._place = Some(place);

@@ -1,12 +1,12 @@
-//! The one line: decodes and runs of all clients wait in it, and it hands them to decode workers and session workers.
+//! The line: the single queue in which decodes and runs of all clients wait for decode workers and session workers.
 //!
-//! A CPU does one thing at a time: a decode, or a run of a session on the CPU (a session on a GPU takes none). When
-//! one is free, the client goes first that has had the least ([`account`]), with the oldest of its work that can
-//! start. A decode can start when its memory is there, a run when a session is free. A long decode gives way in
-//! slices; a run cannot be interrupted.
+//! A CPU does one thing at a time: a decode, or a run of a session on the CPU (a session on a GPU takes no CPU). When
+//! a CPU is free, the client that has used the least time ([`account`]) is served next, with its oldest work that can
+//! start. A decode can start when its memory is available, a run when a session is free. A long decode yields between
+//! time slices; a run cannot be interrupted.
 //!
-//! Batches are formed late: a session is called, and takes what is there when it comes. A free session never waits
-//! while an image is ready, unless a queue delay is configured, and then only for images that are being decoded.
+//! Batches are formed late: a session is notified, and takes what is queued when it responds. A free session never
+//! waits while an image is ready, unless a queue delay is configured, and then only for images that are being decoded.
 
 mod account;
 mod job;
@@ -40,22 +40,22 @@ use crate::{
     model::Output,
 };
 
-/// What bounds the line.
+/// Limits of the line.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
-    /// Things done at once: decodes, and runs where they take a CPU.
+    /// Concurrent work: decodes, and runs where they take a CPU.
     pub(super) cpus: usize,
     /// Whether the sessions run on the CPU.
     pub(super) runs_take_cpu: bool,
-    /// Memory of decodes that have begun.
+    /// Memory limit of decodes that have begun.
     pub(super) memory: DecodeMemory,
-    /// Images in flight.
+    /// Limit of images in flight.
     pub(super) images: usize,
     /// How long a free session may wait for images that are being decoded.
     pub(super) delay: Duration,
 }
 
-/// The line's handle; callers and workers share it.
+/// The line, shared by callers and workers.
 #[derive(Debug)]
 pub(super) struct Line {
     state: Mutex<State>,
@@ -68,7 +68,7 @@ impl Line {
         Arc::new(Self { state: Mutex::new(State::new(bounds)), bounds, metrics })
     }
 
-    /// Changes the state, then starts what can start.
+    /// Changes the state, then starts all work that can start.
     fn with<T>(self: &Arc<Self>, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.lock();
         let changed = change(&mut state);
@@ -77,13 +77,13 @@ impl Line {
         self.metrics.images_in_flight.set(state.images() as i64);
         self.metrics.decode_bytes.set(i64::try_from(state.memory_used()).unwrap_or(i64::MAX));
         drop(state);
-        // Outside the lock: what is sent to a caller that has gone is dropped, and dropping locks.
+        // Outside the lock: a value sent to a disconnected caller is dropped, and its `Drop` takes the lock.
         started.into_iter().for_each(Started::send);
         changed
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing that runs under the lock leaves the state half changed.
+        // Poisoning is ignored: no code under the lock leaves the state half changed.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -113,7 +113,7 @@ impl Line {
         self.lock().time_to_drain().clamp(Duration::from_secs(1), Duration::from_secs(3600))
     }
 
-    /// Waits for a decode's turn. Dropping the future withdraws it.
+    /// Waits until a decode may start. Dropping the future withdraws it.
     pub(super) async fn decode(
         self: &Arc<Self>,
         permit: &Permit,
@@ -149,25 +149,25 @@ impl Line {
             true => Err(waiting),
             false => Ok(state.wait_to_run(&permit, waiting)),
         });
-        // Only now: the CPU that decoded the image may run it at once.
+        // Not before the image is queued: so the CPU that decoded it may run it at once.
         drop(decoded);
         let Ok(place) = place else {
-            return Err(Error::new(Code::Draining, "the server has stopped judging images"));
+            return Err(Error::new(Code::Draining, "the server is shutting down"));
         };
         let _withdraw = Withdraw { line: self, client: &permit.client.id, place };
         if !self.bounds.delay.is_zero() {
             tokio::select! {
                 biased;
                 answer = &mut answer => return answer.unwrap_or_else(|_| Err(Error::inference_failed())),
-                // A session that waits for more images waits no longer.
+                // The queue delay is over: a session that waits for more images starts now.
                 () = sleep_until(since + self.bounds.delay) => self.with(|_| ()),
             }
         }
-        // A worker that dies between taking a job and answering it drops the sender.
+        // A worker that dies before it answers a job drops the sender.
         answer.await.unwrap_or_else(|_| Err(Error::inference_failed()))
     }
 
-    /// The next batch for a session whose runs take `costs[n - 1]` for n images; none once the line is closed and
+    /// The next batch for a session whose runs of n images take `costs[n - 1]`; `None` once the line is closed and
     /// no run waits.
     pub(super) async fn next_batch(self: &Arc<Self>, costs: &[Duration]) -> Option<Batch> {
         loop {
@@ -183,7 +183,7 @@ impl Line {
         }
     }
 
-    /// A decode's slice is over. Gives what resumes it, if other work goes first.
+    /// A decode's time slice is over. If other work ranks higher, returns the receiver that will resume the decode.
     fn slice_over(
         self: &Arc<Self>,
         client: &ClientId,
@@ -210,13 +210,13 @@ impl Line {
         self.with(|state| state.run_over(batch, Instant::now()));
     }
 
-    /// For a decode whose caller has gone: it is not resumed any more.
+    /// Withdraws a paused decode whose caller has disconnected.
     pub(super) fn forget_paused(self: &Arc<Self>, Paused(client, place): &Paused) {
         let paused = self.with(|state| state.withdraw(client, *place));
         drop(paused);
     }
 
-    /// How long the session that has been busy with one batch the longest has been so.
+    /// Age of the oldest running batch.
     pub(super) fn longest_run(&self) -> Option<Duration> {
         self.lock().longest_run()
     }
@@ -228,23 +228,23 @@ impl Line {
         SessionUp(Arc::clone(self))
     }
 
-    /// Sessions that run or could run a batch.
+    /// Sessions that run a batch or can take one.
     pub(super) fn sessions(&self) -> usize {
         self.lock().sessions()
     }
 
-    /// No run is taken from here on; workers end when none waits.
+    /// Refuses new runs; workers end when no run waits.
     pub(super) fn close(self: &Arc<Self>) {
         self.with(State::close);
     }
 
-    /// The keys with the most work lately, each with its share of all work.
+    /// The keys with the most recent work, each with its share of all work.
     pub(super) fn top_keys(&self) -> Vec<(Arc<str>, f64)> {
         self.lock().top_keys(Instant::now())
     }
 }
 
-/// A session that takes part.
+/// A registered session.
 #[derive(Debug)]
 pub(super) struct SessionUp(Arc<Line>);
 

@@ -1,4 +1,4 @@
-//! What the line knows, and what it starts next. Nothing here waits, and time comes from outside.
+//! The line's state, and the choice of what starts next. Nothing here waits; the caller passes the time.
 
 mod batch;
 
@@ -22,7 +22,7 @@ use crate::{
     },
 };
 
-/// Decodes that have begun, running and paused: each keeps a thread.
+/// Limit of paused decodes, beyond one decode a CPU: each occupies a thread.
 const MOST_BEGUN: usize = 64;
 
 #[derive(Debug)]
@@ -36,21 +36,21 @@ pub(super) struct State {
     /// Permits held.
     images: usize,
     memory_used: u64,
-    /// Decodes that have begun and are not over.
+    /// Decodes that have begun and not ended.
     begun: usize,
     /// Estimated cost of the decodes that wait or have begun.
     decode_backlog: Duration,
-    /// Sessions that wait for a call.
+    /// Idle sessions.
     idle: Vec<Idle>,
-    /// Sessions that were called and have not come yet.
+    /// Sessions that were called and have not yet taken a batch.
     called: usize,
     sessions: usize,
-    /// Since when each session that is at work has been so, by the number of its batch.
+    /// Start of each running batch, by batch number.
     running: BTreeMap<u64, Instant>,
     run_cost: RunCost,
 }
 
-/// A session that waits.
+/// An idle session.
 #[derive(Debug)]
 pub(super) struct Idle {
     /// The largest batch.
@@ -58,17 +58,17 @@ pub(super) struct Idle {
     pub(super) call: oneshot::Sender<Call>,
 }
 
-/// What is to be sent to whom, once the state is unlocked.
+/// Messages to send once the state is unlocked.
 pub(super) enum Started {
     Decode(oneshot::Sender<Result<Turn, Error>>, Result<Turn, Error>),
     Resume(oneshot::Sender<Cpu>, Cpu),
     Call(oneshot::Sender<Call>, Call),
-    /// A run whose deadline has passed: the caller's own timer may be about to fire.
+    /// A run whose deadline has passed; the caller's own timer may not have fired yet.
     Late(oneshot::Sender<Result<Job<Output>, Error>>),
 }
 
 impl Started {
-    /// A caller that has gone drops what it is sent, which gives it back.
+    /// If the receiver is gone, the value is dropped, which returns what it holds.
     pub(super) fn send(self) {
         match self {
             Self::Decode(reply, turn) => drop(reply.send(turn)),
@@ -79,7 +79,7 @@ impl Started {
     }
 }
 
-/// What can start.
+/// Kinds of work that can start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Decode,
@@ -87,7 +87,7 @@ enum Kind {
     Run,
 }
 
-/// What was withdrawn; dropped outside the lock.
+/// Withdrawn work; dropped outside the lock.
 pub(super) type Withdrawn = (Option<WaitingDecode>, Option<WaitingResume>, Option<WaitingRun>);
 
 impl State {
@@ -116,17 +116,17 @@ impl State {
         self.next_number
     }
 
-    /// Takes in one image of the client and gives its order of arrival, or says why not.
+    /// Admits one image of the client and returns its order of arrival, or the reason of the refusal.
     pub(super) fn admit(&mut self, client: &Client, now: Instant) -> Result<u64, &'static str> {
         let account = self.accounts.get(&client.id);
         if account.is_some_and(|account| account.standing.is_standing(now)) {
-            return Err("the client's images have been waiting too long for a while");
+            return Err("the queueing delay of the client's images is too high");
         }
         let free = self.bounds.images.saturating_sub(self.images);
         if free == 0 {
             return Err("the limit of images in flight is reached");
         }
-        // The last places are for clients that hold less than an equal share: one client cannot take them all.
+        // The last sixteenth is for clients that hold less than an equal share: one client cannot take it all.
         let held = account.map_or(0, |account| account.images);
         let clients = self.accounts.active() + usize::from(held == 0);
         if free <= self.bounds.images / 16 && held >= self.bounds.images / clients.max(2) {
@@ -168,7 +168,7 @@ impl State {
         self.idle.push(session);
     }
 
-    /// Starts all that can start.
+    /// Starts all work that can start.
     pub(super) fn start(&mut self, line: &Arc<Line>, now: Instant) -> Vec<Started> {
         let mut started = Vec::new();
         while let Some((_, kind, client)) = self.next(self.cpus_free > 0, now) {
@@ -186,7 +186,7 @@ impl State {
         started
     }
 
-    /// What starts next, given whether a CPU is free.
+    /// The work to start next; `cpu`: whether a CPU is free.
     fn next(&self, cpu: bool, now: Instant) -> Option<(Rank, Kind, (ClientId, Place))> {
         let run = (cpu || !self.bounds.runs_take_cpu)
             && !self.idle.is_empty()
@@ -194,7 +194,7 @@ impl State {
             && self.window_is_over(now);
         let begin = cpu && self.begun < MOST_BEGUN + self.bounds.cpus;
         let mut best: Option<(Rank, Kind, &ClientId)> = None;
-        // Of those that want much memory only the first: those behind it must not keep it from ever getting it.
+        // Of the decodes that need much memory only the first may start: later ones must not starve it of memory.
         let mut large: Option<(Rank, u64, &ClientId)> = None;
         for (client, account) in self.accounts.iter() {
             let mut offer = |resource, place, kind| {
@@ -230,7 +230,7 @@ impl State {
         best.map(|(rank, kind, client)| (rank, kind, (client.clone(), rank.2)))
     }
 
-    /// Whether a session may take what is there: it has all it can take, no more is on its way, or that has taken too long.
+    /// Whether a session may start a batch now: the batch is full, no image is being decoded, or the delay is over.
     fn window_is_over(&self, now: Instant) -> bool {
         let delay = self.bounds.delay;
         if delay.is_zero() || !self.is_decoding() {
@@ -302,7 +302,7 @@ impl State {
         Some(resumed)
     }
 
-    /// A decode has stopped; `slice` is what of its last slice was charged ahead and what it took.
+    /// A decode has stopped; `slice`: time charged ahead for its last slice, and time spent in it.
     pub(super) fn decode_over(
         &mut self,
         client: &ClientId,
@@ -371,7 +371,7 @@ impl State {
         self.memory_used
     }
 
-    /// What waits, for a decoder or for a session.
+    /// Work that waits for a decoder or a session.
     pub(super) fn waiting(&self) -> usize {
         self.accounts.iter().map(|(_, account)| account.waiting()).sum()
     }
@@ -384,7 +384,7 @@ impl State {
         if self.bounds.runs_take_cpu { Resource::Cpu } else { Resource::Device }
     }
 
-    /// How long the images in flight take from here, as far as they are known.
+    /// Estimated time to finish the images in flight, as far as their cost is known.
     pub(super) fn time_to_drain(&self) -> Duration {
         let among = |workers: usize| u32::try_from(workers.max(1)).unwrap_or(u32::MAX);
         let runs = self.run_cost.get().saturating_mul(u32::try_from(self.images).unwrap_or(u32::MAX));
@@ -399,7 +399,7 @@ impl State {
 
 #[cfg(test)]
 impl State {
-    /// Whether the client has something that waits.
+    /// Whether the client has work that waits.
     pub(super) fn waits(&self, client: &ClientId) -> bool {
         self.accounts.get(client).is_some_and(|account| account.waiting() > 0)
     }

@@ -1,4 +1,4 @@
-//! The line's laws, with workers of the tests' own on a paused clock.
+//! Properties of the line, with test workers on a paused clock.
 
 use std::{cell::RefCell, num::NonZeroU32, rc::Rc};
 
@@ -30,7 +30,7 @@ fn paused<T>(test: impl Future<Output = T>) -> T {
     runtime.expect("a runtime").block_on(LocalSet::new().run_until(test))
 }
 
-/// Pixels that say whose they are.
+/// Pixels that encode the image's number.
 fn pixels(id: usize) -> Pixels {
     let mut data = vec![0; Pixels::LEN];
     data[..4].copy_from_slice(&u32::try_from(id).expect("small").to_le_bytes());
@@ -45,13 +45,13 @@ fn output(logit: f32) -> Output {
     Output { logit, topk_values: Box::default(), topk_indices: Box::default(), linear: Arc::new(Linear::default()) }
 }
 
-/// A stretch of work for a client.
+/// One interval of work for a client.
 #[derive(Debug, Clone, Copy)]
 struct Served {
     client: usize,
     from: Instant,
     to: Instant,
-    /// Images that shared it.
+    /// Images that shared the run.
     among: u32,
 }
 
@@ -59,7 +59,7 @@ struct Served {
 struct Image {
     client: usize,
     arrives: Duration,
-    /// What the decode takes, and by how much the estimate is wrong.
+    /// Time of the decode, and the error of its estimate.
     decode: Duration,
     estimate: f64,
     run: Duration,
@@ -68,7 +68,7 @@ struct Image {
     leaves: bool,
 }
 
-/// A session that runs what it gets, each batch for as long as its slowest image says.
+/// A session that runs each batch for as long as its slowest image takes.
 async fn session(line: Arc<Line>, images: Rc<Vec<Image>>, served: Rc<RefCell<Vec<Served>>>, most: usize) {
     let costs = vec![10 * MS; most];
     let _up = line.join(costs.first().copied());
@@ -89,7 +89,7 @@ async fn session(line: Arc<Line>, images: Rc<Vec<Image>>, served: Rc<RefCell<Vec
     }
 }
 
-/// An image's caller: decodes in its turn, then waits for its run.
+/// An image's caller: waits for its decode, then for its run.
 async fn call(
     line: &Arc<Line>,
     client: &Client,
@@ -116,7 +116,7 @@ async fn call(
     line.run(job, Some(turn)).await.map(|job| job.payload.logit)
 }
 
-/// How long within a window the work took.
+/// Time of the work within a window.
 fn within(served: &[Served], from: Instant, to: Instant) -> Duration {
     let part = |served: &Served| served.to.min(to).saturating_duration_since(served.from.max(from)) / served.among;
     served.iter().map(part).sum()
@@ -142,8 +142,8 @@ fn images(clients: usize) -> impl Strategy<Value = Vec<Image>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
-    /// Random arrivals, costs, wrong estimates, deadlines, departures and failures: no image is lost, doubled or answered
-    /// twice, nothing is held at the end, and no client that waits gets less than half of its fair share over any second.
+    /// Random arrivals, costs, wrong estimates, deadlines, disconnects and failures: no image is lost or answered
+    /// twice, nothing is held at the end, and no waiting client gets less than half its fair share in any second.
     #[test]
     fn every_image_is_answered_once_and_every_client_gets_its_share(
         cpus in 1..4usize,
@@ -168,7 +168,7 @@ proptest! {
                     tokio::task::spawn_local(session(line, images, served, most))
                 })
                 .collect();
-            // Which clients have something that waits, every 10 ms.
+            // Which clients have work that waits, every 10 ms.
             let waits = Rc::new(RefCell::new(Vec::new()));
             let sampler = {
                 let (line, waits) = (Arc::clone(&line), Rc::clone(&waits));
@@ -191,12 +191,12 @@ proptest! {
             for (number, (ended, took, patience)) in answers.await.into_iter().enumerate() {
                 let image = &images[number];
                 match ended {
-                    // It left, or its deadline passed.
+                    // It disconnected, or its deadline passed.
                     Err(_) => assert!(took >= patience),
                     Ok(Ok(logit)) => assert!(logit == number as f32 && !image.fails, "another's answer"),
                     Ok(Err(error)) => match error.code {
                         Code::InferenceFailed => assert!(image.fails),
-                        // It could not be decoded in time, or its client's line stood.
+                        // It could not be decoded in time.
                         Code::DeadlineExceeded => assert!(!image.patience.is_zero() && image.patience < LONG),
                         code => assert_eq!(code, Code::Overloaded),
                     },
@@ -205,7 +205,7 @@ proptest! {
             sampler.abort();
             line.close();
             for session in sessions {
-                session.await.expect("it ends well");
+                session.await.expect("no panic");
             }
             line.lock().assert_nothing_is_held();
             let runs: std::collections::BTreeSet<_> =
@@ -230,7 +230,7 @@ proptest! {
     }
 }
 
-/// A decode that holds its turn until it is let go.
+/// A decode that holds its turn until it is dropped.
 async fn held(line: &Arc<Line>, client: &str, memory: u64) -> Turn {
     let client = Client::key(client, NonZeroU32::MIN);
     let permit = Box::leak(Box::new(line.admit(&client).expect("admitted")));
@@ -247,7 +247,7 @@ fn memory_is_waited_for_in_order_and_small_images_pass_large_ones() {
         let mut large = Box::pin(held(&line, "b", 8_000_000));
         let mut next = Box::pin(held(&line, "c", 3_000_000));
         assert!(futures_util::poll!(&mut large).is_pending());
-        assert!(futures_util::poll!(&mut next).is_pending(), "it would fit, but one before it waits");
+        assert!(futures_util::poll!(&mut next).is_pending(), "it would fit, but an earlier one waits");
         let small = held(&line, "d", 50_000).await;
         assert_eq!(line.metrics.decode_bytes.get(), 10_050_000);
         drop(first);

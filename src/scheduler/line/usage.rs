@@ -1,4 +1,4 @@
-//! Who has used the machine lately, by API key.
+//! Recent machine use by API key.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -6,13 +6,13 @@ use tokio::time::Instant;
 
 use crate::scheduler::client::ClientId;
 
-/// After this long without work a client's part has fallen to 1/e.
+/// Decay time: after this long without work a client's use has fallen to 1/e.
 const MEMORY: Duration = Duration::from_secs(60);
 
-/// Keys that are told apart: metrics have a series for each.
+/// Keys reported separately: each is a metrics series.
 const MOST: usize = 10;
 
-/// Seconds of work, older ones counting less.
+/// Seconds of work, exponentially decayed.
 #[derive(Debug, Clone, Copy)]
 struct Recent {
     seconds: f64,

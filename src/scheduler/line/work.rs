@@ -1,5 +1,5 @@
-//! What waits in the line, and what it is given when its turn comes: guards that give back what they hold when they are
-//! dropped, also when the caller that they are sent to has gone.
+//! Work that waits in the line, and the guards it receives when it starts. Dropping a guard returns what it holds, also
+//! when its receiver has disconnected.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,25 +8,25 @@ use tokio::{sync::oneshot, time::Instant};
 use super::{Line, job::Job};
 use crate::{error::Error, image::Pixels, metrics::Release, model::Output, scheduler::client::ClientId};
 
-/// What work takes: decoding takes the CPUs, a run takes them too or has a device of its own.
+/// What work runs on: decodes use the CPUs; runs use the CPUs or a separate device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Resource {
     Cpu,
     Device,
 }
 
-/// Where work stands in its client's line: its image's order of arrival, then its own.
+/// Position in a client's queue: its image's order of arrival, then its own.
 pub(super) type Place = (u64, u64);
 
-/// The longest time for which a decode keeps a CPU while another client's work waits for it.
+/// The longest time a decode keeps a CPU while another client's work waits for it.
 pub(super) const SLICE: Duration = Duration::from_millis(5);
 
-/// What a decode asks for.
+/// Resources that a decode needs.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::scheduler) struct Demand {
     /// Estimated CPU time.
     pub(in crate::scheduler) cost: Duration,
-    /// The most memory it takes, in bytes.
+    /// Peak memory in bytes.
     pub(in crate::scheduler) memory: u64,
 }
 
@@ -35,12 +35,12 @@ pub(in crate::scheduler) struct Demand {
 pub(super) struct WaitingDecode {
     pub(in crate::scheduler) demand: Demand,
     pub(in crate::scheduler) deadline: Instant,
-    /// When the image's body was there.
+    /// When the image was queued.
     pub(in crate::scheduler) since: Instant,
     pub(in crate::scheduler) reply: oneshot::Sender<Result<Turn, Error>>,
 }
 
-/// A decode that has begun and gave way to another client.
+/// A decode that has begun and yielded its CPU to another client.
 #[derive(Debug)]
 pub(super) struct WaitingResume {
     pub(in crate::scheduler) go_on: oneshot::Sender<Cpu>,
@@ -59,7 +59,7 @@ impl WaitingRun {
         self.job.payload.clone()
     }
 
-    /// Answers the caller, if it is still there, with the outcome of the run that began at `started`.
+    /// Sends the outcome of the run that began at `started` to the caller, if it is still connected.
     pub(in crate::scheduler) fn answer(self, outcome: Result<Output, Error>, started: Instant) {
         let Self { mut job, since, reply } = self;
         job.timings.queue += started - since;
@@ -69,7 +69,7 @@ impl WaitingRun {
     }
 }
 
-/// One of the CPUs. Dropping it returns it.
+/// A CPU permit, returned when dropped.
 #[derive(Debug)]
 pub(in crate::scheduler) struct Cpu(pub(in crate::scheduler) Arc<Line>);
 
@@ -79,7 +79,7 @@ impl Drop for Cpu {
     }
 }
 
-/// A decode's turn: a CPU, while it is not paused, and its memory. Dropping it returns both.
+/// Permit to decode: the memory, and a CPU while not paused. Dropping it returns both.
 #[derive(Debug)]
 pub(in crate::scheduler) struct Turn {
     line: Arc<Line>,
@@ -89,15 +89,15 @@ pub(in crate::scheduler) struct Turn {
     cpu: Option<Cpu>,
     /// When the current slice began.
     slice_began: Instant,
-    /// What of the slice was charged ahead.
+    /// Time charged ahead for the current slice.
     ahead: Duration,
     pub(in crate::scheduler) began: Instant,
-    /// For how long it was paused in all.
+    /// Total time paused.
     pub(in crate::scheduler) paused: Duration,
 }
 
 impl Turn {
-    /// What a decode of this demand is charged ahead.
+    /// Time that a decode of this demand is charged ahead.
     pub(in crate::scheduler) fn ahead(demand: Demand) -> Duration {
         demand.cost.min(SLICE)
     }
@@ -118,8 +118,8 @@ impl Turn {
         }
     }
 
-    /// Called between two steps of the decode. When its slice is over and another client's work goes before it, the
-    /// CPU is returned, and the decode goes on when the receiver gives it a CPU again.
+    /// Called between two steps of the decode. If its slice is over and other work ranks higher, returns the CPU; the
+    /// decode continues when it receives a CPU again.
     pub(in crate::scheduler) fn give_way(&mut self) -> Option<oneshot::Receiver<Cpu>> {
         let now = Instant::now();
         let spent = now - self.slice_began;
@@ -134,7 +134,7 @@ impl Turn {
         Some(resumed)
     }
 
-    /// The decode goes on.
+    /// Continues the decode on `cpu`.
     pub(in crate::scheduler) fn resume(&mut self, cpu: Cpu) {
         let now = Instant::now();
         self.paused += now - self.slice_began;
@@ -142,12 +142,12 @@ impl Turn {
         self.cpu = Some(cpu);
     }
 
-    /// Time it has had so far, pauses left out.
+    /// CPU time so far, without pauses.
     pub(in crate::scheduler) fn spent(&self) -> Duration {
         self.began.elapsed().saturating_sub(self.paused)
     }
 
-    /// Where it stands when it is paused.
+    /// Identifies the decode in the line while it is paused.
     pub(in crate::scheduler) fn place(&self) -> Paused {
         Paused(self.client.clone(), self.place)
     }
@@ -155,17 +155,17 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        // While it is paused nothing is charged.
+        // A paused decode has nothing to settle.
         let slice = self.cpu.as_ref().map(|_| (self.ahead, self.slice_began.elapsed()));
         self.line.decode_over(&self.client, self.demand, slice);
     }
 }
 
-/// Where a decode stands when it is paused.
+/// Identifies a paused decode in the line.
 #[derive(Debug)]
 pub(in crate::scheduler) struct Paused(pub(super) ClientId, pub(super) Place);
 
-/// A call to a session: a batch is there, and a CPU if runs take one.
+/// Tells a session that a batch is ready; carries a CPU if runs take one.
 #[derive(Debug)]
 pub(super) struct Call {
     pub(in crate::scheduler) line: Arc<Line>,
@@ -181,7 +181,7 @@ impl Drop for Call {
     }
 }
 
-/// What a session takes at once. Dropping it ends the run.
+/// The runs that a session executes together. Dropping it ends the run.
 #[derive(Debug)]
 pub(in crate::scheduler) struct Batch {
     pub(in crate::scheduler) line: Arc<Line>,
@@ -189,11 +189,11 @@ pub(in crate::scheduler) struct Batch {
     pub(in crate::scheduler) started: Instant,
     pub(in crate::scheduler) jobs: Vec<WaitingRun>,
     pub(in crate::scheduler) reason: Release,
-    /// Its images' clients, and what each was charged ahead.
+    /// The client of each image; each was charged `ahead`.
     pub(in crate::scheduler) clients: Vec<ClientId>,
     pub(in crate::scheduler) ahead: Duration,
     pub(super) resource: Resource,
-    /// Whether the run went well, so that its time tells something.
+    /// Whether the run succeeded: only then its time updates the cost estimate.
     pub(in crate::scheduler) went_well: bool,
     pub(in crate::scheduler) _cpu: Option<Cpu>,
 }

@@ -1,4 +1,4 @@
-//! The dynamic batcher: a batch is formed when a session is free, from what waits then.
+//! The dynamic batcher: forms a batch when a session is free, from the runs that wait at that moment.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,8 +14,8 @@ use crate::{
 };
 
 impl State {
-    /// What a session that was called takes; nothing if all has been withdrawn. Runs whose deadline has passed are
-    /// answered on the way.
+    /// The batch for a called session; `None` if all runs have been withdrawn. Also returns the answers for runs whose
+    /// deadline has passed.
     pub(in crate::scheduler::line) fn take_batch(
         &mut self,
         call: &mut Call,
@@ -23,8 +23,8 @@ impl State {
         now: Instant,
     ) -> (Option<Batch>, Vec<Started>) {
         self.called -= 1;
-        // What is there is shared among the free sessions: two runs of half a batch end sooner than one run of the
-        // whole beside an idle core.
+        // Waiting runs are split among the free sessions: two half batches in parallel end sooner than one full batch
+        // beside an idle core.
         let cpus = if self.bounds.runs_take_cpu { self.cpus_free } else { usize::MAX };
         let free = 1 + self.called + self.idle.len().min(cpus);
         let (share, most) = (self.runs().div_ceil(free), costs.len().max(1));

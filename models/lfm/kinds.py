@@ -1,0 +1,60 @@
+"""Verdicts of real pictures by how they were taken: low light, developed from raw, film, camera traps.
+
+`make kinds DATA=DIR`, DIR with `web/MANIFEST.tsv`. The kind follows from the origin and from what the file's EXIF says.
+"""
+
+import argparse
+import csv
+import pathlib
+import re
+
+from lfm.reship import score
+
+# The first that fits: kind, and what it is told by in the row's origin or EXIF.
+KINDS = [
+    ("low light (the sets DICM and LIME)", r"DICM-LIME"),
+    ("film scans (McMaster)", r"McMaster"),
+    ("camera traps", r"cameratrapai"),
+    ("developed from raw", r"darktable|Lightroom|Camera Ra|raw photos"),
+    ("other cameras and phones, with EXIF", r"EXIF"),
+]
+OTHER = "others (photo sites, samples of data sets)"
+
+
+def kind_of(row):
+    text = f"{row['path'].split('/')[0]} {row['generator_or_camera']}"
+    return next((kind for kind, sign in KINDS if re.search(sign, text)), OTHER)
+
+
+def table(judged):
+    """`judged`: (kind, what `lfm-serve score` says) of each picture."""
+    lines = [
+        "| real pictures | n | `fake` | `real` | `uncertain` | the network's own logit above 0 |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for kind in [*(kind for kind, _ in KINDS), OTHER]:
+        mine = [line for of, line in judged if of == kind]
+        counts = [
+            sum(line["verdict"] == verdict for line in mine)
+            for verdict in ("fake", "real", "uncertain")
+        ]
+        alone = sum(line["logit_raw"] > 0 for line in mine)
+        lines.append(f"| {kind} | {len(mine)} | {' | '.join(map(str, counts))} | {alone} |")
+    return "\n".join(lines)
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=pathlib.Path, help="DIR with MANIFEST.tsv")
+    parser.add_argument("--binary", default="target/release/lfm-serve")
+    parser.add_argument("--model", help="model folder; default: the bundled one")
+    given = parser.parse_args(arguments)
+    with (given.folder / "MANIFEST.tsv").open() as file:
+        rows = [row for row in csv.DictReader(file, delimiter="\t") if row["label"] == "0"]
+    files = {str(given.folder / row["path"]): kind_of(row) for row in rows}
+    scored = score(given.binary, given.model, list(files))
+    print(table([(files[path], line) for path, line in scored.items() if "verdict" in line]))
+
+
+if __name__ == "__main__":
+    main()

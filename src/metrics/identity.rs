@@ -1,0 +1,41 @@
+//! What is known of a server from its start on.
+
+/// The values of `lfm_build_info`, `lfm_model_info` and `lfm_judge_info`, and the labels that are known from the start.
+#[derive(Debug, Clone)]
+pub struct Identity<'a> {
+    /// Name of the model that is served.
+    pub model: &'a str,
+    /// Its version.
+    pub version: &'a str,
+    /// Digest of its weights.
+    pub digest: &'a str,
+    /// Digest of the rules and settings that turn its logits into verdicts.
+    pub rules: &'a str,
+    /// How its logits become verdicts: the labels of `lfm_judge_info`, which the settings alone decide.
+    pub judging: [(&'static str, String); 4],
+    /// Its scores on validation images, if it has any.
+    pub reference: Option<ScoreReference<'a>>,
+    /// Version of ONNX Runtime.
+    pub ort_version: &'a str,
+    /// Every execution provider.
+    pub providers: Vec<&'static str>,
+    /// Every verdict.
+    pub verdicts: Vec<&'static str>,
+    /// Every warning.
+    pub warnings: Vec<&'static str>,
+    /// Every class of file.
+    pub classes: Vec<&'static str>,
+    /// Every source of a file's claims about itself, and every kind of claim.
+    pub declared: [Vec<&'static str>; 2],
+}
+
+/// Images by score, real and fake ones apart.
+#[derive(Debug, Clone, Copy)]
+pub struct ScoreReference<'a> {
+    /// Bounds of the bins, ascending.
+    pub edges: &'a [f64],
+    /// Real images in each bin.
+    pub real: &'a [u32],
+    /// Fake images in each bin.
+    pub fake: &'a [u32],
+}
