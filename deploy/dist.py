@@ -126,7 +126,8 @@ def licence_texts(packages: list[dict]) -> str:
         name = f"{package['name']} {package['version']}"
         folder = Path(package["manifest_path"]).parent
         # One level below too: C sources that a package carries.
-        files = sorted(f for p in ("*", "*/*") for f in folder.glob(p) if LICENCE_FILE.match(f.name) and f.is_file())
+        files = [f for p in ("*", "*/*") for f in folder.glob(p) if LICENCE_FILE.match(f.name) and f.is_file()]
+        files = sorted([*files, *folder.glob("fonts/*.txt")])
         for file in files:
             users.setdefault(file.read_text(errors="replace").strip(), []).append(name)
         none = "" if files else " (the package holds no text of it)"

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import os
 import pathlib
+import re
 import resource
 import signal
 import subprocess
@@ -156,8 +157,7 @@ def all_doors(seconds: float) -> list[Threshold]:
     """Every door at its limit at once, in a control group of the memory that doctor names."""
     flags = ("--sessions", "2")
     doctor = subprocess.run([BINARY, "doctor", *flags], capture_output=True, text=True, cwd=ROOT).stdout
-    line = next(line for line in doctor.splitlines() if " memory " in line)
-    number, unit = line.split("sessions, ")[1].split()[:2]
+    number, unit = re.search(r"([\d.]+) (MiB|GiB) under the heaviest load", doctor).groups()
     limit = int(float(number) * {"MiB": MIB, "GiB": 1024 * MIB}[unit])
     group = attacks.ControlGroup(limit)
     with group, Server(*flags, "--grpc-listen", "127.0.0.1:0", "--log-level", "error", within=group.enter) as server:

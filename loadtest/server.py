@@ -11,7 +11,7 @@ import urllib.request
 from collections.abc import Callable
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-BINARY = pathlib.Path(os.environ.get("LFM_BINARY", ROOT / "target/release/lfm-serve"))
+BINARY = ROOT / "target/release/lfm-serve"
 
 
 def cpu_seconds(pid: int) -> float:

@@ -6,6 +6,7 @@ import hashlib
 import os
 import struct
 import zlib
+from importlib.resources import files
 
 import pytest
 import requests
@@ -104,14 +105,36 @@ def test_real_and_generated(browser, server):
     shots(browser, "results")
 
 
+def barriers(browser):
+    """What axe-core finds on the page for those who read it by ear, by keyboard or with weak eyes: rules of WCAG 2.1 A
+    and AA and axe's good practice, with the elements that break them."""
+    browser.execute_script((files("axe_core_python") / "axe.min.js").read_text())
+    run = "axe.run(document, { resultTypes: ['violations'] }).then((found) => arguments[0](found.violations))"
+    return [(rule["id"], rule["help"], [node["html"] for node in rule["nodes"]]) for rule in browser.execute_async_script(run)]
+
+
 def shots(browser, name):
     SHOTS.mkdir(parents=True, exist_ok=True)
-    for width in [1200, 420]:
+    for width in [1200, 400]:
         height = browser.execute_script("return document.documentElement.scrollHeight")
         browser.set_window_size(width, min(max(height, 700), 4000))
         wider = browser.execute_script("return document.documentElement.scrollWidth - document.documentElement.clientWidth")
         assert wider <= 0, f"the page is {wider} pixels wider than a window of {width}"
+        assert barriers(browser) == [], f"{name} at {width}"
         browser.save_screenshot(str(SHOTS / f"{name}-{width}.png"))
+
+
+def test_every_state_is_without_barriers(browser, server):
+    """The page before a picture, one that there is nothing to judge in, and one in which regions are judged apart, with its
+    numbers open."""
+    visit(browser, server)
+    shots(browser, "empty")
+    picks = [GOLDEN / "images/x_flat.png", GOLDEN / "images/coffee_420_q75.jpg", GOLDEN / "images/orig_china.jpg"]
+    browser.find_element(By.ID, "files").send_keys("\n".join(map(str, picks)))
+    for article in articles(browser, len(picks)):
+        for details in article.find_elements(By.TAG_NAME, "summary"):
+            details.click()
+    shots(browser, "states")
 
 
 def test_slider(browser, server):

@@ -5,6 +5,7 @@
 mod audit;
 mod bench;
 mod cli;
+mod collage;
 mod conv;
 mod declared;
 mod dist;

@@ -103,7 +103,7 @@ async fn receive(
         let state = Arc::clone(state);
         move || {
             let scheduler = state.scheduler()?;
-            scheduler.grow_bytes(&mut held, decoded_bytes(&message)?)?;
+            scheduler.grow_bytes(&mut held, decoded_bytes(&message, state.config.max_batch_images)?)?;
             let request = ModelInferRequest::decode(message).map_err(|_| bad("the message cannot be read"))?;
             Ok::<_, Error>((request, held))
         }

@@ -2,7 +2,10 @@
 //! more decoded. The field numbers are those of `proto/inference.proto`.
 
 use super::super::protocol::limits::{MOST_DIMENSIONS, MOST_INPUTS, MOST_PARAMETERS, MOST_STRINGS};
-use crate::error::{Code, Error};
+use crate::{
+    error::{Code, Error},
+    image::Pixels,
+};
 
 /// Limit of typed contents that no input of ours has: enough to report a wrong type.
 const MOST_OTHER_CONTENTS: usize = 64 << 10;
@@ -10,12 +13,12 @@ const MOST_OTHER_CONTENTS: usize = 64 << 10;
 /// Bytes that an element of a `Vec<Bytes>` takes.
 const ELEMENT: usize = size_of::<bytes::Bytes>();
 
-/// Memory of the decoded message, in addition to the encoded one, in bytes.
+/// Memory of the decoded message, in addition to the encoded one, in bytes, for a request of at most `most_images` images.
 ///
 /// # Errors
 /// `bad_request` for an invalid message, or one with more elements than the limits.
-pub(super) fn decoded_bytes(message: &[u8]) -> Result<u64, Error> {
-    let mut counts = Counts::default();
+pub(super) fn decoded_bytes(message: &[u8], most_images: usize) -> Result<u64, Error> {
+    let mut counts = Counts { most_numbers: most_images.saturating_mul(Pixels::LEN), ..Counts::default() };
     each(message, |field, value| {
         match (field, value) {
             (4, _) => counts.parameters += 1,
@@ -40,6 +43,8 @@ pub(super) fn decoded_bytes(message: &[u8]) -> Result<u64, Error> {
 
 #[derive(Default)]
 struct Counts {
+    /// The most that [`Self::numbers`] may be.
+    most_numbers: usize,
     inputs: usize,
     outputs: usize,
     parameters: usize,
@@ -85,6 +90,7 @@ impl Counts {
             (self.parameters, MOST_PARAMETERS, "parameters"),
             (self.dimensions, MOST_DIMENSIONS * MOST_INPUTS, "dimensions"),
             (self.strings, MOST_STRINGS, "strings"),
+            (self.numbers, self.most_numbers, "numbers"),
             (self.other_contents, MOST_OTHER_CONTENTS, "typed contents that are neither UINT8 nor BYTES"),
         ];
         match limits.into_iter().find(|&(count, most, _)| count > most) {
@@ -161,7 +167,7 @@ mod tests {
         /// Any accepted bytes can be decoded, within the predicted memory.
         #[test]
         fn any_bytes_are_bounded(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-            let found = decoded_bytes(&bytes);
+            let found = decoded_bytes(&bytes, 1);
             if let Ok(decoded) = proto::ModelInferRequest::decode(bytes.as_slice()) {
                 let numbers: usize =
                     decoded.inputs.iter().flat_map(|input| &input.contents).map(|contents| contents.uint_contents.len()).sum();
@@ -175,12 +181,17 @@ mod tests {
     #[test]
     fn elements_are_counted_before_they_are_decoded() {
         let empty = |count: usize| [0x2a, 0].repeat(count);
-        assert!(decoded_bytes(&empty(MOST_INPUTS)).is_ok());
-        let error = decoded_bytes(&empty(16 << 20)).expect_err("too many");
+        assert!(decoded_bytes(&empty(MOST_INPUTS), 1).is_ok());
+        let error = decoded_bytes(&empty(16 << 20), 1).expect_err("too many");
         assert!(error.detail.contains("more inputs"), "{error}");
-        let contents = proto::InferTensorContents { uint_contents: vec![7; 1000], ..Default::default() };
-        let input = proto::model_infer_request::InferInputTensor { contents: Some(contents), ..Default::default() };
-        let message = proto::ModelInferRequest { inputs: vec![input], ..Default::default() };
-        assert_eq!(decoded_bytes(&message.encode_to_vec()).expect("a message"), 5000);
+        let numbers = |count| {
+            let contents = proto::InferTensorContents { uint_contents: vec![7; count], ..Default::default() };
+            let input = proto::model_infer_request::InferInputTensor { contents: Some(contents), ..Default::default() };
+            proto::ModelInferRequest { inputs: vec![input], ..Default::default() }.encode_to_vec()
+        };
+        assert_eq!(decoded_bytes(&numbers(1000), 1).expect("a message"), 5000);
+        assert!(decoded_bytes(&numbers(Pixels::LEN), 1).is_ok());
+        let error = decoded_bytes(&numbers(Pixels::LEN + 1), 1).expect_err("too many");
+        assert!(error.detail.contains("more numbers"), "{error}");
     }
 }
