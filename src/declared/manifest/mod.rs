@@ -96,13 +96,17 @@ fn claims(reader: &Reader, found: &mut Found<'_>) {
         _ => validation(&codes),
     };
     let said = said(manifest, found);
+    let says_nothing = said.kind == Kind::Other;
     let codes: Vec<_> = codes.iter().map(String::as_str).collect();
     let detail = [said.term, Some(if codes.is_empty() { "intact" } else { &codes.join(" ") })];
     let detail = detail.into_iter().flatten().collect::<Vec<_>>().join("; ");
     found.add(claim(manifest, said, validation).with_detail(&detail));
 
+    // A manifest that says nothing itself about its one ingredient only passes it on, as ChatGPT's does.
+    let passes_on = says_nothing && manifest.ingredients().len() == 1;
     let mut known = HashSet::new();
-    let mut waiting: Vec<(&Ingredient, bool)> = manifest.ingredients().iter().map(|one| (one, false)).collect();
+    let mut waiting: Vec<(&Ingredient, bool)> =
+        manifest.ingredients().iter().map(|one| (one, !passes_on && !is_parent(one))).collect();
     while let Some((ingredient, in_part)) = waiting.pop() {
         let label = ingredient.active_manifest();
         let Some(manifest) = label.and_then(|label| reader.get_manifest(label)) else { continue };
@@ -110,8 +114,7 @@ fn claims(reader: &Reader, found: &mut Found<'_>) {
             continue;
         }
         // A part of the picture, or what it was before it was edited.
-        let in_part = in_part || *ingredient.relationship() != Relationship::ParentOf;
-        waiting.extend(manifest.ingredients().iter().map(|one| (one, in_part)));
+        waiting.extend(manifest.ingredients().iter().map(|one| (one, in_part || !is_parent(one))));
         let mut said = self::said(manifest, found);
         if in_part && said.kind == Kind::Generated {
             said.kind = Kind::Composite;
@@ -128,6 +131,10 @@ fn claims(reader: &Reader, found: &mut Found<'_>) {
         let detail = [Some("ingredient"), said.term].into_iter().flatten().collect::<Vec<_>>().join("; ");
         found.add(claim(manifest, said, validation).with_detail(&detail));
     }
+}
+
+fn is_parent(ingredient: &Ingredient) -> bool {
+    *ingredient.relationship() == Relationship::ParentOf
 }
 
 fn claim(manifest: &Manifest, said: Said, validation: Validation) -> Claim {

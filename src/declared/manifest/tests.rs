@@ -139,6 +139,9 @@ fn files_of_galleries_are_what_the_standards_own_tool_says() {
             _ => Some(true),
         };
         assert_eq!(declared.generated, generated, "{name}: {declared:?}");
+        if name == "openai_c2pa.png" {
+            assert!(declared.claims.iter().any(|claim| claim.kind == Kind::Generated), "{declared:?}");
+        }
         // Nothing of the prompts.
         let words = serde_json::to_string(&declared).expect("JSON");
         println!("{name}, {spent:?}: {words}");
