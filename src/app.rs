@@ -14,7 +14,8 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 use crate::{
     api,
     audit::Audit,
-    config::{JudgeConfig, ServeConfig},
+    config::{DeclaredConfig, DeclaredDetail, JudgeConfig, ServeConfig, Switch},
+    declared::{self, Kind, Source},
     image::Limits,
     judge::{Class, Judge, OperatingPoint, Settings, Verdict, Warning},
     keys::KeysFile,
@@ -62,6 +63,25 @@ pub fn judge(manifest: &Manifest, settings: &JudgeConfig) -> Result<Judge, anyho
     Judge::new(manifest.rules.clone(), manifest.preprocessing, settings).map_err(anyhow::Error::msg)
 }
 
+/// What reads what files say of themselves, unless it is switched off.
+///
+/// # Errors
+/// One line for the operator: a trust list that cannot be read.
+pub fn declared(settings: &DeclaredConfig) -> Result<Option<Arc<declared::Reader>>, anyhow::Error> {
+    if settings.declared == Switch::Off {
+        return Ok(None);
+    }
+    let detail = match settings.declared_detail {
+        DeclaredDetail::Brief => declared::Detail::Brief,
+        DeclaredDetail::Full => declared::Detail::Full,
+    };
+    let path = settings.c2pa_trust.as_deref();
+    let named = || path.map(|path| format!("--c2pa-trust {}", path.display())).unwrap_or_default();
+    let trust = path.map(std::fs::read_to_string).transpose().with_context(named)?;
+    let reader = declared::Reader::new(detail, trust.as_deref()).map_err(anyhow::Error::msg).with_context(named)?;
+    Ok(Some(Arc::new(reader)))
+}
+
 /// The metrics' constant facts about a model.
 pub fn identity<'a>(manifest: &'a Manifest, judge: &'a Judge) -> Identity<'a> {
     Identity {
@@ -80,6 +100,7 @@ pub fn identity<'a>(manifest: &'a Manifest, judge: &'a Judge) -> Identity<'a> {
         verdicts: Verdict::ALL.map(Verdict::as_str).to_vec(),
         warnings: Warning::ALL.map(Warning::as_str).to_vec(),
         classes: Class::ALL.map(Class::as_str).to_vec(),
+        declared: [Source::ALL.map(Source::as_str).to_vec(), Kind::ALL.map(Kind::as_str).to_vec()],
     }
 }
 
@@ -101,6 +122,7 @@ fn judging(judge: &Judge) -> [(&'static str, String); 4] {
 pub struct App {
     /// State of the handlers.
     pub state: Arc<AppState>,
+    declared: Option<Arc<declared::Reader>>,
     cors: Option<CorsLayer>,
 }
 
@@ -122,6 +144,7 @@ impl App {
         });
         let audit = audit.transpose()?;
         let cors = cors(&config.cors_origin)?;
+        let declared = declared(&config.declared)?;
         let traces = config.otlp_endpoint.as_deref().map(|url| Traces::new(url, &manifest.digest)).transpose()?;
         let state = AppState {
             config,
@@ -136,7 +159,7 @@ impl App {
             dialects: DIALECTS,
             scheduler: Default::default(),
         };
-        Ok(Self { state: Arc::new(state), cors })
+        Ok(Self { state: Arc::new(state), declared, cors })
     }
 
     /// Builds and warms up the sessions and reports their provider in the metrics; blocks.
@@ -165,6 +188,7 @@ impl App {
             limits: Limits { max_cost: settings.request_timeout, ..settings.limits.image() },
             preprocessing: self.state.manifest.preprocessing,
             hash_pixels: false,
+            declared: self.declared.clone(),
         };
         let started = Scheduler::start(config, models, rebuild, Arc::clone(&self.state.metrics));
         if self.state.scheduler.set(started).is_ok() {

@@ -33,6 +33,7 @@ pub mod error;
 pub mod image;
 pub mod topk;
 
+pub mod declared;
 pub mod judge;
 pub mod model;
 

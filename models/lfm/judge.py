@@ -116,11 +116,15 @@ def table(manifest: dict, file_class: str, count: int) -> dict:
     return tables[str(max(int(n) for n in tables if int(n) <= count))]
 
 
-def opens(manifest: dict, file_class: str, raw: list[float]) -> bool:
-    """Whether `auto` runs more regions after those of `raw`; never if they carry no information."""
-    found = table(manifest, file_class, len(raw))
+def opens(manifest: dict, file_class: str, raw: list[float], share: float = 1.0) -> bool:
+    """Whether `auto` runs more regions after those of `raw`, which cover `share` of the picture:
+    while the sign is open, and to confirm a verdict that rests on little; never if they carry no
+    information."""
+    found, rule = table(manifest, file_class, len(raw)), manifest["regions"]["auto"]
     logit = found["a"] * float(np.mean(raw)) + found["b"]
-    return found["a"] > 0 and abs(logit) < manifest["regions"]["auto"]["open_below"]
+    little = share < rule.get("confirm_below", 0.0)
+    sure = little and judge(manifest, file_class, raw).verdict != "uncertain"
+    return found["a"] > 0 and (sure or abs(logit) < rule["open_below"])
 
 
 def judge(manifest: dict, file_class: str, raw: list[float]) -> Judgement:

@@ -97,7 +97,9 @@ def test_a_half_is_the_one_that_training_reports_on():
     images = [(f"{label}{i}", "a", label) for label in ("real", "fake") for i in range(9)]
     halves = [{image[0] for image in reship.half_of(images, part)} for part in ("fit", "report")]
     assert [len(half) for half in halves] == [10, 8] and not halves[0] & halves[1]
-    source = data.Source("a", tuple([f"{label}{i}" for i in range(9)] for label in ("real", "fake")))
+    source = data.Source(
+        "a", tuple([f"{label}{i}" for i in range(9)] for label in ("real", "fake"))
+    )
     reported = source.half("report").images
     assert halves[1] == {*reported[0], *reported[1]}
 

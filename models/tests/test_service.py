@@ -136,7 +136,10 @@ def test_figures_equal_scikit_learns_on_the_same_scores(val, manifest, tmp_path)
     lines = tmp_path / "scores.jsonl"
     report = json.loads(serve("evaluate", "--json", "--scores", str(lines), str(val)))
     said = [json.loads(line) for line in lines.read_text().splitlines()]
-    scored = {line["path"]: line for line in map(json.loads, serve("score", "--json", str(val)).splitlines())}
+    scored = {
+        line["path"]: line
+        for line in map(json.loads, serve("score", "--json", str(val)).splitlines())
+    }
     assert len(said) == len(scored) == report["all"]["n"]
     folders = {"real": "0_real", "fake": "1_fake"}
     sources, classes = {}, {}
@@ -145,7 +148,10 @@ def test_figures_equal_scikit_learns_on_the_same_scores(val, manifest, tmp_path)
         assert Path(line["path"]).parent == val / line["source"] / folders[line["label"]]
         sources.setdefault(line["source"], []).append(line)
         classes.setdefault(line["evidence"]["class"], []).append(line)
-    assert len(classes) >= 2 and report["judged_by"]["operating_point"] == manifest["evidence"]["operating_point"]
+    assert (
+        len(classes) >= 2
+        and report["judged_by"]["operating_point"] == manifest["evidence"]["operating_point"]
+    )
     intervals = [report[row].pop("interval_95") for row in ("all", "mean")]
     for found, by_name in ((report["sources"], sources), (report["classes"], classes)):
         assert found.keys() == by_name.keys()

@@ -69,7 +69,7 @@ pub(crate) fn caption(judgement: &Judgement, manifest: &Manifest, judge: &Judge)
         lines.push(match (found.real_at_or_above, found.fake_at_or_below) {
             (Some(above), Some(below)) => {
                 let [above, below] = [above, below].map(|share| format!("{:.1} %", 100.0 * share));
-                format!("of real files like this ({class}) {above} score as high, of generated ones {below} as low")
+                format!("Of real files like this ({class}) {above} score as high, of generated ones {below} as low")
             }
             _ => format!("class of file: {class}"),
         });

@@ -71,6 +71,8 @@ pub fn document() -> String {
             responses[status.to_string()] = problem(&codes);
         }
     }
+    // In one order, whether or not some other crate makes `serde_json` keep the order of insertion.
+    document.sort_all_objects();
     serde_json::to_string_pretty(&document).unwrap_or_default()
 }
 

@@ -152,7 +152,8 @@ pub(super) async fn judge(
     let timings = TimingsMs::new(&scored.timings, total);
     let id = Arc::clone(&context.id);
     let external_id = query.external_id.clone();
-    let response = ScoreResponse::new(id, external_id, state, &judgement, &scored.image, timings);
+    let response =
+        ScoreResponse::new(id, external_id, state, &judgement, &scored.image, scored.declared.as_ref(), timings);
     Ok((response, judgement, scored))
 }
 

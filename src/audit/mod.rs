@@ -21,7 +21,7 @@ use prometheus::IntCounterVec;
 use serde::Serialize;
 
 use self::file::RotatingFile;
-use crate::timings::Timings;
+use crate::{declared::Declared, timings::Timings};
 
 /// Lines that wait for the disk; at 1 KiB a line, at most 8 MiB.
 const WAITING: usize = 8192;
@@ -53,6 +53,8 @@ pub struct Decision {
     pub image: Option<Image>,
     /// Verdict, score and what they rest on.
     pub judgement: Judged,
+    /// What the file says of itself. Null where that is switched off, or the caller sent pixels.
+    pub declared: Option<Declared>,
     /// Digest of the model's weights.
     pub model_digest: String,
     /// Time in milliseconds in each stage.

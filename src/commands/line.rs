@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::scorer::{Explanation, FileScore};
 use crate::{
     api::wire::{EvidenceInfo, ImageInfo, JudgedInfo},
+    declared::Declared,
     error::Error,
     judge::{Verdict, Warning},
 };
@@ -34,6 +35,7 @@ struct ScoredLine {
     warnings: Vec<Warning>,
     judged: JudgedInfo,
     evidence: Option<EvidenceInfo>,
+    declared: Option<Declared>,
     image: ImageInfo,
 }
 
@@ -46,7 +48,7 @@ struct LineError {
 impl<'a> Line<'a> {
     /// The line of a file, and apart from it its explanation.
     pub(super) fn new(path: &'a str, result: Result<FileScore, Error>) -> (Option<Explanation>, Self) {
-        let FileScore { image, judgement, explanation } = match result {
+        let FileScore { image, declared, judgement, explanation } = match result {
             Ok(scored) => scored,
             Err(Error { code, detail, .. }) => {
                 let error = LineError { code: code.as_str(), detail };
@@ -61,6 +63,7 @@ impl<'a> Line<'a> {
             threshold: judgement.threshold,
             judged: JudgedInfo::new(&judgement, &image.header),
             evidence: judgement.evidence.as_ref().map(EvidenceInfo::from),
+            declared,
             warnings: judgement.warnings,
             image: ImageInfo::from(&image),
         };

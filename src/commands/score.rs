@@ -22,7 +22,8 @@ use super::{
 };
 use crate::{
     api::wire::AttributionInfo,
-    config::{JudgeConfig, LimitsConfig, ModelConfig},
+    config::{DeclaredConfig, JudgeConfig, LimitsConfig, ModelConfig},
+    declared::{Claim, Declared, Validation},
     error::Error,
     judge::Judgement,
 };
@@ -58,6 +59,9 @@ pub(super) struct ScoreArgs {
 
     #[command(flatten)]
     limits: LimitsConfig,
+
+    #[command(flatten)]
+    declared: DeclaredConfig,
 }
 
 /// A file's explanation in JSON.
@@ -79,14 +83,14 @@ pub(super) async fn run(args: ScoreArgs) -> Result<ExitCode, anyhow::Error> {
         let others = no_pictures.map(|others| format!("; {others}")).unwrap_or_default();
         anyhow::bail!("no images below the given folders{others}");
     }
-    let scorer = Scorer::start(&args.model, &args.judge, &args.limits).await?;
+    let scorer = Scorer::start(&args.model, &args.judge, &args.limits, &args.declared).await?;
     let scorer = if args.explain.is_some() { scorer.explaining() } else { scorer };
     let as_json = args.json || !io::stdout().is_terminal();
     let progress = progress_bar(files.len());
     let mut table = Table::new();
     table
         .load_preset(presets::NOTHING)
-        .set_header(["verdict", "score", "logit", "regions", "evidence", "warnings", "file"]);
+        .set_header(["verdict", "score", "logit", "regions", "evidence", "declared", "warnings", "file"]);
     for column in [1, 2, 3] {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
@@ -131,10 +135,10 @@ pub(super) fn progress_bar(files: usize) -> ProgressBar {
     ProgressBar::new(files as u64).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-fn row(path: &Path, result: &Result<FileScore, Error>) -> [String; 7] {
+fn row(path: &Path, result: &Result<FileScore, Error>) -> [String; 8] {
     let path = path.display().to_string();
     match result {
-        Ok(FileScore { judgement, .. }) => {
+        Ok(FileScore { judgement, declared, .. }) => {
             let warnings: Vec<_> = judgement.warnings.iter().map(|warning| warning.as_str()).collect();
             [
                 judgement.verdict.as_str().into(),
@@ -142,13 +146,14 @@ fn row(path: &Path, result: &Result<FileScore, Error>) -> [String; 7] {
                 judgement.logit.map_or_else(|| "-".into(), |logit| format!("{logit:.3}")),
                 judgement.regions.len().to_string(),
                 evidence(judgement),
+                declared.as_ref().map(declares).unwrap_or_default(),
                 warnings.join(" "),
                 path,
             ]
         }
         Err(error) => {
             let empty = String::new;
-            ["-".into(), empty(), empty(), empty(), empty(), error.code.as_str().into(), path]
+            ["-".into(), empty(), empty(), empty(), empty(), empty(), error.code.as_str().into(), path]
         }
     }
 }
@@ -160,6 +165,19 @@ fn evidence(judgement: &Judgement) -> String {
     let percent = |share: Option<f64>| share.map_or_else(|| "-".into(), |share| format!("{:.1} %", 100.0 * share));
     let (real, fake) = (percent(found.real_at_or_above), percent(found.fake_at_or_below));
     format!("{}: real {real}, fake {fake}", found.class.as_str())
+}
+
+/// In a few words: the claims, each with its source and, where it has one, its signature.
+fn declares(declared: &Declared) -> String {
+    let claim = |claim: &Claim| {
+        let tool = claim.tool.as_deref().map(|tool| format!(" {tool}")).unwrap_or_default();
+        let signature = match claim.validation {
+            Validation::None => String::new(),
+            signature => format!(" ({})", signature.as_str()),
+        };
+        format!("{} {}{tool}{signature}", claim.source.as_str(), claim.kind.as_str())
+    };
+    declared.claims.iter().map(claim).collect::<Vec<_>>().join("; ")
 }
 
 /// Writes a file's explanation below `folder`, at the file's own path, so that equal names do not meet.

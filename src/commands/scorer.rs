@@ -18,7 +18,8 @@ use tokio::{
 use crate::{
     api::{self, wire::AttributionInfo},
     app,
-    config::{Auto, JudgeConfig, LimitsConfig, ModelConfig},
+    config::{Auto, DeclaredConfig, JudgeConfig, LimitsConfig, ModelConfig},
+    declared::Declared,
     error::{Code, Error},
     image::{self, ImageFacts},
     judge::{Asked, Judge, Judgement},
@@ -50,6 +51,8 @@ pub(super) struct Scorer {
 /// A file's judgement.
 pub(super) struct FileScore {
     pub(super) image: ImageFacts,
+    /// What it says of itself, where that is wanted.
+    pub(super) declared: Option<Declared>,
     pub(super) judgement: Judgement,
     /// Where it was asked for.
     pub(super) explanation: Option<Explanation>,
@@ -68,6 +71,7 @@ impl Scorer {
         model: &ModelConfig,
         judge: &JudgeConfig,
         limits: &LimitsConfig,
+        declared: &DeclaredConfig,
     ) -> Result<Self, anyhow::Error> {
         let options = SessionOptions::read(model, Auto::Auto)?;
         let options = match options.execution().provider {
@@ -76,7 +80,7 @@ impl Scorer {
             Provider::Cuda | Provider::TensorRt => options,
         };
         let (options, sessions) = spawn_blocking(move || model::start_sessions(options)).await??;
-        Self::on(Arc::clone(options.manifest()), sessions, app::rebuild(options), judge, limits)
+        Self::on(Arc::clone(options.manifest()), sessions, app::rebuild(options), judge, limits, declared)
     }
 
     fn on<M: Model>(
@@ -85,6 +89,7 @@ impl Scorer {
         rebuild: Rebuild<M>,
         judge: &JudgeConfig,
         limits: &LimitsConfig,
+        declared: &DeclaredConfig,
     ) -> Result<Self, anyhow::Error> {
         let judge = app::judge(&manifest, judge)?;
         let metrics = Arc::new(Metrics::new(&app::identity(&manifest, &judge), [])?);
@@ -100,6 +105,7 @@ impl Scorer {
             limits: any_time(limits),
             preprocessing: manifest.preprocessing,
             hash_pixels: true,
+            declared: app::declared(declared)?,
         };
         Ok(Self {
             scheduler: Scheduler::start(config, models, rebuild, metrics),
@@ -170,7 +176,7 @@ impl Scorer {
             Some(upload) => Some(self.explain(upload, &judgement, &scored, deadline).await?),
             None => None,
         };
-        Ok(FileScore { image: scored.image, judgement, explanation })
+        Ok(FileScore { image: scored.image, declared: scored.declared, judgement, explanation })
     }
 
     async fn explain(
@@ -229,7 +235,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        config::Pixels as MaxPixels,
+        config::{DeclaredDetail, Pixels as MaxPixels, Switch},
         image::Pixels,
         model::{Output, RunError},
     };
@@ -276,13 +282,14 @@ mod tests {
         let model = Slow { costs: vec![time; max_batch_size], runs: Arc::default() };
         let runs = Arc::clone(&model.runs);
         let limits = LimitsConfig { max_body_bytes: ByteSize::mib(1), max_pixels: MaxPixels(1), min_side: 0 };
+        let silent = DeclaredConfig { declared: Switch::Off, declared_detail: DeclaredDetail::Brief, c2pa_trust: None };
         let paused = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
         let scored: Vec<_> = paused.expect("a runtime").block_on(async {
             let manifest =
                 Manifest::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/model")).expect("a manifest");
             let rebuild: Rebuild<Slow> = Arc::new(|| Err("it never fails".into()));
-            let scorer =
-                Scorer::on(manifest.into(), vec![model], rebuild, &JudgeConfig::default(), &limits).expect("a scorer");
+            let judge = JudgeConfig::default();
+            let scorer = Scorer::on(manifest.into(), vec![model], rebuild, &judge, &limits, &silent).expect("a scorer");
             scorer.score_all(&files, None).map(|(path, scored)| (path.to_path_buf(), scored)).collect().await
         });
         for (index, (path, scored)) in scored.iter().enumerate() {

@@ -130,6 +130,43 @@ impl LimitsConfig {
     }
 }
 
+/// What is reported of what files say of themselves (docs/declared.md).
+#[derive(Debug, Clone, Args)]
+pub struct DeclaredConfig {
+    /// Whether `declared` reports what a file says of itself: its C2PA manifest, IPTC, XMP, EXIF and texts of PNG. It never
+    /// moves the score.
+    #[arg(long, env = "LFM_DECLARED", value_name = "WHETHER", default_value = "on")]
+    pub declared: Switch,
+
+    /// How much of a file's own words `declared` repeats. `brief`: which field says it; `full`: its beginning too, with prompts
+    /// and names of people.
+    #[arg(long, env = "LFM_DECLARED_DETAIL", value_name = "DETAIL", default_value = "brief")]
+    pub declared_detail: DeclaredDetail,
+
+    /// Certificates in PEM, such as C2PA's public trust list: a manifest signed under one of them is `valid`, any other that
+    /// is intact `untrusted`. Off by default: none is `valid`.
+    #[arg(long, env = "LFM_C2PA_TRUST", value_name = "FILE")]
+    pub c2pa_trust: Option<PathBuf>,
+}
+
+/// Something that can be switched off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// It is done.
+    On,
+    /// It is not.
+    Off,
+}
+
+/// How much of a file's own words is repeated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DeclaredDetail {
+    /// Which field says it.
+    Brief,
+    /// Its beginning too.
+    Full,
+}
+
 /// Execution providers of ONNX Runtime that can be requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ProviderChoice {

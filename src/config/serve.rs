@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
 
-use super::{Auto, JudgeConfig, LimitsConfig, ModelConfig};
+use super::{Auto, DeclaredConfig, JudgeConfig, LimitsConfig, ModelConfig};
 
 /// The longest duration that makes sense for any setting.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
@@ -30,6 +30,10 @@ pub struct ServeConfig {
     /// Limits on what a client may send.
     #[command(flatten)]
     pub limits: LimitsConfig,
+
+    /// What is reported of what files say of themselves.
+    #[command(flatten)]
+    pub declared: DeclaredConfig,
 
     /// Address of the HTTP service. Port 0 picks a free one; the first line on standard output names it.
     #[arg(long, env = "LFM_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:8080")]

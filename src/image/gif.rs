@@ -17,6 +17,7 @@ fn truncated() -> ImageError {
 }
 
 /// A forward reader of the bytes.
+#[derive(Clone)]
 struct Cursor<'a> {
     rest: &'a [u8],
 }
@@ -55,6 +56,76 @@ impl<'a> Cursor<'a> {
         let is_ramp = colours.all(|(colour, level)| colour == [level; 3]);
         Some((!is_ramp).then_some(rgb))
     }
+
+    /// Passes a frame's descriptor, from its place to the size of its codes.
+    fn pass_descriptor(&mut self) -> Option<()> {
+        self.take(8)?;
+        let flags = self.byte()?;
+        self.palette(flags)?;
+        self.byte()?;
+        Some(())
+    }
+}
+
+/// A series of data blocks.
+#[derive(Clone)]
+pub(super) struct Blocks<'a> {
+    at: Cursor<'a>,
+}
+
+impl<'a> Blocks<'a> {
+    /// The series as it is stored, its end included.
+    pub(super) fn raw(&self) -> &'a [u8] {
+        let mut blocks = self.clone();
+        blocks.by_ref().for_each(drop);
+        let all = self.at.rest;
+        all.get(..all.len() - blocks.at.rest.len()).unwrap_or_default()
+    }
+}
+
+impl<'a> Iterator for Blocks<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        self.at.block()
+    }
+}
+
+/// The application extensions of a file: name and authentication code, and the blocks.
+pub(super) fn application_blocks(bytes: &[u8]) -> impl Iterator<Item = (&[u8; 11], Blocks<'_>)> {
+    const APPLICATION: u8 = 0xff;
+    let mut at = Cursor { rest: bytes };
+    let pass_header = |at: &mut Cursor<'_>| {
+        let flags = at.take(11)?.get(10)?;
+        // Background colour and aspect ratio.
+        at.take(2)?;
+        at.palette(*flags).map(drop)
+    };
+    if pass_header(&mut at).is_none() {
+        at.rest = &[];
+    }
+    std::iter::from_fn(move || {
+        loop {
+            let label = match at.byte()? {
+                b'!' => at.byte()?,
+                b',' => {
+                    at.pass_descriptor()?;
+                    b','
+                }
+                _ => return None,
+            };
+            let mut series = Blocks { at: at.clone() };
+            let first = series.next();
+            let blocks = series.clone();
+            if first.is_some() {
+                series.by_ref().for_each(drop);
+            }
+            at = series.at;
+            if let (APPLICATION, Some(name)) = (label, first.and_then(|name| name.first_chunk())) {
+                return Some((name, blocks));
+            }
+        }
+    })
 }
 
 /// The canvas and the first frame's position on it.
@@ -152,8 +223,7 @@ impl<'a> Frame<'a> {
                 Some(b'!') => at.byte().is_some() && skip(&mut at),
                 Some(b',') => {
                     frames += 1;
-                    let flags = at.take(8).and_then(|_| at.byte());
-                    flags.is_some_and(|flags| at.palette(flags).is_some()) && at.byte().is_some() && skip(&mut at)
+                    at.pass_descriptor().is_some() && skip(&mut at)
                 }
                 _ => false,
             };

@@ -3,8 +3,11 @@
 /// Orientation, TIFF 6.0 page 36.
 pub(super) const ORIENTATION: u16 = 274;
 
+const BYTE: u16 = 1;
+const ASCII: u16 = 2;
 const SHORT: u16 = 3;
 const LONG: u16 = 4;
+const UNDEFINED: u16 = 7;
 
 /// Byte order of a TIFF structure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,10 +68,14 @@ impl<'a> Tiff<'a> {
 
     /// The entries of the first directory, as far as the bytes go.
     pub(super) fn first_directory(&self) -> Option<impl Iterator<Item = Entry> + use<'a>> {
-        let start = self.u32(4)? as usize;
+        self.directory(self.u32(4)? as usize)
+    }
+
+    /// The entries of the directory at `start`, as many as the bytes hold.
+    pub(super) fn directory(&self, start: usize) -> Option<impl Iterator<Item = Entry> + use<'a>> {
         let count = usize::from(self.u16(start)?);
         let tiff = *self;
-        Some((0..count).map_while(move |index| tiff.entry(start + 2 + index * 12)))
+        Some((0..count).map_while(move |index| tiff.entry(start.checked_add(2 + index * 12)?)))
     }
 
     /// Number of directories in the file's chain, at most `most`, which also stops at a cycle.
@@ -86,9 +93,9 @@ impl<'a> Tiff<'a> {
     fn entry(&self, at: usize) -> Option<Entry> {
         let kind = self.u16(at + 2)?;
         let count = self.u32(at + 4)?;
-        // BYTE, ASCII, SBYTE, UNDEFINED; SSHORT; SLONG, FLOAT; the rest 8 bytes.
+        // SBYTE; SSHORT; SLONG, FLOAT; the rest 8 bytes.
         let size = match kind {
-            1 | 2 | 6 | 7 => 1,
+            BYTE | ASCII | 6 | UNDEFINED => 1,
             SHORT | 8 => 2,
             LONG | 9 | 11 => 4,
             _ => 8,
@@ -96,6 +103,17 @@ impl<'a> Tiff<'a> {
         let inline = u64::from(count) * size <= 4;
         let value_at = if inline { at + 8 } else { self.u32(at + 8)? as usize };
         Some(Entry { tag: self.u16(at)?, kind, count, value_at })
+    }
+
+    /// The bytes of a value that is text or a block of something else, which some programs store as LONG.
+    pub(super) fn value(&self, entry: &Entry) -> Option<&'a [u8]> {
+        let (start, count) = entry.bytes();
+        let length = match entry.kind {
+            BYTE | ASCII | UNDEFINED => count,
+            LONG => count.checked_mul(4)?,
+            _ => return None,
+        };
+        self.bytes.get(start..)?.get(..length)
     }
 
     /// Length of the whole structure in bytes.

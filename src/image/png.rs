@@ -22,7 +22,7 @@ fn undecodable(reason: &'static str) -> ImageError {
 }
 
 /// The chunks as (type, data), up to where the bytes end.
-fn chunks(bytes: &[u8]) -> impl Iterator<Item = (&[u8; 4], &[u8])> {
+pub(super) fn chunks(bytes: &[u8]) -> impl Iterator<Item = (&[u8; 4], &[u8])> {
     let mut rest = bytes.get(SIGNATURE_BYTES..).unwrap_or_default();
     std::iter::from_fn(move || {
         let length = u32::from_be_bytes(*rest.first_chunk()?) as usize;

@@ -14,7 +14,7 @@ fn undecodable(reason: &'static str) -> ImageError {
 }
 
 /// A RIFF chunk: type and data, without padding.
-type Chunk<'a> = (&'a [u8; 4], &'a [u8]);
+pub(super) type Chunk<'a> = (&'a [u8; 4], &'a [u8]);
 
 /// The chunks of a RIFF payload; ends early if one does not fit.
 struct Chunks<'a> {
@@ -31,6 +31,12 @@ impl<'a> Iterator for Chunks<'a> {
         self.rest = self.rest.get(8 + size + size % 2..).unwrap_or_default();
         Some((kind, data))
     }
+}
+
+/// The chunks of a file, without its header.
+pub(super) fn file_chunks(bytes: &[u8]) -> impl Iterator<Item = Chunk<'_>> {
+    const HEADER_BYTES: usize = 12;
+    chunks(bytes.get(HEADER_BYTES..).unwrap_or_default())
 }
 
 fn chunks(payload: &[u8]) -> Chunks<'_> {

@@ -204,7 +204,11 @@ impl Judge {
         // In a class without signal more regions tell no more.
         let tells = table.is_none_or(|table| table.a > 0.0);
         let flat = seen.iter().all(|region| region.no_signal);
-        let open = tells && (flat || calibration(table).logit(mean(seen)).abs() < rule.open_below);
+        let logit = calibration(table).logit(mean(seen));
+        let boxes: Vec<_> = seen.iter().map(|region| region.bounds).collect();
+        let little = covered(&boxes, header.width, header.height) < rule.confirm_below;
+        let sure = || little && self.verdict(asked, table, logit).0 != Verdict::Uncertain;
+        let open = tells && (flat || logit.abs() < rule.open_below || sure());
         if open { most } else { seen.len() }
     }
 
@@ -234,22 +238,9 @@ impl Judge {
         // That regions disagree is shown by their logits.
         let nothing_to_judge = warnings.iter().any(|warning| voids(warning) && *warning != Warning::RegionsDisagree);
 
-        // What a caller asks for goes before what the operator set.
-        let set = self.settings.threshold.filter(|_| asked.max_false_alarms.is_none());
-        let chosen_threshold = asked.threshold.or(set);
-        let point = self.chosen_point().filter(|_| chosen_threshold.is_none());
-        let point = point.map(|point| OperatingPoint {
-            false_alarms: asked.max_false_alarms.unwrap_or(point.false_alarms),
-            ..point
-        });
-        let shares = table.map(|table| (table.real_at_or_above(calibrated), table.fake_at_or_below(calibrated)));
-        let (threshold, verdict) = match (point, shares) {
-            (Some(point), Some(shares)) => (None, by_evidence(point, shares)),
-            _ => {
-                let threshold = chosen_threshold.unwrap_or(rules.threshold);
-                (Some(threshold), self.by_threshold(threshold, score))
-            }
-        };
+        let point = self.asked_point(asked);
+        let shares = table.map(|table| shares(table, calibrated));
+        let (verdict, threshold) = self.verdict(asked, table, calibrated);
         let judged = |region: &RegionLogit| {
             let logit = calibration.logit(region.logit.into()) as f32;
             let logit = (!nothing_to_judge).then_some(logit);
@@ -289,6 +280,28 @@ impl Judge {
         self.rules.evidence.as_ref()?.table(class, regions)
     }
 
+    /// The threshold that decides for a caller. What a caller asks for has priority over the operator's setting.
+    fn chosen_threshold(&self, asked: &Asked) -> Option<f64> {
+        asked.threshold.or(self.settings.threshold.filter(|_| asked.max_false_alarms.is_none()))
+    }
+
+    /// The operating point that decides for a caller; none where a threshold does.
+    fn asked_point(&self, asked: &Asked) -> Option<OperatingPoint> {
+        let point = self.chosen_point().filter(|_| self.chosen_threshold(asked).is_none())?;
+        Some(OperatingPoint { false_alarms: asked.max_false_alarms.unwrap_or(point.false_alarms), ..point })
+    }
+
+    /// What a calibrated logit says, warnings aside, and the threshold if one decided.
+    fn verdict(&self, asked: &Asked, table: Option<&Table>, logit: f64) -> (Verdict, Option<f64>) {
+        if let (Some(point), Some(table)) = (self.asked_point(asked), table) {
+            return (by_evidence(point, shares(table, logit)), None);
+        }
+        let threshold = self.chosen_threshold(asked).unwrap_or(self.rules.threshold);
+        // As it is written in the answer.
+        let score = sigmoid(f64::from(logit as f32));
+        (self.by_threshold(threshold, score), Some(threshold))
+    }
+
     /// The band moves with the threshold.
     fn by_threshold(&self, threshold: f64, score: f64) -> Verdict {
         let shift = threshold - self.rules.threshold;
@@ -309,6 +322,10 @@ pub(super) fn by_evidence(point: OperatingPoint, (above, below): (f64, f64)) -> 
         (true, true) if below < above => Verdict::Real,
         _ => Verdict::Uncertain,
     }
+}
+
+fn shares(table: &Table, logit: f64) -> (f64, f64) {
+    (table.real_at_or_above(logit), table.fake_at_or_below(logit))
 }
 
 impl Calibration {

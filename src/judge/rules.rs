@@ -44,6 +44,10 @@ pub struct Auto {
     pub then: u8,
     /// It is open while the absolute value of the calibrated logit is below this.
     pub open_below: f64,
+    /// A verdict other than `uncertain` is confirmed by all regions too where the first cover less than this share of the
+    /// picture: one that was put together shows it elsewhere. 0: never.
+    #[serde(default)]
+    pub confirm_below: f64,
 }
 
 /// When regions disagree.
@@ -100,11 +104,15 @@ impl Rules {
 
 impl RegionRules {
     fn check(&self) -> Result<(), String> {
-        let Auto { start, then, open_below } = self.auto;
+        let Auto { start, then, open_below, confirm_below } = self.auto;
         if !(COUNTS.contains(&start) && COUNTS.contains(&then) && start <= then) {
             return Err(format!("regions.auto begins with {start} and ends with {then}, of {COUNTS:?}"));
         }
-        let bounds = [("auto.open_below", open_below), ("disagree.margin", self.disagree.margin)];
+        let bounds = [
+            ("auto.open_below", open_below),
+            ("auto.confirm_below", confirm_below),
+            ("disagree.margin", self.disagree.margin),
+        ];
         match bounds.into_iter().find(|(_, bound)| !(bound.is_finite() && *bound >= 0.0)) {
             Some((name, bound)) => Err(format!("regions.{name} is {bound}, not a number from 0")),
             None => Ok(()),

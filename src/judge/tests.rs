@@ -31,7 +31,7 @@ fn rules(table: &Table) -> Rules {
         voiding: vec![Warning::NoSignal],
         lossy_below_quality: Some(70),
         regions: Some(RegionRules {
-            auto: Auto { start: 1, then: 5, open_below: 2.0 },
+            auto: Auto { start: 1, then: 5, open_below: 2.0, confirm_below: 0.0 },
             disagree: Disagree { margin: 3.0, voids: true },
         }),
         evidence: Some(Evidence {
@@ -182,6 +182,27 @@ fn auto_looks_at_more_only_while_the_answer_is_open() {
     let mut flat = regions(&[8.0]);
     flat[0].no_signal = true;
     assert_eq!(judge.wanted(&auto, &header, &flat), 5, "a flat centre says nothing of the rest");
+}
+
+#[test]
+fn auto_confirms_a_verdict_that_rests_on_little_of_the_picture() {
+    let mut rules = rules(&apart());
+    let auto = &mut rules.regions.as_mut().expect("regions").auto;
+    (auto.open_below, auto.confirm_below) = (0.5, 0.25);
+    let judge = Judge::new(rules, Preprocessing::Crop, Settings::default()).expect("a judge");
+    let header = header(2000, 2000);
+    let wanted = |asked, logits: &[f32]| judge.wanted(&asked, &header, &regions(logits));
+    let auto = Asked::default();
+    // Open, undecided, real, fake; and by all of them.
+    let found = [&[0.4][..], &[-2.0], &[-4.5], &[4.5], &[4.5; 5]].map(|logits| wanted(auto, logits));
+    assert_eq!(found, [5, 1, 5, 5, 5]);
+    // A threshold decides always, an operating point that nothing passes never.
+    assert_eq!(wanted(Asked { threshold: Some(0.5), ..auto }, &[-2.0]), 5);
+    assert_eq!(wanted(Asked { max_false_alarms: Some(0.0), ..auto }, &[4.5]), 1);
+    assert_eq!(wanted(Asked { regions: Some(RegionChoice::One), ..auto }, &[4.5]), 1);
+    // The centre is a quarter of the picture.
+    let small = self::header(512, 512);
+    assert_eq!([0.4, 4.5].map(|logit| judge.wanted(&auto, &small, &regions(&[logit]))), [5, 1]);
 }
 
 #[test]

@@ -25,6 +25,8 @@ pub struct Identity<'a> {
     pub warnings: Vec<&'static str>,
     /// Every class of file.
     pub classes: Vec<&'static str>,
+    /// Every source and every kind of declared claims.
+    pub declared: [Vec<&'static str>; 2],
 }
 
 /// Images by score, real and fake ones apart.

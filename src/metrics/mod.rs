@@ -51,6 +51,7 @@ pub struct Metrics {
     key_images: IntCounterVec,
     verdicts: IntCounterVec,
     evidence: IntCounterVec,
+    declared: IntCounterVec,
     regions: Histogram,
     /// Scores given: the distribution shifts when the uploads or the forgeries do.
     pub score: Histogram,
@@ -162,6 +163,11 @@ impl Metrics {
                 "Verdicts given by a model with evidence, by class of file.",
                 &["class", "verdict"],
             )?,
+            declared: add.counters(
+                "lfm_declared_total",
+                "Claims that judged files make of themselves, by where they stand and what they say.",
+                &["source", "kind"],
+            )?,
             regions: add.register(Histogram::with_opts(
                 HistogramOpts::new("lfm_regions", "Regions that an image was judged by.")
                     .buckets(vec![1.0, 2.0, 3.0, 4.0, 5.0, 9.0, 16.0]),
@@ -264,9 +270,18 @@ impl Metrics {
                 self.evidence.with_label_values(&[class, verdict]);
             }
         }
+        let [sources, kinds] = &identity.declared;
+        for (source, kind) in sources.iter().flat_map(|source| kinds.iter().map(move |kind| (source, kind))) {
+            self.declared.with_label_values(&[source, kind]);
+        }
         for warning in &identity.warnings {
             self.warnings.with_label_values(&[warning]);
         }
+    }
+
+    /// One claim of a judged file.
+    pub fn declared(&self, source: &str, kind: &str) {
+        self.declared.with_label_values(&[source, kind]).inc();
     }
 
     /// Sets the provider of the model, which may differ from the first choice.

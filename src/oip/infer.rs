@@ -98,12 +98,15 @@ async fn judge_one(
             let judged = state.judge(scheduler, context, job, &Asked::default(), None).await?;
             // The centre always exists: the scheduler runs at least one region.
             let centre = judged.scored.regions.into_iter().next().ok_or_else(Error::inference_failed)?;
-            (Judged { judgement: judged.judgement, output: centre.output }, judged.scored.permit)
+            let declared = judged.scored.declared.and_then(|declared| serde_json::to_string(&declared).ok());
+            let declared = declared.unwrap_or_default().into();
+            (Judged { judgement: judged.judgement, declared, output: centre.output }, judged.scored.permit)
         }
         Image::Pixels(pixels) => {
             let job = Job::new(pixels, deadline, permit);
             let judged = state.judge_pixels(scheduler, context, job).await?;
-            (Judged { judgement: judged.judgement, output: judged.scored.payload }, judged.scored.permit)
+            let Job { payload: output, permit, .. } = judged.scored;
+            (Judged { judgement: judged.judgement, declared: Arc::default(), output }, permit)
         }
     })
 }

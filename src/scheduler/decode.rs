@@ -13,9 +13,11 @@ use tokio::{task::spawn_blocking, time::Instant};
 use super::{
     Job, Permit, SchedulerConfig, Upload,
     line::{Demand, Line, Paused, Turn},
+    memory::DecodeMemory,
     regions::Input,
 };
 use crate::{
+    declared::{self, Declared},
     error::{Code, Error},
     image::{self, Cancel, Header, ImageFacts, Regions, Scratch, View},
 };
@@ -28,6 +30,13 @@ const INSPECT_HERE: usize = 64 << 10;
 pub(super) struct Decoders {
     line: Arc<Line>,
     config: Arc<SchedulerConfig>,
+}
+
+/// What a decode worker learns of an image, besides its pixels.
+pub(super) struct Seen {
+    pub(super) image: ImageFacts,
+    /// What the file says of itself, where that is wanted.
+    pub(super) declared: Option<Declared>,
 }
 
 thread_local! {
@@ -46,20 +55,20 @@ impl Decoders {
         &self,
         job: Job<Upload>,
         most: Regions,
-    ) -> Result<(ImageFacts, Job<Vec<Input>>, Turn), Error> {
+    ) -> Result<(Seen, Job<Vec<Input>>, Turn), Error> {
         let arrived = Instant::now();
         let config = Arc::clone(&self.config);
-        let header = self.inspect(job.payload.bytes.clone()).await?;
+        let (header, demand) = self.inspect(job.payload.bytes.clone()).await?;
         let (permit, deadline) = (Arc::clone(&job.permit), job.deadline);
-        let decoded = self.in_turn(&permit, deadline, &header, move |cancel| {
-            let (facts, input) = decode(&job.payload, header, most, &config, cancel)?;
-            Ok((facts, job.map(|_| input)))
+        let decoded = self.in_turn(&permit, deadline, demand, move |cancel| {
+            let (seen, input) = decode(&job.payload, header, most, &config, cancel)?;
+            Ok((seen, job.map(|_| input)))
         });
-        let ((facts, mut job), spent, turn) = decoded.await?;
+        let ((seen, mut job), spent, turn) = decoded.await?;
         job.timings.queue = (turn.began - arrived) + turn.paused;
         job.timings.decode = spent;
         job.timings.decode_began = Some(turn.began);
-        Ok((facts, job, turn))
+        Ok((seen, job, turn))
     }
 
     /// Decodes an image again for display and runs `draw` on the same blocking thread.
@@ -73,7 +82,8 @@ impl Decoders {
         draw: impl FnOnce(&View) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let preprocessing = self.config.preprocessing;
-        let drawn = self.in_turn(permit, deadline, &header, move |cancel| {
+        let demand = Demand { cost: header.cost, memory: header.peak_bytes };
+        let drawn = self.in_turn(permit, deadline, demand, move |cancel| {
             let view = SCRATCH.with_borrow_mut(|scratch| {
                 image::view(&upload.bytes, &header, preprocessing, Regions::One, longest, scratch, cancel)
             })?;
@@ -82,13 +92,14 @@ impl Decoders {
         drawn.await.map(|(drawn, ..)| drawn)
     }
 
-    async fn inspect(&self, bytes: Bytes) -> Result<Header, Error> {
-        let limits = self.config.limits;
+    /// The header, and what decoding the image and reading what its file says of itself takes.
+    async fn inspect(&self, bytes: Bytes) -> Result<(Header, Demand), Error> {
         if bytes.len() <= INSPECT_HERE {
-            return Ok(image::inspect(&bytes, &limits)?);
+            return inspect(&bytes, &self.config);
         }
-        let inspected = spawn_blocking(move || image::inspect(&bytes, &limits));
-        Ok(inspected.await.map_err(|error| panicked(&error))??)
+        let config = Arc::clone(&self.config);
+        let inspected = spawn_blocking(move || inspect(&bytes, &config));
+        inspected.await.map_err(|error| panicked(&error))?
     }
 
     /// Runs `work` on a blocking thread once a CPU is granted. Also returns the time it took, without pauses.
@@ -96,10 +107,9 @@ impl Decoders {
         &self,
         permit: &Permit,
         deadline: Instant,
-        header: &Header,
+        demand: Demand,
         work: impl FnOnce(&Cancel) -> Result<T, Error> + Send + 'static,
     ) -> Result<(T, Duration, Turn), Error> {
-        let demand = Demand { cost: header.cost, memory: header.peak_bytes };
         let turn = self.line.decode(permit, deadline, demand).await?;
         let place = turn.place();
         let turn = Arc::new(Mutex::new(Some(turn)));
@@ -153,24 +163,33 @@ fn panicked(error: &tokio::task::JoinError) -> Error {
     Error::new(Code::UndecodableImage, "the decoder failed on this image")
 }
 
+fn inspect(bytes: &[u8], config: &SchedulerConfig) -> Result<(Header, Demand), Error> {
+    let header = image::inspect(bytes, &config.limits)?;
+    // One after the other. An image is not refused for what its file says beside it.
+    let most = DecodeMemory::new(config.limits.max_pixels).largest();
+    let reading = config.declared.as_ref().map_or(0, |_| declared::peak_bytes(bytes, header.format).min(most));
+    Ok((header, Demand { cost: header.cost, memory: header.peak_bytes.max(reading) }))
+}
+
 fn decode(
     upload: &Upload,
     header: Header,
     most: Regions,
     config: &SchedulerConfig,
     cancel: &Cancel,
-) -> Result<(ImageFacts, Vec<Input>), Error> {
+) -> Result<(Seen, Vec<Input>), Error> {
     let bytes = &upload.bytes;
     let regions = SCRATCH.with_borrow_mut(|scratch| {
         image::prepare_regions(bytes, &header, config.preprocessing, most, scratch, cancel)
     })?;
     let first = regions.first().map(|region| &region.pixels);
-    let facts = ImageFacts {
+    let image = ImageFacts {
         header,
         bytes: bytes.len(),
         sha256: Sha256::digest(bytes).into(),
         rgb256_sha256: first.filter(|_| config.hash_pixels).map(|pixels| Sha256::digest(pixels.as_bytes()).into()),
     };
+    let declared = config.declared.as_ref().map(|reader| reader.read(bytes, header.format, cancel));
     let input = |region: image::Region| Input { no_signal: image::no_signal(&region.pixels), region };
-    Ok((facts, regions.into_iter().map(input).collect()))
+    Ok((Seen { image, declared }, regions.into_iter().map(input).collect()))
 }

@@ -43,6 +43,11 @@ impl DecodeMemory {
         Self { large, reserve: large / 8 }
     }
 
+    /// What one image can have.
+    pub(super) fn largest(self) -> u64 {
+        self.large
+    }
+
     /// The whole budget.
     pub fn total(self) -> u64 {
         self.large.saturating_add(self.reserve)

@@ -32,12 +32,13 @@ pub use worker::Rebuild;
 
 use self::{
     budget::Budget,
-    decode::Decoders,
+    decode::{Decoders, Seen},
     line::{Bounds, Line},
     memory::DecodeMemory,
     worker::Worker,
 };
 use crate::{
+    declared::{self, Declared},
     error::Error,
     image::{ImageFacts, Limits, Pixels, Preprocessing},
     metrics::{Metrics, Stage},
@@ -64,6 +65,8 @@ pub struct SchedulerConfig {
     pub preprocessing: Preprocessing,
     /// Whether [`ImageFacts::rgb256_sha256`] is wanted: it costs a hash of 196,608 bytes an image.
     pub hash_pixels: bool,
+    /// Reads what files say of themselves, where that is wanted.
+    pub declared: Option<Arc<declared::Reader>>,
 }
 
 /// A scored image.
@@ -71,6 +74,8 @@ pub struct SchedulerConfig {
 pub struct Scored {
     /// The image.
     pub image: ImageFacts,
+    /// What its file says of itself, where that is wanted.
+    pub declared: Option<Declared>,
     /// The network's output for each region, in the order of their positions, the centre first.
     pub regions: Vec<ScoredRegion>,
     /// How long each stage took.
@@ -186,10 +191,10 @@ impl Scheduler {
     pub async fn score(&self, job: Job<Upload>, plan: RegionPlan<'_>) -> Result<Scored, Error> {
         let deadline = job.deadline;
         let way = async {
-            let (image, job, turn) = self.decoders.prepare(job, plan.most).await?;
+            let (Seen { image, declared }, job, turn) = self.decoders.prepare(job, plan.most).await?;
             self.metrics.stage(Stage::Decode, job.timings.decode);
             let job = self.run_regions(plan, &image, job, turn).await?;
-            Ok(Scored { image, regions: job.payload, timings: job.timings, permit: job.permit })
+            Ok(Scored { image, declared, regions: job.payload, timings: job.timings, permit: job.permit })
         };
         timeout_at(deadline, way).await.unwrap_or_else(|_| Err(Error::deadline_exceeded()))
     }

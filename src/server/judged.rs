@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{AppState, RequestContext};
 use crate::{
     audit,
+    declared::Declared,
     error::{Code, Error},
     image::{self, ImageFacts, Pixels},
     judge::{Asked, Judge, Judgement, RegionLogit},
@@ -64,7 +65,10 @@ impl AppState {
     ) -> Result<Judged<Scored>, Error> {
         let (judgement, scored) = judge_image(&self.judge, scheduler, job, asked).await?;
         let total = self.count(context, &judgement, &scored.timings);
-        self.record(context, external_id, Some(&scored.image), &judgement, &scored.timings);
+        for claim in scored.declared.iter().flat_map(|declared| &declared.claims) {
+            self.metrics.declared(claim.source.as_str(), claim.kind.as_str());
+        }
+        self.record(context, external_id, Some((&scored.image, scored.declared.as_ref())), &judgement, &scored.timings);
         Ok(Judged { judgement, scored, total })
     }
 
@@ -91,7 +95,7 @@ impl AppState {
         &self,
         context: &RequestContext,
         external_id: Option<&str>,
-        image: Option<&ImageFacts>,
+        file: Option<(&ImageFacts, Option<&Declared>)>,
         judgement: &Judgement,
         timings: &Timings,
     ) {
@@ -105,7 +109,7 @@ impl AppState {
             trace_id: context.trace_id(),
             external_id: external_id.map(str::to_owned),
             key: context.key.get().map(|key| key.name().to_owned()),
-            image: image.map(|image| audit::Image {
+            image: file.map(|(image, _)| audit::Image {
                 sha256: crate::hex(&image.sha256),
                 format: image.header.format.as_str(),
                 width: image.header.width,
@@ -123,6 +127,7 @@ impl AppState {
                 threshold: judgement.threshold,
                 warnings: judgement.warnings.iter().map(|warning| warning.as_str()).collect(),
             },
+            declared: file.and_then(|(_, declared)| declared.cloned()),
             model_digest: self.manifest.digest.clone(),
             timings_ms: timings.into(),
         });

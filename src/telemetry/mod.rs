@@ -79,8 +79,9 @@ impl Drop for Log {
 /// # Errors
 /// If the level is invalid, or a log has been started before.
 pub fn start(config: &LogConfig) -> Result<Log, anyhow::Error> {
-    // At INFO ort logs every node placement and OpenTelemetry its own start and stop; their warnings are enough.
-    let configured = format!("ort=warn,opentelemetry=warn,{}", config.log_level);
+    // At INFO ort logs every node placement and OpenTelemetry its own start and stop; their warnings are enough. c2pa logs
+    // the contents of callers' files.
+    let configured = format!("ort=warn,opentelemetry=warn,c2pa=off,{}", config.log_level);
     let filter = EnvFilter::try_new(&configured)
         .map_err(|error| anyhow::anyhow!("--log-level {}: {error}", config.log_level))?;
     let json = match config.log_format {

@@ -13,7 +13,7 @@ from conftest import GOLDEN
 from tritonclient.utils import InferenceServerException
 
 JPEGS = [GOLDEN / name for name in ["orig_rocket.jpg", "coffee_444_q95.jpg", "chelsea_exif6.jpg", "camera_gray_q88.jpg"]]
-OUTPUTS = ["score", "logit", "verdict", "warnings", "topk_values", "topk_indices", "logit_raw"]
+OUTPUTS = ["score", "logit", "verdict", "warnings", "topk_values", "topk_indices", "logit_raw", "declared"]
 
 
 def files(client, paths):

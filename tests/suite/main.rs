@@ -7,6 +7,7 @@ mod bench;
 mod cli;
 mod collage;
 mod conv;
+mod declared;
 mod dist;
 mod doctor;
 mod drain;

@@ -102,7 +102,8 @@ async fn the_specifications_examples() {
                     {"name": "warnings", "datatype": "BYTES", "shape": [-1]},
                     {"name": "topk_values", "datatype": "FP32", "shape": [-1, 64, 16]},
                     {"name": "topk_indices", "datatype": "INT64", "shape": [-1, 64, 16]},
-                    {"name": "logit_raw", "datatype": "FP32", "shape": [-1]}
+                    {"name": "logit_raw", "datatype": "FP32", "shape": [-1]},
+                    {"name": "declared", "datatype": "BYTES", "shape": [-1]}
                 ]
             })
         );

@@ -34,6 +34,7 @@ fn config() -> SchedulerConfig {
         limits: Limits::default(),
         preprocessing: Preprocessing::Resize,
         hash_pixels: false,
+        declared: None,
     }
 }
 

@@ -13,6 +13,7 @@ pub use self::{
     judged::{EvidenceInfo, JudgedInfo},
 };
 use crate::{
+    declared::Declared,
     image::ImageFacts,
     judge::{Asked, Judgement, RegionChoice, Verdict, Warning},
     server::{AppState, probes::ModelInfo},
@@ -44,6 +45,9 @@ pub(super) struct ScoreResponse {
     pub(super) judged: JudgedInfo,
     /// What the verdict rests on. Null for a model without evidence.
     pub(super) evidence: Option<EvidenceInfo>,
+    /// What the file says of itself. It can be stripped and forged, and never moves the score. Null where the server does
+    /// not report it.
+    pub(super) declared: Option<Declared>,
     pub(super) model: ModelInfo,
     pub(super) image: ImageInfo,
     pub(super) timings_ms: TimingsMs,
@@ -62,6 +66,9 @@ pub struct ImageInfo {
     bytes: usize,
     /// Hash of the file, hexadecimal.
     sha256: String,
+    /// Pictures in the file: frames of an animation, pages, views. The first is judged.
+    #[schema(minimum = 1)]
+    frames: u32,
     /// EXIF orientation, 1 to 8; the network judges the stored pixels as they are.
     #[schema(minimum = 1, maximum = 8)]
     exif_orientation: u8,
@@ -78,6 +85,7 @@ impl From<&ImageFacts> for ImageInfo {
             height: image.header.height,
             bytes: image.bytes,
             sha256: crate::hex(&image.sha256),
+            frames: image.header.frames,
             exif_orientation: image.header.exif_orientation,
             rgb256_sha256: image.rgb256_sha256.map(|hash| crate::hex(&hash)),
         }
@@ -117,6 +125,7 @@ impl ScoreResponse {
         state: &AppState,
         judgement: &Judgement,
         image: &ImageFacts,
+        declared: Option<&Declared>,
         timings_ms: TimingsMs,
     ) -> Self {
         Self {
@@ -130,6 +139,7 @@ impl ScoreResponse {
             warnings: judgement.warnings.clone(),
             judged: JudgedInfo::new(judgement, &image.header),
             evidence: judgement.evidence.as_ref().map(EvidenceInfo::from),
+            declared: declared.cloned(),
             model: ModelInfo::of(state),
             image: image.into(),
             timings_ms,

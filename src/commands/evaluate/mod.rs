@@ -28,7 +28,7 @@ use super::{
     scorer::{FileScore, Scorer},
 };
 use crate::{
-    config::{JudgeConfig, LimitsConfig, ModelConfig, RuntimeConfig},
+    config::{DeclaredConfig, JudgeConfig, LimitsConfig, ModelConfig, RuntimeConfig},
     judge::{Class, OperatingPoint, RegionChoice},
 };
 
@@ -70,6 +70,9 @@ pub(super) struct EvaluateArgs {
 
     #[command(flatten)]
     limits: LimitsConfig,
+
+    #[command(flatten)]
+    declared: DeclaredConfig,
 }
 
 const FIGURES: &str = "\
@@ -91,6 +94,15 @@ struct Run<'a> {
     sets: Vec<Set<'a>>,
     /// Images that could not be scored.
     failed: usize,
+    /// None with `--declared off`.
+    declared: Option<SayGenerated>,
+}
+
+/// Files that say of themselves that they were generated, by their label.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+struct SayGenerated {
+    real: usize,
+    fake: usize,
 }
 
 /// The images in one state.
@@ -130,6 +142,9 @@ struct RunReport<'a> {
     as_stored: Option<&'a Report>,
     /// Images that could not be scored, left out of the figures.
     failed: usize,
+    /// Files that say of themselves that they were generated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    declared_generated: Option<SayGenerated>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     jpeg: BTreeMap<u8, &'a Report>,
 }
@@ -167,7 +182,7 @@ pub(super) async fn run(args: EvaluateArgs) -> Result<ExitCode, anyhow::Error> {
     let mut runs = Vec::new();
     for model in models {
         let model = ModelConfig { model, runtime: args.runtime.clone() };
-        let scorer = Scorer::start(&model, &args.judge, &args.limits).await?;
+        let scorer = Scorer::start(&model, &args.judge, &args.limits, &args.declared).await?;
         let mut run = Run::new(&scorer, &model);
         let folder = several.then(|| run.model.folder.clone());
         let mut write = |labelled: &Labelled, jpeg_quality, line: &Line<'_>| {
@@ -222,6 +237,7 @@ impl<'a> Run<'a> {
             },
             sets: Vec::new(),
             failed: 0,
+            declared: None,
         }
     }
 
@@ -242,7 +258,15 @@ impl<'a> Run<'a> {
             while let Some((index, (path, result))) = results.next().await {
                 let image = sound[index];
                 match &result {
-                    Ok(file) => judged.push(image.judged(file)),
+                    Ok(file) => {
+                        // As stored: a re-encoded file has lost its metadata.
+                        if let (None, Some(declared)) = (jpeg, &file.declared) {
+                            let count = self.declared.get_or_insert_default();
+                            let generated = usize::from(declared.generated == Some(true));
+                            *if image.fake { &mut count.fake } else { &mut count.real } += generated;
+                        }
+                        judged.push(image.judged(file));
+                    }
                     Err(error) => {
                         broken.push(index);
                         progress.suspend(|| eprintln!("lfm-serve: {}: {error}", path.display()));
@@ -268,6 +292,7 @@ impl<'a> Run<'a> {
             judged_by: &self.judged_by,
             as_stored: self.sets.iter().find(|set| set.jpeg.is_none()).map(|set| &set.report),
             failed: self.failed,
+            declared_generated: self.declared,
             jpeg: self.sets.iter().filter_map(|set| Some((set.jpeg?, &set.report))).collect(),
         }
     }

@@ -1,25 +1,25 @@
 //! Walks JPEG's marker segments (ITU-T T.81 annex B) without decoding.
 
 /// Start of scan.
-pub(super) const SOS: u8 = 0xda;
+pub(in crate::image) const SOS: u8 = 0xda;
 const EOI: u8 = 0xd9;
 
 /// A marker with its parameters.
-pub(super) struct Segment<'a> {
+pub(in crate::image) struct Segment<'a> {
     /// The second byte of the marker.
-    pub(super) marker: u8,
+    pub(in crate::image) marker: u8,
     /// The bytes after the length field; empty for markers without parameters.
-    pub(super) body: &'a [u8],
+    pub(in crate::image) body: &'a [u8],
 }
 
 /// The segments from the start; ends where the bytes end or a length is invalid. After SOS the entropy-coded data is
 /// skipped.
-pub(super) struct Segments<'a> {
+pub(in crate::image) struct Segments<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Segments<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
+    pub(in crate::image) fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes }
     }
 }

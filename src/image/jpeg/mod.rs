@@ -10,7 +10,7 @@ mod tests;
 
 use super::rows::RowSink;
 use super::{Cancel, Encoding, Format, Header, ImageError, colour, cost as image_cost, ifd};
-use markers::{SOS, Segment, Segments};
+pub(super) use markers::{SOS, Segment, Segments};
 use reader::{Expected, Layout, Reader};
 
 pub(super) use reader::{Failure, Stored};

@@ -88,6 +88,8 @@ pub enum Output {
     Verdict,
     /// The warnings, separated by commas.
     Warnings,
+    /// What the file says of itself, in JSON; empty where nothing was read. Only if it is asked for.
+    Declared,
     /// The Top-K values of each map, of the first region.
     TopkValues,
     /// Their indices.
@@ -103,7 +105,7 @@ impl Output {
 
     /// Every output.
     pub fn all() -> impl Iterator<Item = Self> {
-        Self::BY_DEFAULT.into_iter().chain([Self::LogitRaw])
+        Self::BY_DEFAULT.into_iter().chain([Self::LogitRaw, Self::Declared])
     }
 
     /// The output of this name.
@@ -117,6 +119,7 @@ impl Output {
             Self::Logit => "logit",
             Self::Verdict => "verdict",
             Self::Warnings => "warnings",
+            Self::Declared => "declared",
             Self::TopkValues => "topk_values",
             Self::TopkIndices => "topk_indices",
             Self::LogitRaw => "logit_raw",
@@ -127,7 +130,7 @@ impl Output {
     pub fn spec(self, manifest: &Manifest) -> Spec {
         let (datatype, pooled) = match self {
             Self::Score | Self::Logit | Self::LogitRaw => (DataType::Fp32, false),
-            Self::Verdict | Self::Warnings => (DataType::Bytes, false),
+            Self::Verdict | Self::Warnings | Self::Declared => (DataType::Bytes, false),
             Self::TopkValues => (DataType::Fp32, true),
             Self::TopkIndices => (DataType::Int64, true),
         };
@@ -150,6 +153,7 @@ impl Output {
             Self::LogitRaw => Data::Fp32(judgements.map(|judgement| judgement.logit_raw).collect()),
             Self::Verdict => Data::Bytes(judgements.map(|judgement| judgement.verdict.as_str().into()).collect()),
             Self::Warnings => Data::Bytes(judgements.map(words).collect()),
+            Self::Declared => Data::Bytes(judged.iter().map(|one| one.declared.clone()).collect()),
             Self::TopkValues => {
                 Data::Fp32(judged.iter().flat_map(|one| one.output.topk_values.iter().copied()).collect())
             }
@@ -167,6 +171,8 @@ impl Output {
 pub struct Judged {
     /// The service's judgement.
     pub judgement: Judgement,
+    /// What its file says of itself, in JSON.
+    pub declared: Arc<str>,
     /// The network's output for its first region.
     pub output: model::Output,
 }
