@@ -76,7 +76,9 @@ def main() -> None:
     summary = {
         kind: {
             "files": len(of_kind),
-            "refused_before_it_began": sum(r["deadline"]["status"] == 504 and r["deadline"]["ms"] < 100 for r in of_kind),
+            "refused_before_it_began": sum(
+                r["deadline"]["status"] == 504 and r["deadline"]["ms"] < 100 for r in of_kind
+            ),
             "longest_answer_ms": round(max(r["deadline"]["ms"] for r in of_kind), 1),
             "most_cpu_ms_after_the_answer": round(max(r["deadline"]["cpu_ms_after"] for r in of_kind), 1),
             "hung_up": sum(not r["hang_up"]["answered"] for r in of_kind),

@@ -12,7 +12,8 @@ fuzz_target!(|data: &[u8]| {
     let row_len = usize::from(length) * 4 + 1;
     let k = usize::from(k) % row_len.min(40) + 1;
     // Few bytes make many values: rows that repeat are the ones that defeat a bound.
-    let values: Vec<f32> = rest.chunks_exact(4).map(|bits| f32::from_le_bytes([bits[0], bits[1], bits[2], bits[3]])).collect();
+    let values: Vec<f32> =
+        rest.chunks_exact(4).map(|bits| f32::from_le_bytes([bits[0], bits[1], bits[2], bits[3]])).collect();
     if values.is_empty() {
         return;
     }
