@@ -18,7 +18,12 @@ const link = (target, ...children) => {
   return made;
 };
 const code = (text) => element('code', String(text));
-const block = (value) => element('pre', code(JSON.stringify(value, null, 2)));
+/** Wider than the page, it is scrolled by keyboard too. */
+const scrolled = (made) => {
+  made.tabIndex = 0;
+  return made;
+};
+const block = (value) => scrolled(element('pre', code(JSON.stringify(value, null, 2))));
 
 /** A description: paragraphs, with `code` in backticks. */
 const prose = (text = '') => text.split(/\n\n+/).filter(Boolean).map((paragraph) => element('p', ...inline(paragraph)));
@@ -31,7 +36,7 @@ function table(titles, rows) {
     return cell;
   }));
   const body = rows.map((row) => element('tr', ...row.map((cells) => element('td', ...[cells].flat()))));
-  const wide = element('div', element('table', element('thead', head), element('tbody', ...body)));
+  const wide = scrolled(element('div', element('table', element('thead', head), element('tbody', ...body))));
   wide.className = 'wide';
   return wide;
 }

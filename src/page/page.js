@@ -169,6 +169,7 @@ async function show(job, answer) {
   part('.panels').replaceChildren(...panels.map(framed));
   const slider = part('.slider input');
   slider.setAttribute('aria-label', `Opacity of the evidence on ${name}`);
+  part('.wide').setAttribute('aria-label', `The strongest places of ${name}`);
   const mix = () => {
     for (const panel of panels) panel.querySelector('.map').style.opacity = slider.value / 100;
   };

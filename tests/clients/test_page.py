@@ -120,8 +120,8 @@ def shots(browser, name):
         browser.set_window_size(width, min(max(height, 700), 4000))
         wider = browser.execute_script("return document.documentElement.scrollWidth - document.documentElement.clientWidth")
         assert wider <= 0, f"the page is {wider} pixels wider than a window of {width}"
-        assert barriers(browser) == [], f"{name} at {width}"
         browser.save_screenshot(str(SHOTS / f"{name}-{width}.png"))
+        assert barriers(browser) == [], f"{name} at {width}"
 
 
 def test_every_state_is_without_barriers(browser, server):
