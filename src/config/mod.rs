@@ -78,7 +78,8 @@ pub struct RuntimeConfig {
 #[derive(Debug, Clone, Copy, Default, Args)]
 pub struct JudgeConfig {
     /// Regions of 256x256 pixels that a picture is judged by, under preprocessing `crop`; a small picture has fewer.
-    /// `auto`: the manifest's rule, more only while the first regions leave the verdict uncertain.
+    /// `auto`: the manifest's rule: more while the first regions leave the verdict open, and to confirm a verdict that rests
+    /// on a small share of the picture.
     #[arg(long, env = "LFM_REGIONS", value_name = "N", default_value = "auto")]
     pub regions: RegionChoice,
 

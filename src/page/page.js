@@ -184,7 +184,10 @@ async function show(job, answer) {
   const sum = logit === null ? '' : `: logit ${signed(logit)} (log-odds of generated)`;
   part('.sum').textContent = `${seen} Colour: the contribution of a place to its region's logit, on the same scale for `
     + `all pictures. Bias ${signed(attribution.bias)} and ${attribution.cells.length} places${sum}.`;
-  part('tbody').replaceChildren(...attribution.cells.slice(0, 10).map(({ contribution, shown: [x0, y0, x1, y1] }) => {
+  // In a class of file that the model cannot judge all contributions are 0.
+  const strongest = attribution.cells.filter(({ contribution }) => contribution !== 0).slice(0, 10);
+  part('tbody').closest('details').hidden = strongest.length === 0;
+  part('tbody').replaceChildren(...strongest.map(({ contribution, shown: [x0, y0, x1, y1] }) => {
     const speaks = contribution > 0 ? 'generated' : 'real';
     const row = element('tr');
     row.append(...[signed(contribution), speaks, `${x0} to ${x1}`, `${y0} to ${y1}`].map((text) => element('td', text)));
