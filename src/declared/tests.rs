@@ -1,6 +1,6 @@
 //! Files made here, and real ones where they are at hand.
 
-use std::{io::Write, path::Path, time::Instant};
+use std::{io::Write, path::Path};
 
 use flate2::{Compression, write::ZlibEncoder};
 use proptest::prelude::*;
@@ -254,16 +254,13 @@ fn photographs_do_not_say_that_they_are_generated() {
         let (path, label) = (columns.next()?, columns.next()?);
         (label == "0").then(|| folder.join("..").join(path))
     });
-    let (reader, mut spent) = (reader(), Vec::new());
+    let (reader, mut count) = (reader(), 0);
     for path in real.filter(|path| path.is_file()).take(2000) {
         let bytes = std::fs::read(&path).expect("a file");
         let Some(format) = sniff(&bytes) else { continue };
-        let start = Instant::now();
         let declared = reader.read(&bytes, format, &Cancel::default());
-        spent.push(start.elapsed());
+        count += 1;
         assert_ne!(declared.generated, Some(true), "{}: {declared:?}", path.display());
     }
-    assert!(spent.len() >= 200, "{} photographs", spent.len());
-    spent.sort();
-    println!("{} photographs, {:?} each (median), {:?} at most", spent.len(), spent[spent.len() / 2], spent.last());
+    assert!(count >= 200, "{count} photographs");
 }

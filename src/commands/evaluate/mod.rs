@@ -98,6 +98,9 @@ struct Run<'a> {
     declared: Option<SayGenerated>,
 }
 
+/// Writes the line of an image, given the quality of the JPEG that it was saved as.
+type WriteLine<'a> = dyn FnMut(&Labelled, Option<u8>, &Line<'_>) -> Result<(), anyhow::Error> + 'a;
+
 /// Files that say of themselves that they were generated, by their label.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 struct SayGenerated {
@@ -246,7 +249,7 @@ impl<'a> Run<'a> {
         scorer: &Scorer,
         labelled: &'a [Labelled],
         qualities: &[u8],
-        write: &mut dyn FnMut(&Labelled, Option<u8>, &Line<'_>) -> Result<(), anyhow::Error>,
+        write: &mut WriteLine<'_>,
         progress: &ProgressBar,
     ) -> Result<(), anyhow::Error> {
         let mut sound: Vec<_> = labelled.iter().collect();

@@ -154,7 +154,7 @@ mod tests {
             source: ["one", "two"][index % 2],
             fake: index % 4 > 1,
             class: Class::Lossless,
-            verdict: if index % 5 == 0 { Verdict::Uncertain } else { Verdict::Real },
+            verdict: if index.is_multiple_of(5) { Verdict::Uncertain } else { Verdict::Real },
             score: Some(0.5),
             logit_raw: index as f32,
             regions: 1,
