@@ -26,18 +26,29 @@ def metadata() -> dict:
     return json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout)
 
 
+def built() -> set[tuple[str, str]]:
+    """Name and version of every crate in the build. `cargo metadata` also lists optional dependencies that only a weak
+    feature (`name?/feature`) mentions."""
+    command = ["cargo", "tree", "--locked", "--edges", "normal", "--target", TARGET, "--prefix", "none", "--format", "{p}"]
+    lines = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
+    return {(name, version.removeprefix("v")) for name, version in (line.split()[:2] for line in lines if line)}
+
+
 def linked(meta: dict) -> tuple[dict[str, dict], dict[str, list[str]]]:
     """The packages below the root by normal dependencies, the root among them, and who depends on whom."""
     packages = {package["id"]: package for package in meta["packages"]}
     nodes = {node["id"]: node for node in meta["resolve"]["nodes"]}
     edges: dict[str, list[str]] = {}
+    crates = built()
+    really = {i for i, package in packages.items() if (package["name"], package["version"]) in crates}
     waiting = [meta["resolve"]["root"]]
     while waiting:
         package = waiting.pop()
         if package in edges:
             continue
         dependencies = nodes[package]["deps"]
-        edges[package] = sorted(d["pkg"] for d in dependencies if any(k["kind"] is None for k in d["dep_kinds"]))
+        normal = (d["pkg"] for d in dependencies if any(k["kind"] is None for k in d["dep_kinds"]))
+        edges[package] = sorted(i for i in normal if i in really)
         waiting += edges[package]
     found = sorted(edges, key=lambda i: (packages[i]["name"], packages[i]["version"]))
     return {i: packages[i] for i in found}, edges

@@ -6,6 +6,7 @@
 //! `a * mean of its R regions' logits + b`, so it splits too: a term counts `a / R` times, and the bias is
 //! `a * bias + b`. [`geometry`] says what a place sees, [`overlay`] draws it.
 
+mod colours;
 pub mod geometry;
 pub mod overlay;
 mod sheet;

@@ -14,6 +14,7 @@ use image::{
 
 use super::{
     Attribution,
+    colours::{FULL, blend},
     geometry::{PLACES, middle},
     sheet::{Caption, Sheet},
 };
@@ -24,15 +25,6 @@ pub const LONGEST: u32 = 1024;
 
 /// Smaller pictures are enlarged by a whole factor up to about this.
 const ENLARGE_TO: u32 = 512;
-
-const REAL: [u8; 3] = [0, 114, 178];
-const FAKE: [u8; 3] = [213, 94, 0];
-/// Opacity of a contribution in full colour: the picture shows through everywhere.
-const OPAQUE: f64 = 0.85;
-
-/// The contribution to a region's logit that is drawn in full colour, in logit units: the same for all pictures, as on
-/// the page.
-pub(super) const FULL: f64 = 0.25;
 
 /// What is drawn.
 #[derive(Debug, Clone, Copy)]
@@ -100,14 +92,6 @@ fn tint(picture: &mut RgbImage, map: &[f64], parts: f64, [x0, y0, x1, y1]: [f64;
             }
         }
     }
-}
-
-/// A background under a contribution of `share` (-1 to 1) of the one in full colour.
-pub(super) fn blend(Rgb(under): Rgb<u8>, share: f64) -> Rgb<u8> {
-    let over = if share > 0.0 { FAKE } else { REAL };
-    let opacity = OPAQUE * share.abs().min(1.0);
-    let mixed = |under: u8, over: u8| f64::from(under) + opacity * (f64::from(over) - f64::from(under));
-    Rgb(std::array::from_fn(|i| mixed(under[i], over[i]).round() as u8))
 }
 
 /// A frame of white in black around a box, seen on any ground.

@@ -10,7 +10,7 @@ use image::{
 
 use super::{
     Attribution,
-    overlay::{FULL, blend},
+    colours::{FULL, blend},
 };
 
 /// What the overlay says in words.
