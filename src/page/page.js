@@ -137,8 +137,9 @@ function meaning({ verdict, score, threshold, evidence }) {
 const count = (share) => (share < 0.01 ? 'fewer than 1' : `about ${Math.round(100 * share)}`);
 
 /** What the file says about itself: beside the pixels, never mixed with them. */
-function declare(part, declared) {
+function declare(part, name, declared) {
   const box = part('.declared');
+  box.setAttribute('aria-label', `What ${name} says about itself`);
   box.hidden = !declared;
   if (!declared) return;
   const claims = declared.claims.map(({ source, kind, tool, signer, validation }) => {
@@ -162,7 +163,7 @@ async function show(job, answer) {
   const list = part('.warnings');
   list.replaceChildren(...warnings.map((warning) => element('li', WARNINGS[warning] ?? warning)));
   list.hidden = warnings.length === 0;
-  declare(part, declared);
+  declare(part, name, declared);
 
   const panels = await draw(job.file, image, attribution);
   for (const panel of panels) panel.setAttribute('aria-label', `${panel.title} of ${name}, and where its evidence lies`);

@@ -35,7 +35,6 @@ NOT_RUN = {
     "lfm-serve bench": "names the command; tests/suite runs it",
     "lfm-serve evaluate --json": "names the form; tests/suite runs it",
     "cargo check --release": "the gate's clippy does the same",
-    "cargo install cargo-fuzz": "needs the crates' registry and a nightly toolchain",
     "PYTHONPATH=models .venv-train/bin/python -m lfm.train --help": "needs PyTorch",
     "lfm-serve bench --only prepare": "measures for a minute; tests/suite runs `bench`",
     "cargo test --release --test suite sum_rule": "`make test` runs it",
