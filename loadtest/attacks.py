@@ -305,7 +305,7 @@ class ControlGroup:
         for _ in range(50):
             if with_error(self.path.rmdir):
                 return
-            time.sleep(0.1)
+            time.sleep(0.1)  # polling: the kernel empties a control group after its last process has ended
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
@@ -413,14 +413,14 @@ def all_doors(server, grpc: str, seconds: float, alive: Callable[[], bool]):
 
     def silent():
         while time.monotonic() < end:
-            time.sleep(5)
+            time.sleep(5)  # the attack's pace: the server closes silent connections, new ones replace them
             sockets.extend(connections(server.address, 200))
 
     def watch():
         while time.monotonic() < end:
             lives[1] += 1
             lives[0] += alive()
-            time.sleep(0.2)
+            time.sleep(0.2)  # a probe's pace
 
     threads = [lambda turns=turns: ask(server.address, turns) for turns in requests for _ in range(2)]
     threads += [lambda: ask(grpc, calls) for _ in range(4)]

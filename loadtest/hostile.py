@@ -136,7 +136,7 @@ def random_requests(count: int, seconds: float) -> list[Threshold]:
         # What is left of the last connections is closed by now or within the time for a head.
         deadline = time.monotonic() + 30
         while (last := figures())["files"] > first["files"] + 8 and time.monotonic() < deadline:
-            time.sleep(0.2)
+            time.sleep(0.2)  # polling: the server's process cannot notify us
         series = metrics(server.address)
         failed = sum(value for name, value in series.items() if 'status="500"' in name)
         held = series["lfm_images_in_flight"] + series["lfm_admitted_bytes"] + series["lfm_decode_bytes"]

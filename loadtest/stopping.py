@@ -29,9 +29,9 @@ WATCHED = 0.2
 
 def used_after(server: Server) -> float:
     """Milliseconds of CPU in the time after the grace."""
-    time.sleep(GRACE)
+    time.sleep(GRACE)  # what is measured is the CPU time of a span of time
     before = server.cpu_seconds()
-    time.sleep(WATCHED)
+    time.sleep(WATCHED)  # likewise
     return (server.cpu_seconds() - before) * 1e3
 
 
