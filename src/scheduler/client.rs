@@ -44,10 +44,14 @@ impl Client {
 
     /// A caller without a key. IPv6 addresses are grouped by /64 network, the usual allocation of one subscriber.
     pub fn address(address: IpAddr) -> Self {
-        let address = match address.to_canonical() {
-            IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64))),
-            v4 @ IpAddr::V4(_) => v4,
-        };
-        Self { id: ClientId::Address(address), weight: NonZeroU32::MIN }
+        Self { id: ClientId::Address(network(address)), weight: NonZeroU32::MIN }
+    }
+}
+
+/// What counts as one address: of IPv6 the network that one site has (64 bits).
+pub fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64))),
+        v4 @ IpAddr::V4(_) => v4,
     }
 }

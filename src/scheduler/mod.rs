@@ -25,7 +25,7 @@ use tokio::time::timeout_at;
 use tokio_util::task::TaskTracker;
 
 pub use budget::Share;
-pub use client::Client;
+pub use client::{Client, network};
 pub use line::{Job, Permit, Upload};
 pub use regions::{RegionPlan, ScoredRegion};
 pub use worker::Rebuild;

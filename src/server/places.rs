@@ -9,7 +9,7 @@
 use std::{
     cmp::Reverse,
     collections::HashMap,
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -20,6 +20,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::connection::{Activity, Peer};
+use crate::scheduler::network;
 
 /// How long a connection must have been silent to be taken for idle: a request may be on its way.
 const SILENT: Duration = Duration::from_secs(1);
@@ -130,14 +131,6 @@ impl Drop for Place {
         if self.activity.peer().connections.fetch_sub(1, Relaxed) == 1 {
             open.peers.remove(&self.address);
         }
-    }
-}
-
-/// What counts as one address: of IPv6 the network that one site has (64 bits).
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
-        v4 => v4,
     }
 }
 
