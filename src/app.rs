@@ -14,7 +14,7 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 use crate::{
     api,
     audit::Audit,
-    config::{DeclaredConfig, DeclaredDetail, JudgeConfig, ServeConfig, Switch},
+    config::{DeclaredConfig, JudgeConfig, ServeConfig, Switch},
     declared::{self, Kind, Source},
     image::Limits,
     judge::{Class, Judge, OperatingPoint, Settings, Verdict, Warning},
@@ -71,14 +71,12 @@ pub fn declared(settings: &DeclaredConfig) -> Result<Option<Arc<declared::Reader
     if settings.declared == Switch::Off {
         return Ok(None);
     }
-    let detail = match settings.declared_detail {
-        DeclaredDetail::Brief => declared::Detail::Brief,
-        DeclaredDetail::Full => declared::Detail::Full,
-    };
     let path = settings.c2pa_trust.as_deref();
     let named = || path.map(|path| format!("--c2pa-trust {}", path.display())).unwrap_or_default();
     let trust = path.map(std::fs::read_to_string).transpose().with_context(named)?;
-    let reader = declared::Reader::new(detail, trust.as_deref()).map_err(anyhow::Error::msg).with_context(named)?;
+    let reader = declared::Reader::new(settings.declared_detail, trust.as_deref())
+        .map_err(anyhow::Error::msg)
+        .with_context(named)?;
     Ok(Some(Arc::new(reader)))
 }
 

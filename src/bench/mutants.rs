@@ -120,20 +120,21 @@ fn damaged(bytes: &[u8], random: &mut Random) -> Vec<u8> {
 impl Row {
     fn take(&mut self, seconds: f64, estimate: Duration) {
         let estimate = estimate.as_secs_f64();
-        if seconds * 1e3 > self.worst_ms {
-            (self.worst_ms, self.worst_estimate_ms) = (seconds * 1e3, estimate * 1e3);
+        self.worsen(seconds * 1e3, estimate * 1e3, (seconds - GRACE) / estimate);
+    }
+
+    fn worsen(&mut self, ms: f64, estimate_ms: f64, over_estimate: f64) {
+        if ms > self.worst_ms {
+            (self.worst_ms, self.worst_estimate_ms) = (ms, estimate_ms);
         }
-        self.most_over_estimate = self.most_over_estimate.max((seconds - GRACE) / estimate);
+        self.most_over_estimate = self.most_over_estimate.max(over_estimate);
     }
 
     fn add(&mut self, other: &Self) {
         self.files += other.files;
         self.refused += other.refused;
         self.decoded += other.decoded;
-        if other.worst_ms > self.worst_ms {
-            (self.worst_ms, self.worst_estimate_ms) = (other.worst_ms, other.worst_estimate_ms);
-        }
-        self.most_over_estimate = self.most_over_estimate.max(other.most_over_estimate);
+        self.worsen(other.worst_ms, other.worst_estimate_ms, other.most_over_estimate);
     }
 }
 

@@ -235,7 +235,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        config::{DeclaredDetail, Pixels as MaxPixels, Switch},
+        config::{Pixels as MaxPixels, Switch},
+        declared::Detail,
         image::Pixels,
         model::{Output, RunError},
     };
@@ -282,7 +283,7 @@ mod tests {
         let model = Slow { costs: vec![time; max_batch_size], runs: Arc::default() };
         let runs = Arc::clone(&model.runs);
         let limits = LimitsConfig { max_body_bytes: ByteSize::mib(1), max_pixels: MaxPixels(1), min_side: 0 };
-        let silent = DeclaredConfig { declared: Switch::Off, declared_detail: DeclaredDetail::Brief, c2pa_trust: None };
+        let silent = DeclaredConfig { declared: Switch::Off, declared_detail: Detail::Brief, c2pa_trust: None };
         let paused = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
         let scored: Vec<_> = paused.expect("a runtime").block_on(async {
             let manifest =

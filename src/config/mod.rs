@@ -6,7 +6,10 @@ use std::{path::PathBuf, str::FromStr};
 use bytesize::ByteSize;
 use clap::{Args, Parser, ValueEnum};
 
-use crate::judge::{PointChoice, RegionChoice};
+use crate::{
+    declared,
+    judge::{PointChoice, RegionChoice},
+};
 
 #[cfg(feature = "server")]
 mod serve;
@@ -142,7 +145,7 @@ pub struct DeclaredConfig {
     /// How much of a file's own words `declared` repeats. `brief`: which field says it; `full`: its beginning too, with prompts
     /// and names of people.
     #[arg(long, env = "LFM_DECLARED_DETAIL", value_name = "DETAIL", default_value = "brief")]
-    pub declared_detail: DeclaredDetail,
+    pub declared_detail: declared::Detail,
 
     /// Certificates in PEM, such as C2PA's public trust list: a manifest signed under one of them is `valid`, any other that
     /// is intact `untrusted`. Off by default: none is `valid`.
@@ -157,15 +160,6 @@ pub enum Switch {
     On,
     /// It is not.
     Off,
-}
-
-/// How much of a file's own words is repeated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum DeclaredDetail {
-    /// Which field says it.
-    Brief,
-    /// Its beginning too.
-    Full,
 }
 
 /// Execution providers of ONNX Runtime that can be requested.

@@ -79,13 +79,9 @@ fn parse(line: &'static str) -> Option<Mark> {
     let mut columns = line.split('\t');
     let mut column = || columns.next();
     Some(Mark {
-        source: match column()? {
-            "png_text" => Source::PngText,
-            "exif" => Source::Exif,
-            "xmp" => Source::Xmp,
-            "iptc" => Source::Iptc,
-            "c2pa" => Source::C2pa,
-            _ => return None,
+        source: {
+            let name = column()?;
+            Source::ALL.into_iter().find(|source| source.as_str() == name)?
         },
         field: column()?,
         rule: rule(column()?)?,

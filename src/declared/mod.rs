@@ -20,6 +20,7 @@ mod tests;
 mod text;
 mod xmp;
 
+use clap::ValueEnum;
 use serde::Serialize;
 
 use crate::image::{Cancel, Format, Metadata, metadata};
@@ -165,12 +166,12 @@ impl Validation {
 }
 
 /// How much of a file's own words is given.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum Detail {
-    /// Which field it is.
+    /// Which field says it.
     #[default]
     Brief,
-    /// Its beginning too, with prompts and names.
+    /// Its beginning too.
     Full,
 }
 

@@ -98,15 +98,14 @@ async fn judge_one(
             let judged = state.judge(scheduler, context, job, &Asked::default(), None).await?;
             // The centre always exists: the scheduler runs at least one region.
             let centre = judged.scored.regions.into_iter().next().ok_or_else(Error::inference_failed)?;
-            let declared = judged.scored.declared.and_then(|declared| serde_json::to_string(&declared).ok());
-            let declared = declared.unwrap_or_default().into();
+            let declared = judged.scored.declared;
             (Judged { judgement: judged.judgement, declared, output: centre.output }, judged.scored.permit)
         }
         Image::Pixels(pixels) => {
             let job = Job::new(pixels, deadline, permit);
             let judged = state.judge_pixels(scheduler, context, job).await?;
             let Job { payload: output, permit, .. } = judged.scored;
-            (Judged { judgement: judged.judgement, declared: Arc::default(), output }, permit)
+            (Judged { judgement: judged.judgement, declared: None, output }, permit)
         }
     })
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::{
+    declared::Declared,
     image::SIDE,
     judge::Judgement,
     model::{self, Manifest},
@@ -153,7 +154,7 @@ impl Output {
             Self::LogitRaw => Data::Fp32(judgements.map(|judgement| judgement.logit_raw).collect()),
             Self::Verdict => Data::Bytes(judgements.map(|judgement| judgement.verdict.as_str().into()).collect()),
             Self::Warnings => Data::Bytes(judgements.map(words).collect()),
-            Self::Declared => Data::Bytes(judged.iter().map(|one| one.declared.clone()).collect()),
+            Self::Declared => Data::Bytes(judged.iter().map(|one| one.declared_json()).collect()),
             Self::TopkValues => {
                 Data::Fp32(judged.iter().flat_map(|one| one.output.topk_values.iter().copied()).collect())
             }
@@ -171,10 +172,18 @@ impl Output {
 pub struct Judged {
     /// The service's judgement.
     pub judgement: Judgement,
-    /// What its file says of itself, in JSON.
-    pub declared: Arc<str>,
+    /// What its file says of itself; none for pixels.
+    pub declared: Option<Declared>,
     /// The network's output for its first region.
     pub output: model::Output,
+}
+
+impl Judged {
+    /// As the output `declared` has it: empty where nothing was read.
+    fn declared_json(&self) -> Arc<str> {
+        let json = self.declared.as_ref().and_then(|declared| serde_json::to_string(declared).ok());
+        json.unwrap_or_default().into()
+    }
 }
 
 /// An output of an answer.
