@@ -1,4 +1,4 @@
-"""Measures a GPU and writes one report: `make gpu-check`. Never run on a GPU so far.
+"""Measures a GPU and writes one report: `make gpu-check`. Its parts ran once on an H200 (docs/gpu.md), all of it never.
 
     python3 gpu/check.py [--quick] [--only cpu,cuda,...] [--out gpu-report.md]
 

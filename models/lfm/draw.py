@@ -22,6 +22,7 @@ MARGIN = 16  # cut off at the end, so that an 8x8 grid lies at any even offset i
 FEWEST = 5  # of either class in a bucket, or it would be memorised
 WORST = 0.1  # share of the real pictures that is mined ...
 OFTEN = 4.0  # ... and how many times as often they are drawn
+MADE = 360  # pixels a side of a couple that is made before the training, where there are so many
 
 
 @dataclass
@@ -86,6 +87,9 @@ class Feed:
         usable = [p for p in self.photographs if min(p.pixels.shape[:2]) >= LEAST]
         self.models, self.model_chooser = usable, Chooser([p.origin for p in usable])
         self.alarms = np.zeros(len(self.photographs))
+        self.made: list[
+            tuple[int, np.ndarray, np.ndarray]
+        ] = []  # couples of the zoo, if made before
         kinds = {"pairs": self.pairs, "web": self.buckets, "zoo": self.zoo}
         self.kinds = {kind: getattr(recipe, kind) for kind, there in kinds.items() if there}
 
@@ -138,16 +142,30 @@ class Feed:
         return ids[i], a, b, self._steps(side, rng, a, b)
 
     def _zoo(self, side: int, rng: random.Random):
+        if self.made:
+            id, real, fake = rng.choice(self.made)
+            return id, real, fake, self._steps(side, rng, real)
         photograph = self.models[self.model_chooser.draw(rng)]
-        maker = rng.choice(self.zoo)
         after = self._steps(side, rng, photograph.pixels)
+        real, maker = self._original(photograph, history.needed(after, side), rng)
+        return photograph.id, real, maker.make(real), after
+
+    def original(self, rng: random.Random) -> tuple[int, np.ndarray, Maker]:
+        """A photograph for the zoo: its number, its pixels and the generator."""
+        photograph = self.models[self.model_chooser.draw(rng)]
+        return photograph.id, *self._original(photograph, MADE, rng)
+
+    def _original(
+        self, photograph: Photograph, side: int, rng: random.Random
+    ) -> tuple[np.ndarray, Maker]:
+        """A square of about `side` pixels with a history, as the input of a random generator."""
+        maker = rng.choice(self.zoo)
         block = maker.block
         window = min(photograph.pixels.shape[:2]) // block * block
-        window = min(window, -(-history.needed(after, side) // block) * block)
+        window = min(window, -(-side // block) * block)
         before = self._fitting(0.5, window, rng, photograph.pixels)
         real = self._cut(photograph.pixels, history.needed(before, window), rng)
-        real = self._cut(history.apply(real, before), window, rng)
-        return photograph.id, real, maker.make(real), after
+        return self._cut(history.apply(real, before), window, rng), maker
 
     def _steps(self, side: int, rng: random.Random, *images: np.ndarray) -> list[Step]:
         return self._fitting(self.recipe.hard, side, rng, *images)

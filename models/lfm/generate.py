@@ -29,9 +29,11 @@ class Maker:
     make: generators.Generator
 
 
-def load_zoo(folder: Path, names: Collection[str] | None = None) -> dict[str, Maker]:
+def load_zoo(
+    folder: Path, names: Collection[str] | None = None, device: str = "cpu"
+) -> dict[str, Maker]:
     """The available generators that are not held out, or those of `names`: the decoders in `folder`
-    and, if their packages are installed (`make made`), the super-resolution networks."""
+    (run on `device`) and, if their packages are installed (`make made`), the super-resolution networks."""
 
     def wanted(name: str) -> bool:
         return name in names if names is not None else name not in generators.HELD_OUT
@@ -42,7 +44,7 @@ def load_zoo(folder: Path, names: Collection[str] | None = None) -> dict[str, Ma
         if wanted(name) and path.exists():
             model = generators.Autoencoder(decoder)
             model.load_state_dict(torch.load(path, map_location="cpu"))
-            zoo[name] = Maker(decoder.block, generators.autoencoder(model.eval()))
+            zoo[name] = Maker(decoder.block, generators.autoencoder(model, device))
     for name, network in generators.SUPER_RESOLUTIONS.items():
         packages = map(importlib.util.find_spec, ("ncnn", network.package))
         if wanted(name) and all(packages):

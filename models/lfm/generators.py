@@ -215,7 +215,7 @@ def train(
         for i in rng.integers(0, len(photographs), 8):
             y, x = (rng.integers(0, n - side + 1) for n in photographs[i].shape[:2])
             crops.append(photographs[i][y : y + side, x : x + side])
-        wanted = to_tensor(np.stack(crops)).to(device)
+        wanted = to_tensor(np.stack(crops), device)
         made = model(wanted)
         loss = l1_loss(made, wanted) + sum(
             l1_loss(made.diff(dim=d), wanted.diff(dim=d)) for d in (2, 3)
@@ -240,16 +240,18 @@ def step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
     optimizer.step()
 
 
-def to_tensor(pixels: np.ndarray) -> Tensor:
-    x = torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2).float() / 127.5 - 1
+def to_tensor(pixels: np.ndarray, device: str) -> Tensor:
+    x = torch.from_numpy(np.array(pixels)).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
     return x.contiguous(memory_format=torch.channels_last)
 
 
-def autoencoder(model: Autoencoder) -> Generator:
+def autoencoder(model: Autoencoder, device: str = "cpu") -> Generator:
+    model = model.to(device, memory_format=torch.channels_last).eval()
+
     def generate(pixels: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
-            made = model(to_tensor(pixels[None]))[0].permute(1, 2, 0)
-        return ((made + 1) * 127.5).round().clamp(0, 255).byte().numpy()
+            made = model(to_tensor(pixels[None], device))[0].permute(1, 2, 0)
+        return ((made + 1) * 127.5).round().clamp(0, 255).byte().cpu().numpy()
 
     return generate
 

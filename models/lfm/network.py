@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from lfm.graph import STD
 from lfm.pooling import AveragePooling, TopKPooling, random_k
@@ -57,7 +58,9 @@ class LFM(nn.Module):
 
     def maps(self, x: Tensor) -> Tensor:
         """Normalised pixels (n, 3, H, W), H and W even -> the maps that are pooled."""
-        x = (x - self.upsample_conv(self.downsample_conv(x))).abs()  # (n, 3, H, W)
+        # up2(down2(x)) by indexing: the two convolutions would round x in bfloat16 or TF32, and one
+        # grey level is less than that.
+        x = (x - interpolate(x[..., ::2, ::2], scale_factor=2)).abs()  # (n, 3, H, W)
         return self.covn1_1(self.cnn(x))  # (n, 64, 30, 30) at 256x256
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -69,8 +69,11 @@ class Settings:
     val_minutes: float = 5.0  # between validations and checkpoints
     bfloat16: bool = False  # mixed precision, for processors and GPUs that have it
     threads: int = 1
-    workers: int = 0  # processes that cut crops in parallel; they do no mining
+    workers: int = 0  # processes that cut crops in parallel
     device: str = "cpu"
+    compile: bool = False  # the network by Inductor: half a minute, then faster on a GPU
+    zoo_pairs: int = 0  # couples of the zoo made on the device before the training, kept in memory;
+    # 0: made for every sample by the workers, which is slow beside a GPU
 
     def rate(self, progress: float, step: int) -> float:
         warm_up = min(1.0, (step + 1) / 50)
@@ -80,7 +83,8 @@ class Settings:
     def feed(self) -> Feed:
         sources = [source for source in load(Path(self.data)) if source.name != self.leave_out]
         pictures = web.pictures(Path(self.web), held_out=False) if self.web else []
-        zoo = load_zoo(Path(self.zoo)) if self.zoo else {}
+        device = self.device if self.zoo_pairs else "cpu"
+        zoo = load_zoo(Path(self.zoo), device=device) if self.zoo else {}
         pairs = 1 - self.web_share - self.zoo_share
         return Feed(
             [source.share(self.share) for source in sources],
@@ -104,10 +108,25 @@ class Batches(Dataset):
         return tuple(torch.from_numpy(part) for part in self.feed.batch(size, side, rng))
 
 
+class Originals(Dataset):
+    """The photographs of `zoo_pairs` couples; the generator by its place in the feed's zoo."""
+
+    def __init__(self, feed: Feed, settings: Settings) -> None:
+        self.feed, self.settings = feed, settings
+
+    def __len__(self) -> int:
+        return self.settings.zoo_pairs
+
+    def __getitem__(self, i: int) -> tuple[int, np.ndarray, int]:
+        id, real, maker = self.feed.original(random.Random(f"{self.settings.seed}/zoo/{i}"))
+        return id, real, self.feed.zoo.index(maker)
+
+
 class Trainer:
     def __init__(self, settings: Settings) -> None:
         s = self.settings = settings
         torch.set_num_threads(s.threads)
+        torch.backends.cudnn.benchmark = True  # the few shapes of a training repeat
         torch.manual_seed(s.seed)
         model = LFM(s.k, s.drop_most, s.pooling)
         self.crops = s.start_crops
@@ -117,6 +136,8 @@ class Trainer:
             self.crops = facts.get("crops", s.start_crops)
         self.model = model.to(s.device, memory_format=torch.channels_last).train()
         self.mean = copy.deepcopy(self.model).eval()
+        if s.compile:
+            self.model.compile(dynamic=False)
         learnt = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adam(learnt, lr=s.lr)
         self.step, self.seconds, self.best = 0, 0.0, -1.0
@@ -149,35 +170,54 @@ class Trainer:
         fit = {"val_fit": [source.half("fit") for source in load(Path(s.val))]}
         if s.web:
             fit["val2_fit"] = [source.half("fit") for source in web.val2(Path(s.web))]
-        loader = DataLoader(
-            Batches(feed, s), batch_size=None, sampler=range(self.step, 1 << 31),
-            num_workers=s.workers,
-        )  # fmt: skip
+        self.make(feed)
         bar = tqdm(total=s.steps or None, initial=self.step, unit="step", mininterval=30)
         losses: list[float] = []
         last = checked = mined = time.monotonic()
         images = 0
-        for pixels, labels, ids in loader:
-            loss, logits = self.update(pixels.to(s.device), labels.to(s.device))
-            losses.append(loss)
-            feed.saw(ids.numpy(), 1 / (1 + np.exp(-logits[::2])))
-            images += len(labels)
-            self.step, self.crops = self.step + 1, self.crops + len(labels)
-            now = time.monotonic()
-            self.seconds, last = self.seconds + now - last, now
-            bar.update()
-            bar.set_postfix(loss=f"{np.mean(losses[-100:]):.4f}", refresh=False)
-            if now - mined >= 60 * s.mine_minutes:
-                feed.mine()
-                mined = now
-            done = self.progress >= 1
-            if done or now - checked >= 60 * s.val_minutes:
-                self.check(fit, float(np.mean(losses)), images / (now - checked))
-                losses, images = [], 0
-                last = checked = time.monotonic()  # validation is not training time
-            if done:
-                break
+        while self.progress < 1:
+            for pixels, labels, ids in self.loader(feed):
+                loss, logits = self.update(pixels.to(s.device), labels.to(s.device))
+                losses.append(loss)
+                feed.saw(ids.numpy(), 1 / (1 + np.exp(-logits[::2])))
+                images += len(labels)
+                self.step, self.crops = self.step + 1, self.crops + len(labels)
+                now = time.monotonic()
+                self.seconds, last = self.seconds + now - last, now
+                bar.update()
+                bar.set_postfix(loss=f"{np.mean(losses[-100:]):.4f}", refresh=False)
+                done = self.progress >= 1
+                if done or now - checked >= 60 * s.val_minutes:
+                    self.check(fit, float(np.mean(losses)), images / (now - checked))
+                    losses, images = [], 0
+                    last = checked = time.monotonic()  # validation is not training time
+                if done:
+                    break
+                if now - mined >= 60 * s.mine_minutes:
+                    feed.mine()
+                    mined = now
+                    break  # the workers have a copy of the feed: start new ones
         bar.close()
+
+    def loader(self, feed: Feed) -> DataLoader:
+        """Batches from the current step on."""
+        s = self.settings
+        steps = range(self.step, 1 << 31)
+        return DataLoader(
+            Batches(feed, s), batch_size=None, sampler=steps, num_workers=s.workers,
+            pin_memory=s.device != "cpu",
+        )  # fmt: skip
+
+    def make(self, feed: Feed) -> None:
+        """Makes the couples of `zoo_pairs`: photographs by the workers, fakes on the device."""
+        s = self.settings
+        originals = DataLoader(
+            Originals(feed, s), batch_size=None, num_workers=s.workers, collate_fn=tuple
+        )
+        for id, real, maker in tqdm(
+            originals, "couples of the zoo", mininterval=10, disable=not s.zoo_pairs
+        ):
+            feed.made.append((id, real, feed.zoo[maker].make(real)))
 
     def update(self, pixels: torch.Tensor, labels: torch.Tensor) -> tuple[float, np.ndarray]:
         """One step of Adam; returns the loss of the main branch and its logits."""

@@ -53,6 +53,16 @@ def test_crops_lie_at_even_offsets_and_are_balanced():
     assert 0 < flipped.sum() < 64
 
 
+def test_couples_of_the_zoo_that_were_made_before_are_drawn():
+    before = feed(pairs=0.0, web=0.0, zoo=1.0, hard=0)
+    id, real, maker = before.original(random.Random(0))
+    assert real.shape[0] == real.shape[1] >= 240 and not np.array_equal(real, maker.make(real))
+    before.made = [(id, patterned(200, 0), patterned(200, 200))]
+    pixels, _, ids = before.batch(20, SIDE, random.Random(1))
+    assert (pixels[::2, ..., 2] == 0).all() and (pixels[1::2, ..., 2] == 200).all()
+    assert (ids == id).all()
+
+
 @pytest.mark.parametrize("kind", ["pairs", "zoo"])
 def test_a_pair_is_cut_at_one_place(kind):
     shares = {"pairs": 0.0, "web": 0.0, "zoo": 0.0, kind: 1.0}

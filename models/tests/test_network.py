@@ -37,6 +37,18 @@ def test_the_graph_computes_what_the_network_computes(weights, images):
     assert (indices == want_indices)[distinct].mean() > 0.99
 
 
+def test_the_residue_is_exact_in_bfloat16(weights, images):
+    """One grey level is less than the rounding of a pixel in bfloat16."""
+    net, seen = network(weights), []
+    net.cnn.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    x = normalise(torch.from_numpy(images[::3]))
+    with torch.inference_mode():
+        net(x)
+        with torch.autocast("cpu", torch.bfloat16):
+            net(x)
+    assert torch.equal(*seen) and not seen[0][..., ::2, ::2].any() and seen[0].any()
+
+
 def test_a_saved_network_is_imported_bit_for_bit(weights, tmp_path):
     net = network(weights)
     torch.save({"model": net.state_dict(), "settings": {"seed": 1}}, tmp_path / "w.pth")

@@ -8,7 +8,7 @@ from PIL import Image
 
 torch = pytest.importorskip("torch")
 
-from lfm import data, evaluate, evidence, export, graph, judge, train
+from lfm import data, evaluate, evidence, export, generators, graph, judge, train
 from lfm.checkpoint import read_checkpoint
 from lfm.weights import canonical
 
@@ -74,6 +74,20 @@ def test_some_steps_see_fewer_and_larger_crops(images):
     pixels, labels, ids = batches[3]
     again = batches[3]
     assert torch.equal(pixels, again[0]) and len(ids) == len(labels) // 2
+
+
+def test_couples_of_the_zoo_are_made_before_the_training(images, tmp_path):
+    zoo, out = tmp_path / "zoo", tmp_path / "run"
+    zoo.mkdir()
+    decoder = generators.Autoencoder(generators.ZOO["nearest_k3_x2"])
+    torch.save(decoder.state_dict(), zoo / "nearest_k3_x2.pth")
+    flags = ["--zoo", zoo, "--zoo-pairs", 3, "--zoo-share", 1, "--web-share", 0, "--workers", 1]
+    trainer = train.Trainer(train.parse([str(a) for a in arguments(images, out, *flags)]))
+    feed = trainer.settings.feed()
+    trainer.make(feed)
+    assert len(feed.made) == 3 and all(real.shape == fake.shape for _, real, fake in feed.made)
+    trainer.run()
+    assert trainer.step == 4 and trainer.crops == 4 * 4
 
 
 def test_a_run_starts_from_a_checkpoint(images, trained, tmp_path):
