@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--lossy-below-quality", type=int, default=70,
                         help="JPEG quality under which `lossy_source` is given")  # fmt: skip
     parser.add_argument("--name", default="lfm")
-    parser.add_argument("--version", default="2")
+    parser.add_argument("--version", default="3")
     parser.add_argument("--licence-class", default="research-only", help="of the training data")
     args = parser.parse_args(argv)
     try:

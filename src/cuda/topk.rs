@@ -21,8 +21,10 @@ pub struct TopK {
     function: Handle,
 }
 
-// SAFETY: the driver's handles may be used on any thread.
+// SAFETY: the driver's handles may be used on any thread, and by several at once.
 unsafe impl Send for TopK {}
+// SAFETY: as above.
+unsafe impl Sync for TopK {}
 
 /// Rows of equal length in GPU memory, and room for their results.
 #[derive(Debug, Clone, Copy)]

@@ -22,8 +22,9 @@ impl TopKNode {
     /// One line for the operator: no ONNX Runtime, or a graph that does not load.
     pub fn new(graph: &[u8], ort_library: Option<&Path>) -> Result<Self, anyhow::Error> {
         let environment = runtime::environment(ort_library)?;
-        let build =
-            || -> ort::Result<Session> { op::commit(Session::builder(environment)?.with_intra_threads(1)?, graph) };
+        let build = || -> ort::Result<Session> {
+            op::commit(Session::builder(environment)?.with_intra_threads(1)?, graph, &op::Layers::default())
+        };
         let session = build()
             .map_err(|error| anyhow::anyhow!("ONNX Runtime cannot load the graph: {}", runtime::one_line(&error)))?;
         Ok(Self { session })

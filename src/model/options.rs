@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Execution, Manifest, Provider, gpu};
+use super::{Execution, Manifest, Provider, gpu, op::Layers};
 use crate::config::{Auto, ModelConfig};
 
 /// Input of a session: read and checked once, shared by all sessions and their rebuilds.
@@ -20,6 +20,8 @@ pub struct SessionOptions {
     pub(super) execution: Arc<Execution>,
     /// TensorRT's engine cache.
     pub(super) engine_cache: Option<PathBuf>,
+    /// Transformed weights.
+    pub(super) layers: Layers,
 }
 
 impl SessionOptions {
@@ -82,7 +84,7 @@ impl SessionOptions {
             _ => None,
         };
         let (config, execution) = (config.clone(), Arc::new(execution));
-        Ok(Self { graph_name, graph, manifest, config, max_batch_size, execution, engine_cache })
+        Ok(Self { graph_name, graph, manifest, config, max_batch_size, execution, engine_cache, layers: Layers::default() })
     }
 
     /// Number of parallel sessions.

@@ -275,7 +275,7 @@ fn try_out(provider: Provider, environment: &Environment) -> ort::Result<()> {
 }
 
 fn run_trial(builder: SessionBuilder, graph: &[u8]) -> ort::Result<()> {
-    let mut session = op::commit(builder, graph)?;
+    let mut session = op::commit(builder, graph, &op::Layers::default())?;
     let maps = [0.5_f32, -1.0, 4.0, 0.0, 3.0, -2.0, 1.0, 2.0];
     let input = TensorRef::from_array_view(([1, 1, 2, 4], &maps[..]))?;
     let outputs = session.run(ort::inputs!["x" => input])?;

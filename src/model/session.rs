@@ -141,7 +141,7 @@ fn build(environment: &ort::environment::Environment, options: &SessionOptions) 
             builder.with_disable_cpu_fallback()?.with_execution_providers([tensorrt, gpu::cuda(config)])?
         }
     };
-    op::commit(builder, &options.graph)
+    op::commit(builder, &options.graph, &options.layers)
 }
 
 /// Allocator of pinned host memory, which the GPU reads by DMA.

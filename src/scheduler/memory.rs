@@ -10,10 +10,12 @@ const MIB: u64 = 1 << 20;
 /// Resident memory of `serve` without sessions: program, ONNX Runtime, threads.
 const PROCESS: u64 = 48 * MIB;
 
-/// Resident memory of a warm session, mostly transformed weights, and the addition for each image of its largest batch.
-/// Measured on lfm.cpu.onnx at batches of 1 to 32 (42 to 305 MiB), ONNX Runtime 1.31.1; a test of `doctor` compares
-/// them with a running server. A folder without that graph needs more: 72 MiB, or 40 MiB an image.
-const SESSION: u64 = 36 * MIB;
+/// Transformed weights, which all sessions share; resident memory of a warm session, and the addition for each image of
+/// its largest batch. Measured on lfm.cpu.onnx with 1 to 4 sessions at batches of 1 and 8 (89 to 369 MiB), ONNX Runtime
+/// 1.31.1; a test of `doctor` compares them with a running server. A folder without that graph needs more: 72 MiB a
+/// session, or 40 MiB an image.
+const WEIGHTS: u64 = 32 * MIB;
+const SESSION: u64 = 4 * MIB;
 const SESSION_IMAGE: u64 = 9 * MIB;
 
 /// Memory of a connection: a head that is not complete, and two HTTP/2 requests whose answers nobody takes. Measured in
@@ -97,10 +99,10 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Bytes in use when ready: process and sessions.
+    /// Bytes in use when ready: process, weights and sessions.
     pub fn at_start(self) -> u64 {
         let session = SESSION.saturating_add(SESSION_IMAGE.saturating_mul(self.max_batch_size));
-        PROCESS.saturating_add(session.saturating_mul(self.sessions))
+        (PROCESS + WEIGHTS).saturating_add(session.saturating_mul(self.sessions))
     }
 
     /// Peak bytes: those at the start, all connections, all bodies, all decoding, and the most regions of each image in

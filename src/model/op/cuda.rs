@@ -1,6 +1,6 @@
 //! `TopKPooling` for CUDA: maps and results are in GPU memory, the work runs on ONNX Runtime's stream.
 
-use std::ptr::NonNull;
+use std::{ptr::NonNull, sync::OnceLock};
 
 use ort::{
     operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput, ShapeInferenceContext},
@@ -8,7 +8,7 @@ use ort::{
 };
 
 use super::{Node, at_node, infer_shape, inputs, outputs, required, without_unwinding};
-use crate::cuda::{Driver, Rows, Stream, TopK};
+use crate::cuda::{CudaError, Driver, Rows, Stream, TopK};
 
 pub(super) struct TopKPooling;
 
@@ -32,7 +32,7 @@ impl Operator for TopKPooling {
     }
 
     fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<Pooling> {
-        without_unwinding(|| Ok(Pooling { node: Node::new(context)?, top_k: None }))
+        without_unwinding(|| Ok(Pooling { node: Node::new(context)?, top_k: OnceLock::new() }))
     }
 
     fn infer_shape(&self, context: &mut ShapeInferenceContext) -> ort::Result<()> {
@@ -43,8 +43,9 @@ impl Operator for TopKPooling {
 /// The operator at one node of a graph, on a GPU.
 pub(super) struct Pooling {
     node: Node,
-    /// Loaded at the first run: only then ONNX Runtime has a stream, which identifies the GPU.
-    top_k: Option<TopK>,
+    /// Loaded at the first run: only then ONNX Runtime has a stream, which identifies the GPU. Threads may share a
+    /// session, and its first run.
+    top_k: OnceLock<TopK>,
 }
 
 impl Kernel for Pooling {
@@ -54,7 +55,7 @@ impl Kernel for Pooling {
 }
 
 impl Pooling {
-    fn pool(&mut self, context: &ComputeContext) -> ort::Result<()> {
+    fn pool(&self, context: &ComputeContext) -> ort::Result<()> {
         let stream = context.stream()?.map(NonNull::as_ptr);
         let stream = stream.ok_or_else(|| ort::Error::new("ONNX Runtime gives no CUDA stream"))?;
         let input = required(context.input(0)?)?.downcast::<TensorValueType<f32>>()?;
@@ -64,8 +65,17 @@ impl Pooling {
         self.launch(context, Driver::get().map_err(ort::Error::wrap)?, stream)
     }
 
+    fn loaded(&self, driver: &'static Driver, stream: Stream) -> Result<&TopK, CudaError> {
+        if let Some(loaded) = self.top_k.get() {
+            return Ok(loaded);
+        }
+        // Of several threads one keeps its kernel, the others unload theirs.
+        let new = TopK::load(driver, stream)?;
+        Ok(self.top_k.get_or_init(|| new))
+    }
+
     /// Enqueues the Top-K of the input on `stream`; the input is in the memory of the stream's GPU.
-    fn launch(&mut self, context: &ComputeContext, driver: &'static Driver, stream: Stream) -> ort::Result<()> {
+    fn launch(&self, context: &ComputeContext, driver: &'static Driver, stream: Stream) -> ort::Result<()> {
         let input = required(context.input(0)?)?.downcast::<TensorValueType<f32>>()?;
         let (map_len, pooled) = self.node.pooled(input.shape())?;
         let [n, c, _] = pooled;
@@ -73,10 +83,7 @@ impl Pooling {
         let rows = rows.ok_or_else(|| ort::Error::new("N*C is out of range"))?;
         let values = required(context.output(0, pooled)?)?.downcast::<TensorValueType<f32>>()?;
         let indices = required(context.output(1, pooled)?)?.downcast::<TensorValueType<i64>>()?;
-        let top_k = match &mut self.top_k {
-            Some(loaded) => loaded,
-            none => none.insert(TopK::load(driver, stream).map_err(ort::Error::wrap)?),
-        };
+        let top_k = self.loaded(driver, stream).map_err(ort::Error::wrap)?;
         let work = Rows {
             rows,
             row_len: map_len,

@@ -27,30 +27,29 @@ use ort::{
     value::{Shape, SymbolicDimensions, TensorElementType, ValueType},
 };
 
-use crate::{
-    conv::{Arena, ResidueConv, WinogradConv},
-    topk,
-};
+use self::conv::Convolution;
+pub use self::conv::Layers;
+use crate::{conv::Arena, topk};
 
 /// The domain `lfm` with its operators. Not `Send`: each session has its own, created on the thread that builds it.
 ///
 /// # Errors
 /// Those of ONNX Runtime.
-pub fn operator_domain() -> ort::Result<OperatorDomain> {
+pub fn operator_domain(layers: &Layers) -> ort::Result<OperatorDomain> {
     let arena = Arc::new(Arena::default());
     OperatorDomain::new("lfm")?
         .add(TopKPooling)?
         .add(cuda::TopKPooling)?
-        .add(conv::Convolution::<ResidueConv>::new(&arena))?
-        .add(conv::Convolution::<WinogradConv>::new(&arena))
+        .add(Convolution { arena: Arc::clone(&arena), layers: layers.residue() })?
+        .add(Convolution { arena, layers: layers.winograd() })
 }
 
-/// Builds a session on `graph`, with the domain `lfm`.
+/// Builds a session on `graph`, with the domain `lfm`; its convolutions are those of `layers`, where they are equal.
 ///
 /// # Errors
 /// Those of ONNX Runtime.
-pub fn commit(builder: SessionBuilder, graph: &[u8]) -> ort::Result<Session> {
-    commit_with(operator_domain, builder, graph)
+pub fn commit(builder: SessionBuilder, graph: &[u8], layers: &Layers) -> ort::Result<Session> {
+    commit_with(|| operator_domain(layers), builder, graph)
 }
 
 fn commit_with(
