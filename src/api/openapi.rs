@@ -141,7 +141,7 @@ fn reference(name: &str) -> Value {
 fn explained() -> Value {
     let mut answer = example("/v1/score").unwrap_or_default();
     answer["attribution"] = serde_json::from_str(include_str!("attribution.json")).unwrap_or_default();
-    json!({"rocket": {"summary": "`map` to five digits, `cells` cut to the first three", "value": answer}})
+    json!({"rocket": {"summary": "`map` to five digits, `regions` cut to the first, `cells` to the first three", "value": answer}})
 }
 
 /// What a route answers to `tests/golden/images/orig_rocket.jpg`; README shows the same.

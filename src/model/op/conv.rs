@@ -212,3 +212,27 @@ impl<L: Layer> Node<L> {
         if panicked.into_inner() { Err(ort::Error::new("panicked")) } else { Ok(()) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_layers_are_shared_while_one_lives() {
+        let layers = Shared::<WinogradConv>::default();
+        let (weight, bias) = (vec![0.5; 2 * 3 * 4], vec![0.25; 2]);
+        let get = |weight: &[f32], pool| layers.get_or_build(weight, &bias, pool).expect("a layer");
+        let first = get(&weight, true);
+        assert!(Arc::ptr_eq(&first, &get(&weight, true)));
+        assert!(!Arc::ptr_eq(&first, &get(&weight, false)));
+        let mut other = weight.clone();
+        other[23] = 0.75;
+        assert!(!Arc::ptr_eq(&first, &get(&other, true)));
+
+        let gone = Arc::downgrade(&first);
+        drop(first);
+        assert!(gone.upgrade().is_none(), "the cache keeps no layer alive");
+        get(&other, true);
+        assert_eq!(layers.0.lock().expect("no panic").len(), 1);
+    }
+}
