@@ -66,7 +66,8 @@ unsafe fn register(options: *mut OrtSessionOptions, base: *const OrtApiBase) -> 
         None => {
             // SAFETY: a table of function pointers, copied in the size of this version.
             ort::set_api(unsafe { ptr::read(ptr::from_ref::<OrtApi>(api)) });
-            let made = Box::leak(Box::new(op::operator_domain(&op::Layers::default()).map_err(|error| error.to_string())?));
+            let made =
+                Box::leak(Box::new(op::operator_domain(&op::Layers::default()).map_err(|error| error.to_string())?));
             *domain.insert(Domain(made.ptr()))
         }
     };

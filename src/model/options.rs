@@ -84,7 +84,16 @@ impl SessionOptions {
             _ => None,
         };
         let (config, execution) = (config.clone(), Arc::new(execution));
-        Ok(Self { graph_name, graph, manifest, config, max_batch_size, execution, engine_cache, layers: Layers::default() })
+        Ok(Self {
+            graph_name,
+            graph,
+            manifest,
+            config,
+            max_batch_size,
+            execution,
+            engine_cache,
+            layers: Layers::default(),
+        })
     }
 
     /// Number of parallel sessions.

@@ -15,7 +15,11 @@ pub(crate) fn session_with_threads(model: &str, threads: usize) -> ort::Result<S
     let environment = lfm_serve::model::runtime::environment(None).expect("ONNX Runtime is there");
     let path = format!("{}/tests/data/ops/{model}.onnx", env!("CARGO_MANIFEST_DIR"));
     let graph = std::fs::read(path).expect("the model");
-    lfm_serve::model::op::commit(Session::builder(environment)?.with_intra_threads(threads)?, &graph)
+    lfm_serve::model::op::commit(
+        Session::builder(environment)?.with_intra_threads(threads)?,
+        &graph,
+        &lfm_serve::model::op::Layers::default(),
+    )
 }
 
 /// Maps 32 random bits to a value of a class of data.
