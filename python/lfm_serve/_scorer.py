@@ -63,7 +63,7 @@ class Scorer:
         """Opens a model.
 
         `model` is a model folder; the bundled one by default. `threads` is how many images are scored at a time: as
-        many as the process may use CPUs by default; each has a session of ONNX Runtime with some 60 MiB. `regions` is
+        many as the process may use CPUs by default; each has a session of ONNX Runtime with some 50 MiB. `regions` is
         how many regions of 256 x 256 pixels of a picture are judged: 1, 5, 9, 16, or "auto", the model's own rule.
         Files of more than `max_file_bytes` bytes, where they are given by path, and images of more than `max_pixels`
         pixels (width x height) are errors.
