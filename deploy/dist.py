@@ -1,9 +1,10 @@
 """Writes what an archive says of its parts: sbom.cdx.json (CycloneDX 1.6) and LICENSES/rust-crates.txt.
 
-    python deploy/dist.py FOLDER     # an archive's folder, as deploy/dist.sh lays it out
+    python deploy/dist.py FOLDER PACKAGE     # an archive's folder, as deploy/tree.sh lays it out
 
-The crates are those that `cargo metadata` finds linked into the program (or run by the compiler for it, as
-derive macros are); their licence texts are those in the published packages. Equal inputs give equal bytes.
+The crates are those that `cargo metadata` finds linked into PACKAGE, the program or the Python module (or run by the
+compiler for it, as derive macros are); their licence texts are those in the published packages. Equal inputs give equal
+bytes.
 """
 
 import datetime
@@ -26,22 +27,23 @@ def metadata() -> dict:
     return json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout)
 
 
-def built() -> set[tuple[str, str]]:
+def built(package: str) -> set[tuple[str, str]]:
     """Name and version of every crate in the build. `cargo metadata` also lists optional dependencies that only a weak
     feature (`name?/feature`) mentions."""
-    command = ["cargo", "tree", "--locked", "--edges", "normal", "--target", TARGET, "--prefix", "none", "--format", "{p}"]
+    command = ["cargo", "tree", "--locked", "--package", package, "--edges", "normal", "--target", TARGET]
+    command += ["--prefix", "none", "--format", "{p}"]
     lines = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
     return {(name, version.removeprefix("v")) for name, version in (line.split()[:2] for line in lines if line)}
 
 
-def linked(meta: dict) -> tuple[dict[str, dict], dict[str, list[str]]]:
+def linked(meta: dict, root: str) -> tuple[dict[str, dict], dict[str, list[str]]]:
     """The packages below the root by normal dependencies, the root among them, and who depends on whom."""
     packages = {package["id"]: package for package in meta["packages"]}
     nodes = {node["id"]: node for node in meta["resolve"]["nodes"]}
     edges: dict[str, list[str]] = {}
-    crates = built()
+    crates = built(packages[root]["name"])
     really = {i for i, package in packages.items() if (package["name"], package["version"]) in crates}
-    waiting = [meta["resolve"]["root"]]
+    waiting = [root]
     while waiting:
         package = waiting.pop()
         if package in edges:
@@ -151,8 +153,8 @@ def licence_texts(packages: list[dict]) -> str:
 def main() -> None:
     folder = Path(sys.argv[1])
     meta = metadata()
-    root = meta["resolve"]["root"]
-    packages, edges = linked(meta)
+    root = next(p["id"] for p in meta["packages"] if p["name"] == sys.argv[2] and p["id"] in meta["workspace_members"])
+    packages, edges = linked(meta, root)
     bom = sbom(folder, root, packages, edges)
     (folder / "sbom.cdx.json").write_text(json.dumps(bom, indent=1, ensure_ascii=False) + "\n")
     texts = licence_texts([p for i, p in packages.items() if i != root])

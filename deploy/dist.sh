@@ -11,20 +11,7 @@ export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 name=lfm-serve-$version-x86_64-linux
 to=$out/$name
-rm -rf "$to"
-place() { mkdir -p "$to/$(dirname "$2")" && cp "$1" "$to/$2"; }
-
-place "$binary" bin/lfm-serve
-# Debug information is four fifths of the file; function names stay for backtraces.
-strip --strip-debug "$to/bin/lfm-serve"
-place vendor/onnxruntime/libonnxruntime.so lib/libonnxruntime.so
-for file in manifest.json lfm.onnx lfm.std.onnx lfm.cpu.onnx; do place "models/$file" "share/lfm-serve/model/$file"; done
-place LICENSE LICENSES/lfm-serve/LICENSE
-place NOTICE LICENSES/lfm-serve/NOTICE
-place models/README.md LICENSES/model/README.md
-for file in LICENSE ThirdPartyNotices.txt; do place "vendor/onnxruntime/$file" "LICENSES/onnxruntime/$file"; done
-place "$(rustc --print sysroot)/share/doc/rust/COPYRIGHT-library.html" LICENSES/rust/COPYRIGHT-library.html
-"${PYTHON:-python3}" deploy/dist.py "$to"
+deploy/tree.sh "$binary" "$to"
 
 (cd "$to" && find . -type f -printf '%P\0' | LC_ALL=C sort -z | xargs -0 sha256sum >"$out/SHA256SUMS" && mv "$out/SHA256SUMS" .)
 tar --create --directory "$out" --format=gnu --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 \

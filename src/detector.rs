@@ -1,12 +1,19 @@
 //! The library in one call: bytes of an image in, a judgement out.
 
+use std::sync::Arc;
+
 use sha2::{Digest, Sha256};
 
 use crate::{
+    answer::{AttributionInfo, Scored, caption},
     config::ModelConfig,
+    declared::{self, Declared},
     error::Error,
-    explain::{Attribution, Terms},
-    image::{self, Cancel, ImageFacts, Limits, Pixels, Scratch},
+    explain::{
+        Attribution, Terms,
+        overlay::{self, Subject},
+    },
+    image::{self, Cancel, ImageFacts, Limits, Pixels, Regions, Scratch},
     judge::{Asked, Judge, Judgement, RegionLogit, Settings},
     model::{Manifest, Output, Runner, SessionOptions},
 };
@@ -15,9 +22,10 @@ use crate::{
 /// open one detector a thread.
 pub struct Detector {
     session: Runner,
-    manifest: std::sync::Arc<Manifest>,
+    manifest: Arc<Manifest>,
     judge: Judge,
     limits: Limits,
+    declared: Option<Arc<declared::Reader>>,
     scratch: Scratch,
 }
 
@@ -28,6 +36,8 @@ pub struct Answer {
     pub judgement: Judgement,
     /// Format, size and hash of the image.
     pub image: ImageFacts,
+    /// What the file says of itself, where [`Detector::with_declared`] asks for it.
+    pub declared: Option<Declared>,
     outputs: Vec<([u32; 4], Output)>,
 }
 
@@ -38,11 +48,11 @@ impl Detector {
     /// One line for the operator: no model, no ONNX Runtime, a graph that does not load.
     pub fn open(config: &ModelConfig) -> Result<Self, anyhow::Error> {
         let options = SessionOptions::read(config, crate::config::Auto::Fixed(1))?;
-        let manifest = std::sync::Arc::clone(options.manifest());
+        let manifest = Arc::clone(options.manifest());
         let session = Runner::new(&options)?;
         let judge = Judge::new(manifest.rules.clone(), manifest.preprocessing, Settings::default());
         let judge = judge.map_err(anyhow::Error::msg)?;
-        Ok(Self { session, manifest, judge, limits: Limits::default(), scratch: Scratch::default() })
+        Ok(Self { session, manifest, judge, limits: Limits::default(), declared: None, scratch: Scratch::default() })
     }
 
     /// The same with other settings: how many regions are judged, and at which operating point.
@@ -60,6 +70,12 @@ impl Detector {
         Self { limits, ..self }
     }
 
+    /// The same, also reading what files say of themselves.
+    #[must_use]
+    pub fn with_declared(self, reader: Arc<declared::Reader>) -> Self {
+        Self { declared: Some(reader), ..self }
+    }
+
     /// The model's manifest.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
@@ -70,11 +86,19 @@ impl Detector {
     /// # Errors
     /// What is wrong with the image; `inference_failed`.
     pub fn score(&mut self, bytes: &[u8]) -> Result<Answer, Error> {
+        self.score_unless(bytes, &Cancel::default())
+    }
+
+    /// The same, and stops soon after `cancel` is cancelled.
+    ///
+    /// # Errors
+    /// As [`score`](Self::score); `deadline_exceeded` when it was cancelled.
+    pub fn score_unless(&mut self, bytes: &[u8], cancel: &Cancel) -> Result<Answer, Error> {
         let header = image::inspect(bytes, &self.limits)?;
         let asked = Asked::default();
         let (preprocessing, scratch) = (self.manifest.preprocessing, &mut self.scratch);
         let most = self.judge.most(&asked);
-        let regions = image::prepare_regions(bytes, &header, preprocessing, most, scratch, &Cancel::default())?;
+        let regions = image::prepare_regions(bytes, &header, preprocessing, most, scratch, cancel)?;
         let image =
             ImageFacts { header, bytes: bytes.len(), sha256: Sha256::digest(bytes).into(), rgb256_sha256: None };
         let (mut logits, mut outputs) = (Vec::new(), Vec::new());
@@ -86,12 +110,32 @@ impl Detector {
             if logits.len() >= wanted {
                 break;
             }
+            if cancel.is_cancelled() {
+                return Err(image::ImageError::Cancelled.into());
+            }
             let output = self.run(&region.pixels)?;
             let no_signal = image::no_signal(&region.pixels);
             logits.push(RegionLogit { bounds: region.bounds, logit: output.logit, no_signal });
             outputs.push((region.bounds, output));
         }
-        Ok(Answer { judgement: self.judge.judge(&asked, Some(&header), &logits), image, outputs })
+        let declared = self.declared.as_ref().map(|reader| reader.read(bytes, header.format, cancel));
+        Ok(Answer { judgement: self.judge.judge(&asked, Some(&header), &logits), image, declared, outputs })
+    }
+
+    /// The answer's attribution drawn on the picture, as PNG. `bytes` are those that it was given for.
+    ///
+    /// # Errors
+    /// As [`score_unless`](Self::score_unless).
+    pub fn overlay(&mut self, bytes: &[u8], answer: &Answer, cancel: &Cancel) -> Result<Vec<u8>, Error> {
+        let (header, preprocessing) = (&answer.image.header, self.manifest.preprocessing);
+        let scratch = &mut self.scratch;
+        let view = image::view(bytes, header, preprocessing, Regions::One, overlay::LONGEST, scratch, cancel)?;
+        let caption = caption(&answer.judgement, &self.manifest, &self.judge);
+        let subject = Subject { view: &view, header, attribution: &answer.attribution()?, caption: &caption };
+        overlay::draw(&subject).map_err(|error| {
+            tracing::error!(%error, "the overlay cannot be written");
+            Error::inference_failed()
+        })
     }
 
     fn run(&mut self, pixels: &Pixels) -> Result<Output, Error> {
@@ -104,6 +148,19 @@ impl Detector {
 }
 
 impl Answer {
+    /// As JSON has it.
+    pub fn scored(&self) -> Scored {
+        Scored::new(&self.judgement, &self.image, self.declared.clone())
+    }
+
+    /// [`attribution`](Self::attribution) as JSON has it.
+    ///
+    /// # Errors
+    /// As [`attribution`](Self::attribution).
+    pub fn attribution_info(&self) -> Result<AttributionInfo, Error> {
+        Ok(AttributionInfo::new(&self.attribution()?, &self.image.header))
+    }
+
     /// The logit split into contributions of image places.
     ///
     /// # Errors

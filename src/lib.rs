@@ -37,8 +37,10 @@ pub mod declared;
 pub mod judge;
 pub mod model;
 
-mod detector;
 pub mod explain;
+
+pub mod answer;
+mod detector;
 
 pub use detector::{Answer, Detector};
 

@@ -10,11 +10,9 @@ mod multipart;
 pub mod openapi;
 mod score;
 mod upload;
-pub mod wire;
+mod wire;
 
 use std::sync::Arc;
-
-pub(crate) use explain::caption;
 
 use axum::{
     Router,

@@ -3,12 +3,7 @@
 use serde::Serialize;
 
 use super::scorer::{Explanation, FileScore};
-use crate::{
-    api::wire::{EvidenceInfo, ImageInfo, JudgedInfo},
-    declared::Declared,
-    error::Error,
-    judge::{Verdict, Warning},
-};
+use crate::{answer::Scored, error::Error};
 
 /// A file's line in JSON.
 #[derive(Serialize)]
@@ -21,22 +16,8 @@ pub(super) struct Line<'a> {
 #[derive(Serialize)]
 #[serde(untagged)]
 enum LineOutcome {
-    Scored(Box<ScoredLine>),
+    Scored(Box<Scored>),
     Failed { error: LineError },
-}
-
-#[derive(Serialize)]
-struct ScoredLine {
-    verdict: Verdict,
-    score: Option<f64>,
-    logit: Option<f32>,
-    logit_raw: f32,
-    threshold: Option<f64>,
-    warnings: Vec<Warning>,
-    judged: JudgedInfo,
-    evidence: Option<EvidenceInfo>,
-    declared: Option<Declared>,
-    image: ImageInfo,
 }
 
 #[derive(Serialize)]
@@ -55,18 +36,7 @@ impl<'a> Line<'a> {
                 return (None, Self { path, outcome: LineOutcome::Failed { error } });
             }
         };
-        let line = ScoredLine {
-            verdict: judgement.verdict,
-            score: judgement.score,
-            logit: judgement.logit,
-            logit_raw: judgement.logit_raw,
-            threshold: judgement.threshold,
-            judged: JudgedInfo::new(&judgement, &image.header),
-            evidence: judgement.evidence.as_ref().map(EvidenceInfo::from),
-            declared,
-            warnings: judgement.warnings,
-            image: ImageInfo::from(&image),
-        };
+        let line = Scored::new(&judgement, &image, declared);
         (explanation, Self { path, outcome: LineOutcome::Scored(Box::new(line)) })
     }
 }

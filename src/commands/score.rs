@@ -21,7 +21,7 @@ use super::{
     scorer::{Explanation, FileScore, Scorer},
 };
 use crate::{
-    api::wire::AttributionInfo,
+    answer::AttributionInfo,
     config::{DeclaredConfig, JudgeConfig, LimitsConfig, ModelConfig},
     declared::{Claim, Declared, Validation},
     error::Error,

@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use crate::{
-    api::{self, wire::AttributionInfo},
+    answer::{AttributionInfo, caption},
     app,
     config::{Auto, DeclaredConfig, JudgeConfig, LimitsConfig, ModelConfig},
     declared::Declared,
@@ -188,7 +188,7 @@ impl Scorer {
     ) -> Result<Explanation, Error> {
         let attribution = scored.attribution(judgement.calibration.a, judgement.calibration.b)?;
         let wire = AttributionInfo::new(&attribution, &scored.image.header);
-        let caption = api::caption(judgement, &self.manifest, &self.judge);
+        let caption = caption(judgement, &self.manifest, &self.judge);
         let overlay = self.scheduler.overlay(upload, scored, attribution, caption, deadline).await?;
         Ok(Explanation { attribution: wire, overlay })
     }

@@ -1,7 +1,6 @@
 //! What was judged, and what the verdict rests on.
 
 use serde::Serialize;
-use utoipa::ToSchema;
 
 use crate::{
     image::Header,
@@ -9,19 +8,21 @@ use crate::{
 };
 
 /// The parts of the picture that were judged.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct JudgedInfo {
     /// `crop`: regions of 256x256 pixels; `resize`: the whole picture, brought to that size.
     method: &'static str,
     /// The share of the picture's pixels that the regions cover.
-    #[schema(minimum = 0.0, maximum = 1.0)]
+    #[cfg_attr(feature = "server", schema(minimum = 0.0, maximum = 1.0))]
     share: f64,
     /// The regions, the centre first. The logit is the calibrated mean of theirs.
     regions: Vec<RegionInfo>,
 }
 
 /// A region that was judged.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 struct RegionInfo {
     /// `[x0, y0, x1, y1]` in pixels of the stored picture, the ends outside. EXIF orientation is not applied.
     #[serde(rename = "box")]
@@ -31,21 +32,22 @@ struct RegionInfo {
     /// Its logit, calibrated as the picture's. Null where there is nothing to judge.
     logit: Option<f32>,
     /// The sigmoid of it.
-    #[schema(minimum = 0.0, maximum = 1.0)]
+    #[cfg_attr(feature = "server", schema(minimum = 0.0, maximum = 1.0))]
     score: Option<f64>,
 }
 
 /// What the verdict rests on: how validation pictures of the same class of file score.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct EvidenceInfo {
     class: Class,
     /// The share of real pictures that score at least so high: false alarms, if this one is called fake. Null under a
     /// warning that voids the verdict.
-    #[schema(minimum = 0.0, maximum = 1.0)]
+    #[cfg_attr(feature = "server", schema(minimum = 0.0, maximum = 1.0))]
     real_at_or_above: Option<f64>,
     /// The share of generated pictures that score at most so high: misses, if this one is called real. Null under a
     /// warning that voids the verdict.
-    #[schema(minimum = 0.0, maximum = 1.0)]
+    #[cfg_attr(feature = "server", schema(minimum = 0.0, maximum = 1.0))]
     fake_at_or_below: Option<f64>,
     /// Real pictures that this rests on.
     n_real: u32,

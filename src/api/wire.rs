@@ -1,18 +1,12 @@
 //! What goes over the wire, as types: serde writes them, OpenAPI describes them.
 
-mod attribution;
-mod judged;
-
 use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-pub use self::{
-    attribution::AttributionInfo,
-    judged::{EvidenceInfo, JudgedInfo},
-};
 use crate::{
+    answer::{AttributionInfo, EvidenceInfo, ImageInfo, JudgedInfo},
     declared::Declared,
     image::ImageFacts,
     judge::{Asked, Judgement, RegionChoice, Verdict, Warning},
@@ -51,45 +45,6 @@ pub(super) struct ScoreResponse {
     pub(super) model: ModelInfo,
     pub(super) image: ImageInfo,
     pub(super) timings_ms: TimingsMs,
-}
-
-/// What the image is.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct ImageInfo {
-    /// Format, from the content: `jpeg`, `png`, `webp`, `gif`, `bmp`, `tiff`.
-    format: &'static str,
-    /// Width in pixels, as stored.
-    width: u32,
-    /// Height in pixels, as stored.
-    height: u32,
-    /// Size of the file.
-    bytes: usize,
-    /// Hash of the file, hexadecimal.
-    sha256: String,
-    /// Pictures in the file: frames of an animation, pages, views. The first is judged.
-    #[schema(minimum = 1)]
-    frames: u32,
-    /// EXIF orientation, 1 to 8; the network judges the stored pixels as they are.
-    #[schema(minimum = 1, maximum = 8)]
-    exif_orientation: u8,
-    /// Hash of the first region's 256x256 RGB bytes, which entered the network (command line only).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rgb256_sha256: Option<String>,
-}
-
-impl From<&ImageFacts> for ImageInfo {
-    fn from(image: &ImageFacts) -> Self {
-        Self {
-            format: image.header.format.as_str(),
-            width: image.header.width,
-            height: image.header.height,
-            bytes: image.bytes,
-            sha256: crate::hex(&image.sha256),
-            frames: image.header.frames,
-            exif_orientation: image.header.exif_orientation,
-            rgb256_sha256: image.rgb256_sha256.map(|hash| crate::hex(&hash)),
-        }
-    }
 }
 
 /// Time spent, in milliseconds.

@@ -1,7 +1,6 @@
 //! Why an image got its logit.
 
 use serde::Serialize;
-use utoipa::ToSchema;
 
 use crate::{
     explain::{Attribution, Cell, geometry},
@@ -11,12 +10,13 @@ use crate::{
 /// The logit as a sum: the bias and the contribution of every place of the network's 30 x 30 map, over all regions. All
 /// numbers are in logit units; above 0 speaks for fake. Under a warning that voids the verdict it is the sum of the
 /// logit that is not given.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct AttributionInfo {
     /// What the logit starts from, whatever the image.
     bias: f32,
     /// The first region's map. Of a picture with one region its sum and the bias give the logit.
-    #[schema(min_items = 30, max_items = 30)]
+    #[cfg_attr(feature = "server", schema(min_items = 30, max_items = 30))]
     map: Vec<Vec<f32>>,
     /// The first region: `[x0, y0, x1, y1]` in pixels of the stored picture, the ends outside.
     judged: [u32; 4],
@@ -27,7 +27,8 @@ pub struct AttributionInfo {
 }
 
 /// One region's part of the logit.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 struct RegionMapInfo {
     /// `[x0, y0, x1, y1]` in pixels of the stored picture, the ends outside. EXIF orientation is not applied.
     #[serde(rename = "box")]
@@ -35,20 +36,21 @@ struct RegionMapInfo {
     /// The same in the picture as it is shown, EXIF orientation applied.
     shown: [u32; 4],
     /// Contribution of each place, by row and column.
-    #[schema(min_items = 30, max_items = 30)]
+    #[cfg_attr(feature = "server", schema(min_items = 30, max_items = 30))]
     map: Vec<Vec<f32>>,
 }
 
 /// A place that contributes.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 struct CellInfo {
     /// Number of the region, from 0.
     region: usize,
     /// Row of the map, 0 to 29.
-    #[schema(maximum = 29)]
+    #[cfg_attr(feature = "server", schema(maximum = 29))]
     row: usize,
     /// Column of the map, 0 to 29.
-    #[schema(maximum = 29)]
+    #[cfg_attr(feature = "server", schema(maximum = 29))]
     col: usize,
     /// The place's part of the logit.
     contribution: f32,
