@@ -1,5 +1,5 @@
-//! Puts the git revision into the binary, for `--version` and `lfm_build_info`, makes the gRPC service from its
-//! description, without protoc, and compiles the part of the JPEG reader that has to be C.
+//! Puts the git revision into the binary, for `--version` and `lfm_build_info`, makes the gRPC service and
+//! the messages of ONNX files from their descriptions, without protoc, and compiles the part of the JPEG reader that has to be C.
 
 use std::{env, error::Error, fs, path::Path, process::Command};
 
@@ -8,7 +8,8 @@ use prost::Message;
 fn main() -> Result<(), Box<dyn Error>> {
     revision();
     jpeg();
-    grpc()
+    grpc()?;
+    onnx()
 }
 
 fn jpeg() {
@@ -27,6 +28,13 @@ fn grpc() -> Result<(), Box<dyn Error>> {
     fs::write(Path::new(&out).join("inference.bin"), description.encode_to_vec())?;
     let builder = tonic_prost_build::configure().build_client(false).bytes(".inference");
     Ok(builder.btree_map(".inference").compile_fds(description)?)
+}
+
+/// The messages of ONNX files.
+fn onnx() -> Result<(), Box<dyn Error>> {
+    let description = protox::compile(["onnx.proto"], ["proto"])?;
+    let builder = tonic_prost_build::configure().build_client(false).build_server(false);
+    Ok(builder.bytes(".onnx").compile_fds(description)?)
 }
 
 fn revision() {

@@ -114,7 +114,7 @@ impl Detector {
                 return Err(image::ImageError::Cancelled.into());
             }
             let output = self.run(&region.pixels)?;
-            let no_signal = image::no_signal(&region.pixels);
+            let no_signal = preprocessing.no_signal(&region.pixels);
             logits.push(RegionLogit { bounds: region.bounds, logit: output.logit, no_signal });
             outputs.push((region.bounds, output));
         }
@@ -164,8 +164,12 @@ impl Answer {
     /// The logit split into contributions of image places.
     ///
     /// # Errors
-    /// `inference_failed` when the graph's outputs do not fit its last layer.
+    /// `not_explainable` for a graph without Top-K places; `inference_failed` when the graph's outputs do not fit its last
+    /// layer.
     pub fn attribution(&self) -> Result<Attribution, Error> {
+        if self.outputs.iter().any(|(_, output)| output.topk_values.is_empty()) {
+            return Err(Error::not_explainable());
+        }
         let terms = self.outputs.iter().map(|(bounds, output)| {
             let (weight, values, indices) = (&output.linear.weight, &output.topk_values, &output.topk_indices);
             Terms { bounds: *bounds, bias: output.linear.bias, weight, values, indices }

@@ -77,6 +77,8 @@ codes! {
         "Try again after the seconds in `Retry-After`; if it lasts, add replicas (docs/scaling.md).";
     InferenceFailed "inference_failed" 500 "The model could not be run"
         "Try again once; if it stays, the server's log has the cause under the request id.";
+    NotExplainable "not_explainable" 501 "The model cannot explain its answers"
+        "Ask `/v1/score` instead: the served graph has no Top-K places, from which explanations are computed.";
     Draining "draining" 503 "The server is shutting down"
         "Try again after the seconds in `Retry-After`: another replica, or the new process, answers.";
     NotReady "not_ready" 503 "The server is not ready"
@@ -112,6 +114,14 @@ impl Error {
     /// The one text for a failed run: the cause is in the log, not in the answer.
     pub fn inference_failed() -> Self {
         Self::new(Code::InferenceFailed, "the model failed on this image; the server's log says why")
+    }
+
+    /// The served graph has no Top-K places.
+    pub fn not_explainable() -> Self {
+        Self::new(
+            Code::NotExplainable,
+            "the served model gives a logit only; an explanation needs a graph with Top-K places, as LFM's",
+        )
     }
 
     /// The allocator has no memory for what a client sent.

@@ -66,6 +66,9 @@ pub mod trace;
 pub mod encoded;
 #[cfg(feature = "server")]
 #[doc(hidden)]
+pub mod import;
+#[cfg(feature = "server")]
+#[doc(hidden)]
 pub mod keys;
 #[cfg(feature = "server")]
 #[doc(hidden)]

@@ -41,6 +41,10 @@ pub(super) async fn explain(
 ) -> Result<Response, Error> {
     let explained = counted(&state.metrics, &context, async {
         let form = accept::negotiate(&headers, OFFERS)?;
+        // Before the body is read: no image changes it.
+        if !state.manifest.explains() {
+            return Err(Error::not_explainable());
+        }
         let Received { query, scheduler, upload, permit, deadline } =
             receive(&state, &context, query, &headers, body).await?;
         let (result, judgement, scored) =

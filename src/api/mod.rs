@@ -31,7 +31,7 @@ use crate::{
 pub const ROUTES: &[Route] = &[
     Route { path: "/v1/score", method: "POST", codes: &[BODY, IMAGE] },
     Route { path: "/v1/score/batch", method: "POST", codes: &[BODY, &[TooManyImages]] },
-    Route { path: "/v1/explain", method: "POST", codes: &[BODY, IMAGE, &[NotAcceptable]] },
+    Route { path: "/v1/explain", method: "POST", codes: &[BODY, IMAGE, &[NotAcceptable, NotExplainable]] },
     Route { path: "/v1/model", method: "GET", codes: &[&[Unauthorized]] },
     Route { path: "/openapi.json", method: "GET", codes: &[] },
 ];

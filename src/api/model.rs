@@ -23,8 +23,12 @@ pub(super) struct ModelResponse {
     rules: String,
     /// What the licences of the training data allow.
     licence_class: String,
-    /// `crop`: regions of 256x256 pixels are judged; `resize`: the whole picture, brought to that size.
+    /// `crop`: regions of the input's size are judged; `resize`: the whole picture, brought to that size.
     preprocessing: &'static str,
+    /// Width and height of the network's input.
+    input: [u32; 2],
+    /// Whether `/v1/explain` is answered; a graph without Top-K places cannot be explained.
+    explains: bool,
     /// How many regions are judged, unless a caller asks for another number.
     regions: RegionChoice,
     /// The rules of `auto`, and of when regions disagree. Null for a model that judges one region.
@@ -72,6 +76,8 @@ pub(super) async fn model(State(state): State<Arc<AppState>>) -> Json<ModelRespo
         rules: judge.digest().to_owned(),
         licence_class: manifest.licence_class.clone(),
         preprocessing: manifest.preprocessing.as_str(),
+        input: manifest.preprocessing.input(),
+        explains: manifest.explains(),
         regions: judge.settings().regions,
         region_rules: rules.regions,
         operating_point: judge.operating_point(),

@@ -6,6 +6,7 @@ mod errors;
 mod evaluate;
 mod files;
 mod healthcheck;
+mod import_onnx;
 mod key;
 mod line;
 mod score;
@@ -51,6 +52,8 @@ enum Command {
     Score(Box<score::ScoreArgs>),
     /// Measure verdicts and ranking on labelled folders.
     Evaluate(Box<evaluate::EvaluateArgs>),
+    /// Make a model folder from the ONNX graph of any image detector.
+    ImportOnnx(Box<import_onnx::ImportArgs>),
     /// Check what this machine can run, and whether it runs it right.
     Doctor(Box<doctor::DoctorArgs>),
     /// Measure the operator, decoding, resizing and sessions on this machine.
@@ -75,6 +78,7 @@ impl Cli {
             Command::Serve(config) => on_runtime(serve::run(*config)),
             Command::Score(args) => warning(score::run(*args)),
             Command::Evaluate(args) => warning(evaluate::run(*args)),
+            Command::ImportOnnx(args) => import_onnx::run(&args),
             Command::Doctor(args) => doctor::run(&args),
             Command::Bench(args) => bench::run(&args),
             Command::Healthcheck(args) => Ok(healthcheck::run(&args)),

@@ -84,6 +84,9 @@ pub(super) async fn run(args: ScoreArgs) -> Result<ExitCode, anyhow::Error> {
         anyhow::bail!("no images below the given folders{others}");
     }
     let scorer = Scorer::start(&args.model, &args.judge, &args.limits, &args.declared).await?;
+    if args.explain.is_some() && !scorer.manifest().explains() {
+        anyhow::bail!("--explain needs a graph with Top-K places; this model gives a logit only");
+    }
     let scorer = if args.explain.is_some() { scorer.explaining() } else { scorer };
     let as_json = args.json || !io::stdout().is_terminal();
     let progress = progress_bar(files.len());

@@ -1,6 +1,11 @@
 //! Inverse mapping: from pixels of the network's input to the stored pixels that they were computed from.
 
-use super::{Preprocessing, Regions, SIDE, places, resize::source_span};
+use super::{
+    Preprocessing, Regions, SIDE,
+    fit::{AxisFit, Filter},
+    places,
+    resize::source_span,
+};
 
 /// The decoded pixels that a box of the first input was computed from, in an image of `width` x `height`:
 /// [`region_box`] of the first of [`places`].
@@ -13,12 +18,13 @@ pub fn source_box(preprocessing: Preprocessing, width: u32, height: u32, input: 
 /// `[x0, y0, x1, y1]` in pixels, ends exclusive; the input's box is clipped to [`SIDE`].
 ///
 /// For a tile this is the box moved by the tile's offset. For a resized picture it is every pixel with a weight in
-/// one of the box's pixels (Pillow's `precompute_coeffs`, triangle filter), so neighbouring boxes overlap.
+/// one of the box's pixels (Pillow's `precompute_coeffs`, triangle filter), so neighbouring boxes overlap. Regions are
+/// LFM's: only its graphs tell places.
 pub fn region_box(bounds: [u32; 4], input: [u32; 4]) -> [u32; 4] {
     let [left, top, right, bottom] = bounds;
     let [x0, y0, x1, y1] = input.map(|at| at.min(SIDE));
     let span = |start: u32, end: u32, from, to| {
-        let (from, to) = source_span(end - start, from, to);
+        let (from, to) = source_span(AxisFit::whole(end - start, SIDE), Filter::Bilinear, from, to);
         (start + from, start + to)
     };
     let ((x0, x1), (y0, y1)) = (span(left, right, x0, x1), span(top, bottom, y0, y1));
@@ -30,11 +36,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::image::{Pixels, WHOLE_INPUT, resize::Resizer};
+    use crate::image::{Pixels, WHOLE_INPUT, fit::Fit, resize::Resizer};
 
     fn resized(width: u32, height: u32, rgb: &[u8]) -> Pixels {
         let mut resizer = Resizer::default();
-        resizer.start(width, height);
+        resizer.start(&Fit::square(width, height));
         rgb.chunks_exact(width as usize * 3).for_each(|row| resizer.row(row));
         resizer.finish().expect("all rows")
     }

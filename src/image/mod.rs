@@ -36,6 +36,7 @@ pub(crate) mod corpus;
 mod cost;
 mod error;
 mod facts;
+mod fit;
 mod footprint;
 mod format;
 mod gif;
@@ -61,6 +62,7 @@ mod webp;
 pub use cancel::Cancel;
 pub use error::ImageError;
 pub use facts::ImageFacts;
+pub use fit::{Filter, MOST_SIDE, Recipe, Scale};
 pub use footprint::{region_box, source_box};
 pub use format::{Format, sniff};
 pub use header::{Encoding, Header};
@@ -68,21 +70,22 @@ pub use limits::Limits;
 pub use metadata::{Metadata, exif_fields, metadata};
 pub use regions::{Region, Regions, places, prepare_regions};
 pub use rows::{Pixels, Rgb};
-pub use signal::no_signal;
 pub use sniff::Foreign;
 pub use view::{View, view};
 
+use fit::Fit;
 use resize::{ResizeSink, Resizer};
 use rows::{FrameSink, RowSink};
+use signal::no_signal;
 use sniff::foreign;
 
-/// Side of the network's input, in pixels.
+/// Side of LFM's input, in pixels. Classes of files and warnings use it for every model.
 pub const SIDE: u32 = 256;
 
-/// All of the network's input as a box, `[x0, y0, x1, y1]`.
+/// All of LFM's input as a box, `[x0, y0, x1, y1]`.
 pub const WHOLE_INPUT: [u32; 4] = [0, 0, SIDE, SIDE];
 
-/// How an image of any size becomes [`SIDE`] x [`SIDE`].
+/// How an image of any size becomes the network's input: [`SIDE`] x [`SIDE`] for LFM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Preprocessing {
     /// Both axes resized to [`SIDE`] regardless of aspect, as the reference does.
@@ -91,6 +94,8 @@ pub enum Preprocessing {
     /// Tiles of native pixels, the centre's first ([`Regions`]). An image with a side below [`SIDE`] is resized
     /// instead.
     Crop,
+    /// As another network was trained.
+    Recipe(Recipe),
 }
 
 impl Preprocessing {
@@ -99,12 +104,53 @@ impl Preprocessing {
         match self {
             Self::Resize => "resize",
             Self::Crop => "crop",
+            Self::Recipe(Recipe { scale: Scale::Native, .. }) => "crop",
+            Self::Recipe(_) => "resize",
         }
     }
 
+    /// Width and height of the network's input.
+    pub const fn input(self) -> [u32; 2] {
+        match self {
+            Self::Resize | Self::Crop => [SIDE, SIDE],
+            Self::Recipe(recipe) => [recipe.width, recipe.height],
+        }
+    }
+
+    /// Number of bytes of the network's input.
+    pub const fn input_bytes(self) -> usize {
+        let [width, height] = self.input();
+        width as usize * height as usize * 3
+    }
+
     /// Whether an image of this size is judged by tiles.
-    fn takes_tile(self, width: u32, height: u32) -> bool {
-        self == Self::Crop && width.min(height) >= SIDE
+    pub fn takes_tile(self, width: u32, height: u32) -> bool {
+        let [wide, high] = self.input();
+        let native = matches!(self, Self::Crop | Self::Recipe(Recipe { scale: Scale::Native, .. }));
+        native && width >= wide && height >= high
+    }
+
+    /// How an image of this size is resized, where it is.
+    fn fit(self, width: u32, height: u32) -> Fit {
+        match self {
+            Self::Resize | Self::Crop => Fit::square(width, height),
+            Self::Recipe(recipe) => Fit::of(&recipe, width, height),
+        }
+    }
+
+    /// Whether this input has nothing that the network judges. LFM sees the NPR residue alone; of another network
+    /// nothing is known.
+    pub fn no_signal(self, pixels: &Pixels) -> bool {
+        !matches!(self, Self::Recipe(_)) && no_signal(pixels)
+    }
+}
+
+impl std::fmt::Display for Preprocessing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Recipe(recipe) => recipe.fmt(f),
+            Self::Resize | Self::Crop => f.write_str(self.as_str()),
+        }
     }
 }
 
@@ -180,7 +226,7 @@ pub fn prepare(
 /// Brings full-size RGB to [`SIDE`] x [`SIDE`], as [`prepare`] does under [`Preprocessing::Resize`]; nothing if
 /// `rgb` does not have the rows that it says.
 pub fn resize(rgb: &Rgb, scratch: &mut Scratch) -> Option<Pixels> {
-    let mut sink = ResizeSink::new(&mut scratch.resizer, rgb.width, rgb.height);
+    let mut sink = ResizeSink::new(&mut scratch.resizer, &Fit::square(rgb.width, rgb.height));
     rgb.data.chunks_exact((rgb.width as usize * 3).max(1)).for_each(|row| sink.row(row));
     sink.finish()
 }

@@ -1,7 +1,10 @@
 //! The parts of a picture that become inputs of the network.
 
 use super::{
-    Cancel, Header, ImageError, Pixels, Preprocessing, SIDE, Scratch, decode_rows, resize::ResizeSink, rows::RowSink,
+    Cancel, Header, ImageError, Pixels, Preprocessing, Scratch, decode_rows,
+    fit::{AxisFit, Fit},
+    resize::{ResizeSink, source_span},
+    rows::RowSink,
 };
 
 /// How many parts of a picture are judged under [`Preprocessing::Crop`]; a small picture has fewer.
@@ -39,47 +42,56 @@ pub struct Region {
     pub bounds: [u32; 4],
 }
 
-/// Positions closer than this to an earlier one, on both axes, are omitted.
-const APART: u32 = SIDE / 2;
-
-/// The parts of a picture of `width` x `height` that become inputs, the centre first: [`SIDE`] x [`SIDE`] at even
-/// offsets, so that the 2 x 2 grid of the NPR residue is kept; or the whole picture, resized.
+/// The parts of a picture of `width` x `height` that become inputs, the centre first: tiles of the
+/// input's size at even offsets, so that the 2 x 2 grid of the NPR residue is kept; or the whole picture, resized, of
+/// which a recipe may keep the centre only. Positions closer than half a tile to an earlier one, on both axes, are
+/// omitted.
 pub fn places(preprocessing: Preprocessing, regions: Regions, width: u32, height: u32) -> Vec<[u32; 4]> {
     if !preprocessing.takes_tile(width, height) {
-        return vec![[0, 0, width, height]];
+        return vec![seen(&preprocessing.fit(width, height))];
     }
+    let input = preprocessing.input();
     // The offset at the fraction `of / parts` from edge to edge, rounded down to even.
-    let part = |size: u32, of: u32, parts: u32| (size - SIDE) * of / (2 * parts) * 2;
-    let centred_at_quarter = |size: u32, quarters: u32| {
-        let half_offset = (i64::from(size) * i64::from(quarters) - 2 * i64::from(SIDE)).div_euclid(8);
-        (half_offset.max(0) as u32 * 2).min((size - SIDE) & !1)
+    let part = |size: u32, tile: u32, of: u32, parts: u32| (size - tile) * of / (2 * parts) * 2;
+    let centred_at_quarter = |size: u32, tile: u32, quarters: u32| {
+        let half_offset = (i64::from(size) * i64::from(quarters) - 2 * i64::from(tile)).div_euclid(8);
+        (half_offset.max(0) as u32 * 2).min((size - tile) & !1)
     };
-    let grid = |steps: u32, offset: &dyn Fn(u32, u32) -> u32| -> Vec<[u32; 2]> {
+    let grid = |steps: u32, offset: &dyn Fn(u32, u32, u32) -> u32| -> Vec<[u32; 2]> {
         let row = |y| (0..steps).map(move |x| [x, y]);
-        (0..steps).flat_map(row).map(|[x, y]| [offset(width, x), offset(height, y)]).collect()
+        (0..steps).flat_map(row).map(|[x, y]| [offset(width, input[0], x), offset(height, input[1], y)]).collect()
     };
     let others = match regions {
         Regions::One => Vec::new(),
-        Regions::Five => grid(2, &|size, step| centred_at_quarter(size, 2 * step + 1)),
+        Regions::Five => grid(2, &|size, tile, step| centred_at_quarter(size, tile, 2 * step + 1)),
         Regions::Nine => {
-            let mut places = grid(3, &|size, step| part(size, step, 2));
+            let mut places = grid(3, &|size, tile, step| part(size, tile, step, 2));
             places.remove(4);
             places
         }
         Regions::Sixteen => {
-            let mut places = grid(4, &|size, step| part(size, step, 3));
+            let mut places = grid(4, &|size, tile, step| part(size, tile, step, 3));
             places.remove(5);
             places
         }
     };
-    let mut chosen = vec![[part(width, 1, 2), part(height, 1, 2)]];
+    let mut chosen = vec![[part(width, input[0], 1, 2), part(height, input[1], 1, 2)]];
     for place in others {
-        let near = |other: &[u32; 2]| place.iter().zip(other).all(|(a, b)| a.abs_diff(*b) < APART);
+        let near = |other: &[u32; 2]| (0..2).all(|axis| place[axis].abs_diff(other[axis]) < input[axis] / 2);
         if !chosen.iter().any(near) {
             chosen.push(place);
         }
     }
-    chosen.into_iter().map(|[x, y]| [x, y, x + SIDE, y + SIDE]).collect()
+    chosen.into_iter().map(|[x, y]| [x, y, x + input[0], y + input[1]]).collect()
+}
+
+/// The part of the picture that a resize uses: all of it, unless only the centre of the result is kept.
+fn seen(fit: &Fit) -> [u32; 4] {
+    let span = |axis: AxisFit| {
+        if axis.total == axis.len { (0, axis.size) } else { source_span(axis, fit.filter, 0, axis.len) }
+    };
+    let ((x0, x1), (y0, y1)) = (span(fit.x), span(fit.y));
+    [x0, y0, x1, y1]
 }
 
 /// Decodes once and computes the inputs of all [`places`], in their order. `header` must come from
@@ -101,7 +113,7 @@ pub fn prepare_regions(
         let mut sink = RegionsSink::new(&places);
         decode_rows(bytes, header, frame, &mut sink, cancel).map(|()| sink.finish())
     } else {
-        let mut sink = ResizeSink::new(resizer, header.width, header.height);
+        let mut sink = ResizeSink::new(resizer, &preprocessing.fit(header.width, header.height));
         decode_rows(bytes, header, frame, &mut sink, cancel).map(|()| {
             let pixels = sink.finish()?;
             Some(places.into_iter().map(|bounds| Region { pixels: pixels.clone(), bounds }).collect())
@@ -119,11 +131,15 @@ pub(super) struct RegionsSink {
 
 impl RegionsSink {
     pub(super) fn new(places: &[[u32; 4]]) -> Self {
-        Self { tiles: places.iter().map(|&place| (place, Vec::with_capacity(Pixels::LEN))).collect(), y: 0 }
+        let bytes = |[x0, y0, x1, y1]: [u32; 4]| (x1 - x0) as usize * (y1 - y0) as usize * 3;
+        Self { tiles: places.iter().map(|&place| (place, Vec::with_capacity(bytes(place)))).collect(), y: 0 }
     }
 
     pub(super) fn finish(self) -> Option<Vec<Region>> {
-        let region = |(bounds, tile)| Some(Region { pixels: Pixels::new(tile)?, bounds });
+        let region = |(bounds, tile)| {
+            let [x0, y0, x1, y1]: [u32; 4] = bounds;
+            Some(Region { pixels: Pixels::sized(tile, x1 - x0, y1 - y0)?, bounds })
+        };
         self.tiles.into_iter().map(region).collect()
     }
 }
@@ -144,6 +160,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::image::SIDE;
 
     const ALL: [Regions; 4] = [Regions::One, Regions::Five, Regions::Nine, Regions::Sixteen];
 

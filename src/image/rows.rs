@@ -24,17 +24,22 @@ impl std::fmt::Debug for Rgb {
     }
 }
 
-/// The network's input: [`SIDE`] x [`SIDE`] interleaved RGB pixels.
+/// The network's input: interleaved RGB pixels, [`SIDE`] x [`SIDE`] for LFM.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Pixels(Box<[u8]>);
 
 impl Pixels {
-    /// Number of bytes: 256 * 256 * 3.
+    /// Number of bytes of LFM's input: 256 * 256 * 3.
     pub const LEN: usize = SIDE as usize * SIDE as usize * 3;
 
     /// Takes exactly [`Pixels::LEN`] bytes; `None` for any other length.
     pub fn new(data: Vec<u8>) -> Option<Self> {
-        (data.len() == Self::LEN).then(|| Self(data.into_boxed_slice()))
+        Self::sized(data, SIDE, SIDE)
+    }
+
+    /// The input of a network of another size; `None` if the number of bytes is not `width * height * 3`.
+    pub fn sized(data: Vec<u8>, width: u32, height: u32) -> Option<Self> {
+        (data.len() == width as usize * height as usize * 3).then(|| Self(data.into_boxed_slice()))
     }
 
     /// The pixels, row by row.

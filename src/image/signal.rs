@@ -3,7 +3,7 @@ use super::{Pixels, SIDE};
 /// True if the NPR residue `x - up2(down2(x))` (nearest, the top-left pixel of each 2 x 2 block) is zero everywhere: a
 /// flat image, or one enlarged two-fold by nearest neighbour. The network returns the same logit for every such image,
 /// so it cannot be judged.
-pub fn no_signal(pixels: &Pixels) -> bool {
+pub(super) fn no_signal(pixels: &Pixels) -> bool {
     let row_bytes = SIDE as usize * 3;
     pixels.as_bytes().chunks_exact(2 * row_bytes).all(|pair| {
         let (top, bottom) = pair.split_at(row_bytes);

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use super::{
     Class, OperatingPoint, PointChoice, RegionChoice, Rules, Table, Verdict, Warning, share::covered, sigmoid,
 };
-use crate::image::{Header, Preprocessing, Regions, SIDE, WHOLE_INPUT};
+use crate::image::{Header, Preprocessing, Regions};
 
 /// What an operator chose over the manifest.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
@@ -130,10 +130,10 @@ impl Judge {
         #[derive(Serialize)]
         struct Identity<'a> {
             rules: &'a Rules,
-            preprocessing: &'a str,
+            preprocessing: String,
             settings: &'a Settings,
         }
-        let identity = Identity { rules: &rules, preprocessing: preprocessing.as_str(), settings: &settings };
+        let identity = Identity { rules: &rules, preprocessing: preprocessing.to_string(), settings: &settings };
         let bytes = serde_json::to_vec(&identity).map_err(|error| error.to_string())?;
         let digest = format!("sha256:{}", crate::hex(&Sha256::digest(bytes)));
         Ok(Self { rules, preprocessing, settings, digest })
@@ -247,8 +247,9 @@ impl Judge {
             JudgedRegion { bounds: region.bounds, logit, score: logit.map(|logit| sigmoid(logit.into())) }
         };
         let boxes: Vec<_> = regions.iter().map(|region| region.bounds).collect();
-        let (width, height) = header.map_or((SIDE, SIDE), |header| (header.width, header.height));
-        let tiles = self.preprocessing == Preprocessing::Crop && width.min(height) >= SIDE;
+        let [wide, high] = self.preprocessing.input();
+        let (width, height) = header.map_or((wide, high), |header| (header.width, header.height));
+        let tiles = self.preprocessing.takes_tile(width, height);
         Judgement {
             verdict: if void { Verdict::Uncertain } else { verdict },
             score: (!void).then_some(score),
@@ -273,7 +274,8 @@ impl Judge {
 
     /// The judgement of one input of the network, given as pixels.
     pub fn judge_pixels(&self, logit: f32, no_signal: bool) -> Judgement {
-        self.judge(&Asked::default(), None, &[RegionLogit { bounds: WHOLE_INPUT, logit, no_signal }])
+        let [width, height] = self.preprocessing.input();
+        self.judge(&Asked::default(), None, &[RegionLogit { bounds: [0, 0, width, height], logit, no_signal }])
     }
 
     fn table(&self, class: Class, regions: usize) -> Option<&Table> {

@@ -12,7 +12,6 @@ use super::{Manifest, runtime};
 use crate::{
     config::{ModelConfig, Precision},
     cuda::{Device, Driver},
-    image::SIDE,
 };
 
 /// The CUDA provider, configured for our graph.
@@ -38,9 +37,10 @@ pub(super) fn tensorrt(
     config: &ModelConfig,
     precision: Precision,
     largest: usize,
+    [width, height]: [u32; 2],
     cache: Option<&Path>,
 ) -> ExecutionProviderDispatch {
-    let shape = |images: usize| format!("pixels:{images}x{SIDE}x{SIDE}x3");
+    let shape = |images: usize| format!("pixels:{images}x{height}x{width}x3");
     let mut tensorrt = ep::TensorRT::default()
         .with_device_id(0)
         .with_fp16(precision == Precision::Fp16)

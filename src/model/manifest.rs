@@ -7,16 +7,19 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    image::Preprocessing,
+    image::{Filter, Preprocessing, Recipe, Scale},
     judge::{Evidence, RegionRules, Rules, Warning},
 };
 
-/// Supported values of `format_version`.
-const FORMAT_VERSIONS: [u32; 2] = [1, 2];
+/// Supported values of `format_version`: 1 and 2 are LFM's, 3 is for any other detector.
+const FORMAT_VERSIONS: [u32; 3] = [1, 2, FOREIGN];
+
+/// The format of a folder that `import-onnx` writes.
+pub const FOREIGN: u32 = 3;
 
 /// Limits of the score histogram's bins and pictures: each picture is counted at start-up.
 const MOST_BINS: usize = 256;
@@ -41,6 +44,9 @@ pub const CPU_GRAPH: &str = "lfm.cpu.onnx";
 /// The same with the standard TopK: the interchange file.
 pub const STANDARD_GRAPH: &str = "lfm.std.onnx";
 
+/// The one graph of a folder of format 3: `pixels` in, `logit` out.
+pub const FOREIGN_GRAPH: &str = "model.onnx";
+
 /// A model folder's validated manifest.
 #[derive(Debug, Clone)]
 pub struct Manifest {
@@ -51,9 +57,9 @@ pub struct Manifest {
     /// `sha256:` and the digest of the weights: the same for all graphs of one set of weights.
     pub digest: String,
     files: BTreeMap<String, FileEntry>,
-    /// Top-K values taken from each of the 64 maps.
+    /// Top-K values taken from each of the 64 maps; 0 in a graph that has no Top-K places.
     pub k: usize,
-    /// How an image becomes 256x256.
+    /// How an image becomes the network's input.
     pub preprocessing: Preprocessing,
     /// How logits become a verdict.
     pub rules: Rules,
@@ -73,9 +79,12 @@ struct Fields {
     version: String,
     digest: String,
     files: BTreeMap<String, FileEntry>,
+    #[serde(default)]
     k: usize,
-    #[serde(deserialize_with = "preprocessing")]
-    preprocessing: Preprocessing,
+    #[serde(default)]
+    preprocessing: Option<Method>,
+    #[serde(default)]
+    input: Option<Input>,
     threshold: f64,
     band: Option<[f64; 2]>,
     voiding: Vec<Warning>,
@@ -136,18 +145,67 @@ struct FileEntry {
     sha256: String,
 }
 
-/// `image/` does not depend on serde, so its enum is parsed here.
-fn preprocessing<'de, D: Deserializer<'de>>(value: D) -> Result<Preprocessing, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "lowercase")]
-    enum Name {
-        Resize,
-        Crop,
+/// LFM's `preprocessing`. `image/` does not depend on serde, so its types are parsed here.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Method {
+    Resize,
+    Crop,
+}
+
+/// Format 3's `input`: how a picture becomes the network's input.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Input {
+    width: u32,
+    height: u32,
+    resize: Resize,
+    filter: FilterName,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Resize {
+    None,
+    Shorter(u32),
+    Both([u32; 2]),
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum FilterName {
+    Bilinear,
+    Bicubic,
+}
+
+impl From<Input> for Recipe {
+    fn from(Input { width, height, resize, filter }: Input) -> Self {
+        let scale = match resize {
+            Resize::None => Scale::Native,
+            Resize::Shorter(side) => Scale::Shorter(side),
+            Resize::Both([width, height]) => Scale::Both(width, height),
+        };
+        let filter = match filter {
+            FilterName::Bilinear => Filter::Bilinear,
+            FilterName::Bicubic => Filter::Bicubic,
+        };
+        Self { width, height, scale, filter }
     }
-    Ok(match Name::deserialize(value)? {
-        Name::Resize => Preprocessing::Resize,
-        Name::Crop => Preprocessing::Crop,
-    })
+}
+
+impl From<Recipe> for Input {
+    fn from(Recipe { width, height, scale, filter }: Recipe) -> Self {
+        let resize = match scale {
+            Scale::Native => Resize::None,
+            Scale::Shorter(side) => Resize::Shorter(side),
+            Scale::Both(width, height) => Resize::Both([width, height]),
+        };
+        let filter = match filter {
+            Filter::Bilinear => FilterName::Bilinear,
+            Filter::Bicubic => FilterName::Bicubic,
+        };
+        Self { width, height, resize, filter }
+    }
 }
 
 /// Why a model folder cannot be used: one line, for the operator.
@@ -207,6 +265,7 @@ impl Manifest {
         }
         let fields: Fields = serde_json::from_slice(text).map_err(said)?;
         fields.check()?;
+        let preprocessing = fields.preprocessing()?;
         let rules = Rules {
             threshold: fields.threshold,
             band: fields.band,
@@ -222,7 +281,7 @@ impl Manifest {
             digest: fields.digest,
             files: fields.files,
             k: fields.k,
-            preprocessing: fields.preprocessing,
+            preprocessing,
             rules,
             val_score_histogram: fields.val_score_histogram,
             licence_class: fields.licence_class,
@@ -249,6 +308,11 @@ impl Manifest {
         Ok(bytes)
     }
 
+    /// Whether the graph gives the Top-K places that an explanation is computed from.
+    pub fn explains(&self) -> bool {
+        self.k > 0
+    }
+
     /// Whether the manifest lists this file.
     pub fn lists(&self, name: &str) -> bool {
         self.files.contains_key(name)
@@ -273,20 +337,36 @@ impl Fields {
         if self.files.len() > MOST_FILES || self.files.keys().any(|name| !is_file_name(name)) {
             return Err(format!("files lists more than {MOST_FILES} files, or one that is outside the folder"));
         }
-        if !self.files.contains_key(GRAPH) {
-            return Err(format!("files does not list {GRAPH}"));
+        let graph = if self.format_version == FOREIGN { FOREIGN_GRAPH } else { GRAPH };
+        if !self.files.contains_key(graph) {
+            return Err(format!("files does not list {graph}"));
         }
         match (self.format_version, &self.regions, &self.evidence) {
-            (1, None, None) | (2, Some(_), Some(_)) => {}
+            (1, None, None) | (2, Some(_), Some(_)) | (FOREIGN, ..) => {}
             (1, ..) => return Err("format 1 has neither regions nor evidence".into()),
             (..) => return Err("format 2 needs regions and evidence".into()),
         }
         // The service calibrates per class of file: a calibration folded into the weights would apply twice.
         let folded = self.calibration.as_ref().is_some_and(|folded| (folded.a, folded.b) != (1.0, 0.0));
-        if self.format_version == 2 && folded {
+        if self.format_version >= 2 && folded {
             return Err("format 2 folds no calibration into the weights: calibration is a = 1, b = 0".into());
         }
         self.val_score_histogram.as_ref().map_or(Ok(()), ScoreHistogram::check)
+    }
+
+    /// LFM's formats say `preprocessing` and `k`, format 3 says `input`.
+    fn preprocessing(&self) -> Result<Preprocessing, String> {
+        match (self.format_version, self.k, self.preprocessing, self.input) {
+            (1 | 2, 1.., Some(Method::Resize), None) => Ok(Preprocessing::Resize),
+            (1 | 2, 1.., Some(Method::Crop), None) => Ok(Preprocessing::Crop),
+            (1 | 2, ..) => Err(format!("format {} needs k and preprocessing, and has no input", self.format_version)),
+            (_, 0, None, Some(input)) => {
+                let recipe = Recipe::from(input);
+                recipe.check().map_err(|reason| format!("input: {reason}"))?;
+                Ok(Preprocessing::Recipe(recipe))
+            }
+            (..) => Err("format 3 needs input, and has neither k nor preprocessing".into()),
+        }
     }
 }
 
@@ -343,8 +423,10 @@ mod tests {
         let table = |value: &mut Value, field: &str, with: Value| {
             value["evidence"]["classes"]["jpeg_95"]["regions"]["1"][field] = with;
         };
-        let cases: [(&str, Change<'_>); 19] = [
-            ("format_version is 3", &|v| v["format_version"] = json!(3)),
+        let cases: [(&str, Change<'_>); 21] = [
+            ("format_version is 4", &|v| v["format_version"] = json!(4)),
+            ("files does not list model.onnx", &|v| v["format_version"] = json!(3)),
+            ("needs k and preprocessing", &|v| v["k"] = json!(0)),
             ("format 1 has neither", &|v| v["format_version"] = json!(1)),
             ("needs regions and evidence", &|v| v["evidence"] = Value::Null),
             ("folds no calibration", &|v| v["calibration"]["a"] = json!(2.0)),
@@ -373,6 +455,38 @@ mod tests {
         ];
         for (reason, change) in cases {
             let found = manifest(|value| change(value)).expect_err(reason);
+            assert!(found.contains(reason), "{found:?} does not contain {reason:?}");
+        }
+    }
+
+    fn foreign(change: impl FnOnce(&mut Value)) -> Result<Manifest, String> {
+        let mut value = json!({
+            "format_version": 3, "name": "vit", "version": "1", "digest": format!("sha256:{}", "0".repeat(64)),
+            "files": {FOREIGN_GRAPH: {"sha256": ""}}, "threshold": 0.5, "band": null, "voiding": [],
+            "licence_class": "unknown",
+            "input": {"width": 384, "height": 224, "resize": {"shorter": 400}, "filter": "bicubic"},
+        });
+        change(&mut value);
+        Manifest::parse(value.to_string().as_bytes())
+    }
+
+    #[test]
+    fn a_manifest_of_format_3_describes_another_network() {
+        let read = foreign(|_| ()).expect("valid");
+        let recipe = Recipe { width: 384, height: 224, scale: Scale::Shorter(400), filter: Filter::Bicubic };
+        assert_eq!(read.preprocessing, Preprocessing::Recipe(recipe));
+        assert!(!read.explains());
+        let again = serde_json::to_value(Input::from(recipe)).expect("JSON");
+        assert_eq!(again, json!({"width": 384, "height": 224, "resize": {"shorter": 400}, "filter": "bicubic"}));
+        let cases: [(&str, Change<'_>); 5] = [
+            ("has neither k", &|v| v["k"] = json!(16)),
+            ("has neither k", &|v| v["input"] = Value::Null),
+            ("less than the input", &|v| v["input"]["resize"] = json!({"both": [383, 224]})),
+            ("unknown variant", &|v| v["input"]["filter"] = json!("lanczos")),
+            ("unknown field", &|v| v["input"]["mean"] = json!(0.5)),
+        ];
+        for (reason, change) in cases {
+            let found = foreign(|value| change(value)).expect_err(reason);
             assert!(found.contains(reason), "{found:?} does not contain {reason:?}");
         }
     }

@@ -16,7 +16,7 @@ mod warmup;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-pub use manifest::{CPU_GRAPH, GRAPH, Manifest, ManifestError, STANDARD_GRAPH};
+pub use manifest::{CPU_GRAPH, FOREIGN, FOREIGN_GRAPH, GRAPH, Input, Manifest, ManifestError, STANDARD_GRAPH};
 pub use node::{TopK, TopKNode};
 pub use onnx_model::OnnxModel;
 pub use options::SessionOptions;
@@ -35,7 +35,7 @@ use crate::image::Pixels;
 pub struct Output {
     /// Log-odds of fake.
     pub logit: f32,
-    /// The Top-K values, (64, K) row-major, descending in each row.
+    /// The Top-K values, (64, K) row-major, descending in each row; empty for a graph that has none.
     pub topk_values: Box<[f32]>,
     /// Their positions in the 30x30 map (row * 30 + column), (64, K) row-major.
     pub topk_indices: Box<[i64]>,

@@ -11,7 +11,7 @@ use ort::{
 };
 
 use super::{
-    manifest::{CPU_GRAPH, GRAPH, Manifest, STANDARD_GRAPH},
+    manifest::{CPU_GRAPH, FOREIGN_GRAPH, GRAPH, Manifest, STANDARD_GRAPH},
     op, runtime,
 };
 use crate::{
@@ -64,6 +64,7 @@ impl Provider {
     /// The graph that it runs, of those in the folder. Our operators would split the graph for TensorRT.
     pub(super) fn graph(self, manifest: &Manifest) -> &'static str {
         match self {
+            _ if !manifest.explains() => FOREIGN_GRAPH,
             Self::Cpu if manifest.lists(CPU_GRAPH) => CPU_GRAPH,
             Self::Cpu | Self::Cuda => GRAPH,
             Self::TensorRt => STANDARD_GRAPH,

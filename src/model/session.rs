@@ -14,7 +14,7 @@ use super::{
     AssignedNode, Linear, Output, Provider, RunError, SessionOptions, gpu, manifest, op, placement::assigned_nodes,
     runtime,
 };
-use crate::image::{Pixels, SIDE};
+use crate::image::Pixels;
 
 /// Feature maps that the network pools, `k` values each.
 pub const MAPS: usize = 64;
@@ -24,6 +24,8 @@ pub struct Runner {
     pub(super) session: Session,
     linear: Arc<Linear>,
     k: usize,
+    /// Width and height of an image.
+    size: [u32; 2],
     input: Vec<u8>,
     /// Pinned host memory, with a GPU.
     pinned: Option<Allocator>,
@@ -45,7 +47,8 @@ impl Runner {
             )
         })?;
         let k = options.manifest.k;
-        let linear = read_linear(&session, k)
+        let linear = if options.manifest.explains() { read_linear(&session, k) } else { Ok(Linear::default()) };
+        let linear = linear
             .map_err(|reason| anyhow::anyhow!("the model's {} cannot be explained: {reason}", manifest::GRAPH))?;
         let provider = options.execution.provider;
         let nodes = assigned_nodes(&session).map_err(|error| anyhow::anyhow!(runtime::one_line(&error)))?;
@@ -60,7 +63,13 @@ impl Runner {
             tracing::warn!(error = runtime::one_line(&error), "no pinned memory: copies to the GPU are slower");
             None
         });
-        Ok(Self { session, linear: Arc::new(linear), k, input: Vec::new(), pinned, nodes })
+        let size = options.manifest.preprocessing.input();
+        Ok(Self { session, linear: Arc::new(linear), k, size, input: Vec::new(), pinned, nodes })
+    }
+
+    /// Width and height of an image of a batch.
+    pub(super) fn input(&self) -> [u32; 2] {
+        self.size
     }
 
     /// The execution provider of each node.
@@ -74,12 +83,17 @@ impl Runner {
     /// Those of ONNX Runtime, or outputs that do not match the interface.
     pub fn run(&mut self, batch: &[Pixels]) -> Result<Vec<Output>, RunError> {
         let failed = |error: ort::Error| RunError(runtime::one_line(&error));
-        let shape = [batch.len(), SIDE as usize, SIDE as usize, 3];
+        let [width, height] = self.size.map(|side| side as usize);
+        let shape = [batch.len(), height, width, 3];
+        let length = width * height * 3;
+        if batch.iter().any(|pixels| pixels.as_bytes().len() != length) {
+            return Err(RunError(format!("an input does not have {width} x {height} pixels")));
+        }
         let input: SessionInputValue<'_> = match &self.pinned {
             Some(memory) => {
                 let mut tensor = Tensor::<u8>::new(memory, shape).map_err(failed)?;
                 let (_, places) = tensor.try_extract_tensor_mut::<u8>().map_err(failed)?;
-                for (place, pixels) in places.chunks_exact_mut(Pixels::LEN).zip(batch) {
+                for (place, pixels) in places.chunks_exact_mut(length.max(1)).zip(batch) {
                     place.copy_from_slice(pixels.as_bytes());
                 }
                 tensor.into()
@@ -93,15 +107,24 @@ impl Runner {
         let outputs = self.session.run(ort::inputs!["pixels" => input]).map_err(failed)?;
         let get = |name: &str| outputs.get(name).ok_or_else(|| RunError(format!("the graph has no output {name}")));
         let (_, logits) = get("logit")?.try_extract_tensor::<f32>().map_err(failed)?;
+        if self.k == 0 {
+            if logits.len() != batch.len() {
+                return Err(RunError(format!("the graph gives {} logits for {} images", logits.len(), batch.len())));
+            }
+            let linear = &self.linear;
+            let output = |&logit| Output {
+                logit,
+                topk_values: Box::default(),
+                topk_indices: Box::default(),
+                linear: Arc::clone(linear),
+            };
+            return Ok(logits.iter().map(output).collect());
+        }
         let (_, values) = get("topk_values")?.try_extract_tensor::<f32>().map_err(failed)?;
         let (_, indices) = get("topk_indices")?.try_extract_tensor::<i64>().map_err(failed)?;
 
         let per_image = MAPS * self.k;
-        if per_image == 0
-            || logits.len() != batch.len()
-            || values.len() != batch.len() * per_image
-            || indices.len() != values.len()
-        {
+        if logits.len() != batch.len() || values.len() != batch.len() * per_image || indices.len() != values.len() {
             return Err(RunError("the graph's outputs do not have the shapes of the interface".into()));
         }
         let rows = values.chunks_exact(per_image).zip(indices.chunks_exact(per_image));
@@ -137,7 +160,8 @@ fn build(environment: &ort::environment::Environment, options: &SessionOptions) 
         Provider::Cuda => builder.with_disable_cpu_fallback()?.with_execution_providers([gpu::cuda(config)])?,
         Provider::TensorRt => {
             let precision = options.execution.precision;
-            let tensorrt = gpu::tensorrt(config, precision, options.largest(), options.engine_cache.as_deref());
+            let (input, cache) = (options.manifest.preprocessing.input(), options.engine_cache.as_deref());
+            let tensorrt = gpu::tensorrt(config, precision, options.largest(), input, cache);
             builder.with_disable_cpu_fallback()?.with_execution_providers([tensorrt, gpu::cuda(config)])?
         }
     };

@@ -51,7 +51,9 @@ fn cost_curve(runner: &mut Runner, options: &SessionOptions) -> Result<Vec<Durat
 
 /// The faster of two runs of black images, after one that pays the cost of a first run.
 fn measure(runner: &mut Runner, size: usize) -> Result<Duration, anyhow::Error> {
-    let black = Pixels::new(vec![0; Pixels::LEN]).ok_or_else(|| anyhow::anyhow!("the input size is wrong"))?;
+    let [width, height] = runner.input();
+    let black = Pixels::sized(vec![0; width as usize * height as usize * 3], width, height)
+        .ok_or_else(|| anyhow::anyhow!("the input size is wrong"))?;
     let batch = vec![black; size];
     let mut best = Duration::MAX;
     for _ in 0..3 {

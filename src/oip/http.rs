@@ -218,7 +218,8 @@ async fn receive<'a>(
     scheduler.grow_bytes(&mut held, json::parsed_bytes(&body, json_length))?;
     let most = state.config.max_batch_images;
     // Off the async threads: a body can be tens of megabytes.
-    let request = spawn_blocking(move || Request::check(json::read(body, json_length)?, most)).await;
+    let manifest = Arc::clone(&state.manifest);
+    let request = spawn_blocking(move || Request::check(&manifest, json::read(body, json_length)?, most)).await;
     let request = request.map_err(|_| Error::inference_failed())??;
     Inference::new(context, scheduler, request, first, held, deadline)
 }

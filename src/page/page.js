@@ -79,7 +79,10 @@ async function ask(job) {
   const sent = key;
   if (sent) headers['X-API-Key'] = sent;
   try {
-    const response = await fetch('v1/explain', { method: 'POST', headers, body: job.file, credentials: 'omit' });
+    const post = (route) => fetch(route, { method: 'POST', headers, body: job.file, credentials: 'omit' });
+    let response = await post('v1/explain');
+    // A model without places to explain still judges.
+    if (response.status === 501) response = await post('v1/score');
     const answer = await response.json();
     if (response.ok) return await show(job, answer);
     if (response.status === 401) return askForKey(job, answer, sent);
@@ -156,7 +159,7 @@ function declare(part, name, declared) {
 
 async function show(job, answer) {
   const { part, name } = job;
-  const { verdict, logit, warnings, image, model, timings_ms: ms, judged, attribution, declared } = answer;
+  const { verdict, warnings, image, model, timings_ms: ms, attribution, declared } = answer;
   const words = meaning(answer);
   say(job, verdict, VERDICTS[verdict], words);
 
@@ -165,7 +168,29 @@ async function show(job, answer) {
   list.hidden = warnings.length === 0;
   declare(part, name, declared);
 
-  const panels = await draw(job.file, image, attribution);
+  part('.panels').hidden = part('.slider').hidden = !attribution;
+  if (attribution) await showPlaces(job, answer);
+  else {
+    part('.sum').textContent = 'This model does not tell which places its answer rests on.';
+    part('tbody').closest('details').hidden = true;
+  }
+
+  const turned = image.exif_orientation > 1 ? `, EXIF orientation ${image.exif_orientation}` : '';
+  const facts = {
+    Image: `${image.format.toUpperCase()}, ${image.width} × ${image.height} pixels stored${turned}, ${image.bytes} bytes`,
+    Time: `decode ${ms.decode} ms, queue ${ms.queue} ms, inference ${ms.inference} ms, total ${ms.total} ms`,
+    Model: `${model.name} ${model.version}`,
+    'Request id': answer.id,
+  };
+  part('.facts').replaceChildren(...terms(facts));
+  part('.about').addEventListener('toggle', () => about(part('.about')), { once: true });
+  part('.answer').hidden = false;
+  announce(`${name}: ${VERDICTS[verdict]}. ${words} ${warnings.map((warning) => WARNINGS[warning] ?? warning).join(' ')}`);
+}
+
+/** The picture with the evidence of its places drawn on it, and the strongest of them. */
+async function showPlaces({ part, name, file }, { logit, image, judged, attribution }) {
+  const panels = await draw(file, image, attribution);
   for (const panel of panels) panel.setAttribute('aria-label', `${panel.title} of ${name}, and where its evidence lies`);
   part('.panels').replaceChildren(...panels.map(framed));
   const slider = part('.slider input');
@@ -194,18 +219,6 @@ async function show(job, answer) {
     row.append(...[signed(contribution), speaks, `${x0} to ${x1}`, `${y0} to ${y1}`].map((text) => element('td', text)));
     return row;
   }));
-
-  const turned = image.exif_orientation > 1 ? `, EXIF orientation ${image.exif_orientation}` : '';
-  const facts = {
-    Image: `${image.format.toUpperCase()}, ${image.width} × ${image.height} pixels stored${turned}, ${image.bytes} bytes`,
-    Time: `decode ${ms.decode} ms, queue ${ms.queue} ms, inference ${ms.inference} ms, total ${ms.total} ms`,
-    Model: `${model.name} ${model.version}`,
-    'Request id': answer.id,
-  };
-  part('.facts').replaceChildren(...terms(facts));
-  part('.about').addEventListener('toggle', () => about(part('.about')), { once: true });
-  part('.answer').hidden = false;
-  announce(`${name}: ${VERDICTS[verdict]}. ${words} ${warnings.map((warning) => WARNINGS[warning] ?? warning).join(' ')}`);
 }
 
 /** What the model can and cannot judge, asked for when it is opened. */

@@ -190,6 +190,6 @@ fn decode(
         rgb256_sha256: first.filter(|_| config.hash_pixels).map(|pixels| Sha256::digest(pixels.as_bytes()).into()),
     };
     let declared = config.declared.as_ref().map(|reader| reader.read(bytes, header.format, cancel));
-    let input = |region: image::Region| Input { no_signal: image::no_signal(&region.pixels), region };
+    let input = |region: image::Region| Input { no_signal: config.preprocessing.no_signal(&region.pixels), region };
     Ok((Seen { image, declared }, regions.into_iter().map(input).collect()))
 }

@@ -7,7 +7,7 @@ use crate::{
     audit,
     declared::Declared,
     error::{Code, Error},
-    image::{self, ImageFacts, Pixels},
+    image::{ImageFacts, Pixels},
     judge::{Asked, Judge, Judgement, RegionLogit},
     model::Output,
     scheduler::{Job, RegionPlan, Scheduler, Scored, ScoredRegion, Upload},
@@ -82,7 +82,7 @@ impl AppState {
         context: &RequestContext,
         job: Job<Pixels>,
     ) -> Result<Judged<Job<Output>>, Error> {
-        let no_signal = image::no_signal(&job.payload);
+        let no_signal = self.manifest.preprocessing.no_signal(&job.payload);
         let scored = scheduler.score_pixels(job).await?;
         let judgement = self.judge.judge_pixels(scored.payload.logit, no_signal);
         let total = self.count(context, &judgement, &scored.timings);

@@ -21,6 +21,7 @@ mod grpc;
 mod harness;
 mod hostile;
 mod hostile_client;
+mod import;
 mod keys;
 mod load_report;
 mod log;

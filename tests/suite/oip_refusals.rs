@@ -1,13 +1,17 @@
 //! `/v2` over HTTP: refusals.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use lfm_serve::{image::Pixels, model::Output, oip::protocol};
+use lfm_serve::{
+    image::Pixels,
+    model::{Manifest, Output},
+    oip::protocol,
+};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use crate::{
     fake::{Fake, answer},
-    harness::{TestApp, golden, picture},
+    harness::{TestApp, golden, picture, root},
     oip::{INFER, JSON_LENGTH, app, assert_error, binary_request, file_input, json_of, with_tensors},
 };
 
@@ -167,7 +171,9 @@ proptest! {
     #[test]
     fn written_requests_are_read_back(files in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 1..5)) {
         let (body, length) = binary_request(&files);
-        let request = protocol::json::read(body.into(), Some(length)).and_then(|written| protocol::Request::check(written, 64));
+        let manifest = Manifest::read(&root().join("tests/data/model")).expect("the manifest of the tests");
+        let request = protocol::json::read(body.into(), Some(length))
+            .and_then(|written| protocol::Request::check(&manifest, written, 64));
         let read: Vec<_> = request.expect("a request").images.into_iter().map(|image| match image {
             protocol::Image::File(bytes) => bytes.to_vec(),
             protocol::Image::Pixels(_) => panic!("files were written"),

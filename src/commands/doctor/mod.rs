@@ -13,7 +13,6 @@ use clap::Args;
 
 use self::{
     limits::Limits,
-    model::Graphs,
     report::{Finding, Report},
 };
 use crate::{
@@ -52,7 +51,7 @@ fn examine(config: &ServeConfig) -> Report {
     report.add("op", op::check());
     let manifest = ("manifest", report.add("manifest", model::manifest(model)));
     let library = ("library", report.add("library", after(&[memory], || library(model))));
-    let graphs = after(&[library, manifest], || Graphs::start(model)?.compare());
+    let graphs = after(&[library, manifest], || model::graphs(model));
     let graphs = ("graphs", report.add("graphs", graphs));
     let mut nodes = Vec::new();
     let served = after(&[library, manifest, graphs], || providers(config, &mut nodes));

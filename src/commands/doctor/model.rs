@@ -4,12 +4,15 @@ use super::{golden, report::Finding};
 use crate::{
     config::ModelConfig,
     image::Pixels,
-    model::{CPU_GRAPH, GRAPH, GraphProbe, Manifest, Output, STANDARD_GRAPH, find_folder},
+    model::{CPU_GRAPH, FOREIGN_GRAPH, GRAPH, GraphProbe, Manifest, Output, STANDARD_GRAPH, find_folder},
 };
 
 /// Graphs that a folder may have beside [`GRAPH`], and their tolerance in logits and Top-K values: they differ by the
 /// order of some sums, or by the rounding of Winograd's transforms.
 const OTHERS: [(&str, f32); 2] = [(STANDARD_GRAPH, 1e-5), (CPU_GRAPH, 5e-4)];
+
+/// Difference of a logit in a batch and alone above which a graph mixes images. Sums in another order differ by less.
+const MOST_APART: f32 = 1e-3;
 
 /// The manifest, and the hash of every file that it lists.
 pub(super) fn manifest(config: &ModelConfig) -> Result<Finding, anyhow::Error> {
@@ -26,14 +29,14 @@ pub(super) fn manifest(config: &ModelConfig) -> Result<Finding, anyhow::Error> {
         folder.display(),
         names.join(", ")
     );
-    if names.contains(&STANDARD_GRAPH) {
+    if names.contains(&STANDARD_GRAPH) || !manifest.explains() {
         return Ok(Finding::ok(detail));
     }
     Ok(Finding::warn(format!("{detail}; there is no {STANDARD_GRAPH} to compare with")))
 }
 
 /// The folder's graphs, each in a session.
-pub(super) struct Graphs {
+struct Graphs {
     /// [`GRAPH`].
     ours: GraphProbe,
     /// The others that the manifest lists.
@@ -50,8 +53,7 @@ struct Other {
 
 impl Graphs {
     /// Builds the sessions.
-    pub(super) fn start(config: &ModelConfig) -> Result<Self, anyhow::Error> {
-        let manifest = Manifest::read(&find_folder(config.model.as_deref())?)?;
+    fn start(config: &ModelConfig, manifest: &Manifest) -> Result<Self, anyhow::Error> {
         let start = |name| {
             let graph = GraphProbe::start(config, name)?;
             let digest = graph.digest().unwrap_or_else(|| "none".into());
@@ -66,9 +68,9 @@ impl Graphs {
     }
 
     /// Runs all graphs on the golden images, on noise and on a flat image, and compares.
-    pub(super) fn compare(&mut self) -> Result<Finding, anyhow::Error> {
+    fn compare(&mut self) -> Result<Finding, anyhow::Error> {
         let mut inputs = golden::pixels()?;
-        inputs.extend([noise(), Pixels::new(vec![128; Pixels::LEN])].into_iter().flatten());
+        inputs.extend([self.ours.noise(1), Pixels::new(vec![128; Pixels::LEN])].into_iter().flatten());
         for (number, pixels) in inputs.iter().enumerate() {
             let ours = self.ours.run(pixels).map_err(|error| anyhow::anyhow!("{GRAPH} does not run: {error}"))?;
             anyhow::ensure!(ours.logit.is_finite(), "{GRAPH} gives the logit {} on input {number}", ours.logit);
@@ -89,6 +91,31 @@ impl Graphs {
     }
 }
 
+/// Runs the one graph of a folder of format 3: whether its outputs have the interface's shapes, and whether a logit
+/// depends on the other images of its batch.
+fn foreign(config: &ModelConfig, manifest: &Manifest) -> Result<Finding, anyhow::Error> {
+    let mut probe = GraphProbe::start(config, FOREIGN_GRAPH)?;
+    let apart = probe.batch_dependence();
+    let apart = apart.map_err(|error| anyhow::anyhow!("{FOREIGN_GRAPH} does not run: {error}"))?;
+    let [width, height] = manifest.preprocessing.input();
+    let detail = format!(
+        "{FOREIGN_GRAPH} runs on {width} x {height} ({}); a logit in a batch and alone differ by {apart:.1e} at most",
+        manifest.preprocessing
+    );
+    if apart > MOST_APART {
+        let hint =
+            "it mixes the images of a batch, so an answer depends on other requests: serve with --max-batch-size 1";
+        return Ok(Finding::warn(format!("{detail}; {hint}")));
+    }
+    Ok(Finding::ok(detail))
+}
+
+/// Runs and compares the folder's graphs.
+pub(super) fn graphs(config: &ModelConfig) -> Result<Finding, anyhow::Error> {
+    let manifest = Manifest::read(&find_folder(config.model.as_deref())?)?;
+    if manifest.explains() { Graphs::start(config, &manifest)?.compare() } else { foreign(config, &manifest) }
+}
+
 /// The largest difference of two outputs; infinite where they cannot be compared.
 fn distance(a: &Output, b: &Output) -> f32 {
     if a.topk_values.len() != b.topk_values.len() {
@@ -98,17 +125,6 @@ fn distance(a: &Output, b: &Output) -> f32 {
     let apart = values.chain([(&a.logit, &b.logit)]).map(|(a, b)| (a - b).abs());
     // NaN counts as infinitely far.
     apart.fold(0.0, |most, apart| if apart.is_nan() { f32::INFINITY } else { most.max(apart) })
-}
-
-/// A fixed image of noise.
-fn noise() -> Option<Pixels> {
-    let mut state = 1_u32;
-    let bytes = std::iter::repeat_with(|| {
-        // Numerical Recipes' linear congruential generator; its upper bits are the random ones.
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 24) as u8
-    });
-    Pixels::new(bytes.take(Pixels::LEN).collect())
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! The AVX2 kernels.
 //!
 //! A weight has up to 23 bits and `pmaddwd` takes 16-bit factors, so a weight is split into its low 15 bits and the
-//! remaining 8 or fewer. Both sums are exact in 32 bits: neither exceeds the whole sum, which Pillow's 22 fractional
-//! bits keep below 2^31.
+//! remaining 8 or fewer with its sign. The whole sum is exact in 32 bits, which Pillow's 22 fractional bits leave room
+//! for; the partial sums may wrap (those of negative weights do), which cancels when they are added.
 #![allow(unsafe_code, reason = "SIMD intrinsics")]
 
 use std::arch::x86_64::{
@@ -147,8 +147,8 @@ unsafe fn weigh_pixels(rgb: &[u8], taps: &Taps, out: &mut [u8]) {
         let bytes = _mm256_srai_epi32::<{ PRECISION_BITS as i32 }>(sums);
         let red_green = _mm256_castsi256_si128(bytes);
         let blue = _mm256_extracti128_si256::<1>(bytes);
-        // Weights may sum to slightly more than one.
-        let byte = |value: i32| value.min(255) as u8;
+        // Weights may sum to slightly more than one, and those of the cubic filter may be negative.
+        let byte = |value: i32| value.clamp(0, 255) as u8;
         *out = [
             byte(_mm_cvtsi128_si32(red_green)),
             byte(_mm_extract_epi32::<1>(red_green)),

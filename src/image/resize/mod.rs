@@ -1,8 +1,8 @@
-//! Pillow 11.3's `ImagingResample` with the bilinear (triangle) filter, to [`SIDE`] x [`SIDE`], byte
-//! for byte (libImaging Resample.c): 22-bit fixed-point weights, the horizontal pass rounded to 8
-//! bits, then the vertical pass.
+//! Pillow 11.3's `ImagingResample` with the bilinear (triangle) and the bicubic filter, byte for byte
+//! (libImaging Resample.c): 22-bit fixed-point weights, the horizontal pass rounded to 8 bits, then the
+//! vertical pass. Where a part of the result is wanted (a centre crop), only that part is computed.
 //!
-//! Rows are consumed as they are decoded. Each is resized to [`SIDE`] pixels and added, weighted, to the sums of the
+//! Rows are consumed as they are decoded. Each is resized and added, weighted, to the sums of the
 //! output rows that it affects, so there is no intermediate image. Integer sums do not depend on their order, so the
 //! result equals that of Pillow's pass over columns.
 
@@ -15,11 +15,13 @@ mod windows;
 
 use std::collections::VecDeque;
 
-use super::{Pixels, SIDE, rows::RowSink};
+use super::{
+    Pixels,
+    fit::{AxisFit, Filter, Fit},
+    rows::RowSink,
+};
 pub(super) use windows::source_span;
 use windows::{Axis, Window};
-
-const OUT_ROW_BYTES: usize = SIDE as usize * 3;
 
 /// Resizes images one after another, reusing its buffers.
 pub(super) struct Resizer {
@@ -66,25 +68,29 @@ impl Resizer {
     fn new(kernel: Kernel) -> Self {
         Self {
             kernel,
-            horizontal: Horizontal::new(SIDE, kernel),
-            shortened: vec![0; OUT_ROW_BYTES],
-            vertical: Vertical::default(),
+            horizontal: Horizontal::new(AxisFit::whole(0, 0), Filter::Bilinear, kernel),
+            shortened: Vec::new(),
+            vertical: Vertical::new(),
         }
     }
 
     /// Starts an image of this size; an unfinished one is discarded.
-    pub(super) fn start(&mut self, width: u32, height: u32) {
-        self.horizontal = Horizontal::new(width, self.kernel);
-        self.vertical.start(height);
+    pub(super) fn start(&mut self, fit: &Fit) {
+        self.horizontal = Horizontal::new(fit.x, fit.filter, self.kernel);
+        self.shortened.resize(fit.x.len as usize * 3, 0);
+        self.vertical.start(fit);
     }
 
     /// Takes the next row; a row of the wrong length, or after the last, is ignored and leaves the image incomplete.
     pub(super) fn row(&mut self, rgb: &[u8]) {
-        if rgb.len() != self.horizontal.width as usize * 3 {
+        if rgb.len() != self.horizontal.fit.size as usize * 3 {
             return;
         }
         let row = match &self.horizontal.plan {
-            Plan::Fits => rgb,
+            Plan::Fits => {
+                let AxisFit { offset, len, .. } = self.horizontal.fit;
+                rgb.get(offset as usize * 3..(offset + len) as usize * 3).unwrap_or_default()
+            }
             Plan::Scalar(windows) => {
                 scalar::weigh_pixels(rgb, windows, &mut self.shortened);
                 &self.shortened
@@ -100,13 +106,13 @@ impl Resizer {
 
     /// The result, once all rows were given.
     pub(super) fn finish(&mut self) -> Option<Pixels> {
-        Pixels::new(std::mem::take(&mut self.vertical.out))
+        Pixels::sized(std::mem::take(&mut self.vertical.out), self.horizontal.fit.len, self.vertical.axis.len())
     }
 }
 
 /// The horizontal pass for images of one width.
 struct Horizontal {
-    width: u32,
+    fit: AxisFit,
     plan: Plan,
 }
 
@@ -119,18 +125,18 @@ enum Plan {
 }
 
 impl Horizontal {
-    fn new(width: u32, kernel: Kernel) -> Self {
-        let plan = if width == SIDE {
+    fn new(fit: AxisFit, filter: Filter, kernel: Kernel) -> Self {
+        let plan = if fit.size == fit.total {
             Plan::Fits
         } else {
-            let mut axis = Axis::new(width);
-            let mut windows = vec![Window::default(); SIDE as usize];
-            for (x, window) in (0..SIDE).zip(&mut windows) {
+            let mut axis = Axis::new(fit, filter);
+            let mut windows = vec![Window::default(); fit.len as usize];
+            for (x, window) in (0..fit.len).zip(&mut windows) {
                 axis.fill(x, window);
             }
-            Plan::new(width, windows, kernel)
+            Plan::new(fit.size, windows, kernel)
         };
-        Self { width, plan }
+        Self { fit, plan }
     }
 }
 
@@ -154,8 +160,8 @@ pub(super) struct ResizeSink<'a> {
 }
 
 impl<'a> ResizeSink<'a> {
-    pub(super) fn new(resizer: &'a mut Resizer, width: u32, height: u32) -> Self {
-        resizer.start(width, height);
+    pub(super) fn new(resizer: &'a mut Resizer, fit: &Fit) -> Self {
+        resizer.start(fit);
         Self { resizer }
     }
 
@@ -171,12 +177,12 @@ impl RowSink for ResizeSink<'_> {
 }
 
 /// The vertical pass, on rows after the horizontal pass.
-#[derive(Default)]
 struct Vertical {
     axis: Axis,
+    row_bytes: usize,
     /// The next input row.
     y: u32,
-    /// Output rows whose window includes or follows the current row, in order; fewer than [`SIDE`].
+    /// Output rows whose window includes or follows the current row, in order.
     rows: VecDeque<OutRow>,
     /// The output row after those.
     next: u32,
@@ -192,30 +198,37 @@ struct OutRow {
 }
 
 impl Vertical {
-    fn start(&mut self, height: u32) {
-        self.axis = Axis::new(height);
+    fn new() -> Self {
+        let (rows, spare, out) = (VecDeque::new(), Vec::new(), Vec::new());
+        let axis = Axis::new(AxisFit::whole(0, 0), Filter::Bilinear);
+        Self { axis, row_bytes: 0, y: 0, rows, next: 0, spare, out }
+    }
+
+    fn start(&mut self, fit: &Fit) {
+        self.axis = Axis::new(fit.y, fit.filter);
+        self.row_bytes = fit.x.len as usize * 3;
         self.y = 0;
         self.spare.extend(self.rows.drain(..));
         self.next = 0;
         self.prepare_next();
-        self.out = Vec::with_capacity(Pixels::LEN);
+        self.out = Vec::with_capacity(self.row_bytes * fit.y.len as usize);
     }
 
     /// Appends the next output row.
     fn prepare_next(&mut self) {
-        if self.next == SIDE {
+        if self.next == self.axis.len() {
             return;
         }
         let mut row = self.spare.pop().unwrap_or_default();
         self.axis.fill(self.next, &mut row.window);
         row.sums.clear();
-        row.sums.resize(OUT_ROW_BYTES, windows::HALF);
+        row.sums.resize(self.row_bytes, windows::HALF);
         self.rows.push_back(row);
         self.next += 1;
     }
 
     fn row(&mut self, row: &[u8], kernel: Kernel) {
-        while self.rows.back().is_some_and(|last| last.window.start <= self.y) && self.next < SIDE {
+        while self.rows.back().is_some_and(|last| last.window.start <= self.y) && self.next < self.axis.len() {
             self.prepare_next();
         }
         for out in &mut self.rows {

@@ -2,6 +2,7 @@ use proptest::prelude::*;
 use sha2::{Digest, Sha256};
 
 use super::*;
+use crate::image::{Recipe, Scale};
 
 /// Width, height, and the start of the SHA-256 of Pillow 11.3.0's result for [`noise`]:
 /// `Image.fromarray(noise).resize((256, 256), Image.BILINEAR)`.
@@ -35,6 +36,33 @@ const PILLOW: [(u32, u32, &str); 26] = [
     (1600, 1200, "fc97305168aa4126"),
 ];
 
+/// Width, height, and the starts of the SHA-256 of what Pillow 11.3.0 makes of [`noise`] under each of [`recipes`], the
+/// centre cut out as torchvision's `CenterCrop` does.
+#[rustfmt::skip]
+const RECIPES: [(u32, u32, [&str; 4]); 11] = [
+    (1, 1, ["21d1a1a8a3ffffbc", "21d1a1a8a3ffffbc", "0e44b26a81ee3d2c", "ccd807256ed70e2b"]),
+    (2, 3, ["e5b03d06f5d122a1", "00ed9104c24c2aed", "0ae3cfe718f2689d", "8437f3af5207dd06"]),
+    (5, 7, ["cb9c53877a1c69e2", "73aa745cf9eee60e", "93f096194e5ccbb3", "e3ba5985742ad28d"]),
+    (16, 11, ["64a0f1cc1dbcfdf5", "4c5f419e22d75fab", "28b257621430e054", "9b3bd8ac461fceaa"]),
+    (100, 255, ["87cbbd1b17e1dffb", "0cb2c32f80f33759", "3a22ade374319f82", "3cde24c85d8c9604"]),
+    (224, 300, ["befb364d339d7925", "abee9d474a3e9584", "eeb67d08cbf5969f", "2eeffd9a427396d9"]),
+    (256, 256, ["c3065875ea3a12e4", "e0fb4424c570f503", "0e213611ec6bc088", "6eafc4d85c9c5232"]),
+    (257, 255, ["29c357d51ef5cf23", "e8dae65709ee0d1c", "b3c81f92eb2e0e95", "ee9e5ed81af93499"]),
+    (31, 300, ["9fe0714e4f2e1c4e", "ee2a7d3f54ec8d11", "5a0ba28028188e1a", "4f0dbbe5dcd995a6"]),
+    (500, 120, ["297b1feaf79f8f83", "56fdd423080bd8dd", "19c16a509d7e69ff", "bf4f3560d169d94c"]),
+    (383, 511, ["b6d96df717eecc77", "6fa9efc98d85d94d", "5e7064c501e148b2", "2b413f592b26af59"]),
+];
+
+fn recipes() -> [Recipe; 4] {
+    let recipe = |width, height, scale, filter| Recipe { width, height, scale, filter };
+    [
+        recipe(224, 224, Scale::Shorter(256), Filter::Bicubic),
+        recipe(224, 224, Scale::Shorter(255), Filter::Bilinear),
+        recipe(130, 90, Scale::Both(131, 97), Filter::Bicubic),
+        recipe(384, 384, Scale::Both(384, 384), Filter::Bicubic),
+    ]
+}
+
 /// The top bytes of a linear congruential generator (Numerical Recipes' constants).
 fn noise(width: u32, height: u32, seed: u32) -> Vec<u8> {
     let mut state = seed;
@@ -47,7 +75,7 @@ fn noise(width: u32, height: u32, seed: u32) -> Vec<u8> {
 
 fn resize(kernel: Kernel, rgb: &[u8], width: u32, height: u32) -> Option<Pixels> {
     let mut resizer = Resizer::new(kernel);
-    resizer.start(width, height);
+    resizer.start(&Fit::square(width, height));
     rgb.chunks_exact(width as usize * 3).for_each(|row| resizer.row(row));
     resizer.finish()
 }
@@ -66,6 +94,23 @@ fn every_kernel_gives_pillows_bytes() {
             let pixels = resize(kernel, &rgb, width, height).expect("all rows were given");
             let hash = hex(&Sha256::digest(pixels.as_bytes()));
             assert_eq!(&hash[..16], expected, "{width} x {height}, {kernel:?}");
+        }
+    }
+}
+
+#[test]
+fn every_recipe_gives_pillows_bytes() {
+    for (width, height, expected) in RECIPES {
+        let rgb = noise(width, height, 1);
+        for (recipe, expected) in recipes().into_iter().zip(expected) {
+            for kernel in kernels() {
+                let mut resizer = Resizer::new(kernel);
+                resizer.start(&Fit::of(&recipe, width, height));
+                rgb.chunks_exact(width as usize * 3).for_each(|row| resizer.row(row));
+                let pixels = resizer.finish().expect("all rows were given");
+                let hash = hex(&Sha256::digest(pixels.as_bytes()));
+                assert_eq!(&hash[..16], expected, "{width} x {height}, {recipe}, {kernel:?}");
+            }
         }
     }
 }
@@ -96,6 +141,21 @@ proptest! {
     }
 
     #[test]
+    fn kernels_agree_on_recipes(width in 1_u32..900, height in 1_u32..900, seed: u32, recipe in 0_usize..4) {
+        let fit = Fit::of(&recipes()[recipe], width, height);
+        let rgb = noise(width, height, seed);
+        let resized = |kernel| {
+            let mut resizer = Resizer::new(kernel);
+            resizer.start(&fit);
+            rgb.chunks_exact(width as usize * 3).for_each(|row| resizer.row(row));
+            resizer.finish()
+        };
+        let expected = resized(Kernel::Scalar);
+        prop_assert!(expected.is_some());
+        prop_assert!(resized(Kernel::fastest()) == expected);
+    }
+
+    #[test]
     fn a_flat_image_stays_flat(width in 1_u32..3000, height in 1_u32..300, value: u8) {
         let rgb = vec![value; width as usize * height as usize * 3];
         for kernel in kernels() {
@@ -105,9 +165,9 @@ proptest! {
     }
 
     #[test]
-    fn weights_sum_to_one_up_to_rounding(size in 1_u32..70_000, index in 0..SIDE) {
+    fn weights_sum_to_one_up_to_rounding(size in 1_u32..70_000, index in 0..256_u32) {
         let mut window = Window::default();
-        Axis::new(size).fill(index, &mut window);
+        Axis::new(AxisFit::whole(size, 256), Filter::Bilinear).fill(index, &mut window);
         prop_assert!(window.end() <= size);
         let sum: i32 = window.weights.iter().sum();
         let error = (sum - (1 << windows::PRECISION_BITS)).unsigned_abs() as usize;
@@ -119,12 +179,12 @@ proptest! {
 fn one_resizer_takes_images_of_different_sizes_and_discards_unfinished_ones() {
     for kernel in kernels() {
         let mut resizer = Resizer::new(kernel);
-        resizer.start(300, 500);
+        resizer.start(&Fit::square(300, 500));
         noise(300, 250, 7).chunks_exact(900).for_each(|row| resizer.row(row));
         assert!(resizer.finish().is_none(), "half of the rows are missing");
         for (width, height) in [(640, 427), (20, 30), (256, 256)] {
             let rgb = noise(width, height, 3);
-            resizer.start(width, height);
+            resizer.start(&Fit::square(width, height));
             rgb.chunks_exact(width as usize * 3).for_each(|row| resizer.row(row));
             assert_eq!(resizer.finish(), resize(Kernel::Scalar, &rgb, width, height));
         }
@@ -134,7 +194,7 @@ fn one_resizer_takes_images_of_different_sizes_and_discards_unfinished_ones() {
 #[test]
 fn rows_of_another_length_leave_the_image_incomplete() {
     let mut resizer = Resizer::default();
-    resizer.start(10, 2);
+    resizer.start(&Fit::square(10, 2));
     resizer.row(&[0; 30]);
     resizer.row(&[0; 27]);
     assert!(resizer.finish().is_none());

@@ -1,7 +1,7 @@
 //! The input samples of each output sample, and their weights: Pillow's `precompute_coeffs` and
-//! `normalize_coeffs_8bpc` for the triangle filter (libImaging Resample.c).
+//! `normalize_coeffs_8bpc` for the triangle and the cubic filter (libImaging Resample.c).
 
-use super::SIDE;
+use super::{AxisFit, Filter};
 
 /// Pillow's PRECISION_BITS: 32 - 8 for the sample - 2 for the sum's headroom.
 pub(super) const PRECISION_BITS: u32 = 32 - 8 - 2;
@@ -34,36 +34,64 @@ impl Window {
     }
 }
 
-/// One axis: `size` input samples to [`SIDE`] output samples.
-#[derive(Debug, Default)]
+impl Filter {
+    /// Pillow's `support` at scale 1.
+    fn support(self) -> f64 {
+        match self {
+            Self::Bilinear => 1.0,
+            Self::Bicubic => 2.0,
+        }
+    }
+
+    /// Pillow's `bilinear_filter` and `bicubic_filter`.
+    fn weight(self, x: f64) -> f64 {
+        const A: f64 = -0.5;
+        let x = x.abs();
+        match self {
+            Self::Bilinear => (1.0 - x).max(0.0),
+            Self::Bicubic if x < 1.0 => ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0,
+            Self::Bicubic if x < 2.0 => (((x - 5.0) * x + 8.0) * x - 4.0) * A,
+            Self::Bicubic => 0.0,
+        }
+    }
+}
+
+/// The windows of one axis.
+#[derive(Debug)]
 pub(super) struct Axis {
-    size: u32,
+    fit: AxisFit,
+    filter: Filter,
     /// Unrounded weights of one window.
     exact: Vec<f64>,
 }
 
 impl Axis {
-    pub(super) fn new(size: u32) -> Self {
-        let exact = Vec::new();
-        Self { size, exact }
+    pub(super) fn new(fit: AxisFit, filter: Filter) -> Self {
+        Self { fit, filter, exact: Vec::new() }
+    }
+
+    /// Number of output samples.
+    pub(super) fn len(&self) -> u32 {
+        self.fit.len
     }
 
     /// Computes the window of output sample `index`. The order of the floating-point operations is
     /// Pillow's: another order rounds differently.
     pub(super) fn fill(&mut self, index: u32, window: &mut Window) {
+        let AxisFit { size, total, offset, .. } = self.fit;
         // Pillow passes the size as a C float.
-        let scale = f64::from(self.size as f32) / f64::from(SIDE);
+        let scale = f64::from(size as f32) / f64::from(total);
         let filter_scale = scale.max(1.0);
-        let support = filter_scale;
-        let center = (f64::from(index) + 0.5) * scale;
+        let support = self.filter.support() * filter_scale;
+        let center = (f64::from(offset + index) + 0.5) * scale;
         // `as` truncates and saturates at 0 as Pillow's cast and clamp do.
         let start = (center - support + 0.5) as u32;
-        let end = ((center + support + 0.5) as u32).min(self.size);
+        let end = ((center + support + 0.5) as u32).min(size);
         let inverse = 1.0 / filter_scale;
         self.exact.clear();
         self.exact.extend((0..end.saturating_sub(start)).map(|x| {
             let distance = (f64::from(x) + f64::from(start) - center + 0.5) * inverse;
-            (1.0 - distance.abs()).max(0.0)
+            self.filter.weight(distance)
         }));
         let sum = self.exact.iter().fold(0.0, |sum, w| sum + w);
         let one = f64::from(1_i32 << PRECISION_BITS);
@@ -71,18 +99,18 @@ impl Axis {
         window.weights.clear();
         window.weights.extend(self.exact.iter().map(|w| {
             let normalised = if sum == 0.0 { *w } else { w / sum };
-            (0.5 + normalised * one) as i32
+            (0.5_f64.copysign(normalised) + normalised * one) as i32
         }));
     }
 }
 
-/// The span of the `size` input samples that have a weight in the output samples `from..to`, end exclusive.
-pub(in crate::image) fn source_span(size: u32, from: u32, to: u32) -> (u32, u32) {
+/// The span of the input samples that have a weight in the output samples `from..to`, end exclusive.
+pub(in crate::image) fn source_span(fit: AxisFit, filter: Filter, from: u32, to: u32) -> (u32, u32) {
     // Pillow skips a pass whose size already fits.
-    if size == SIDE {
-        return (from, to);
+    if fit.size == fit.total {
+        return (fit.offset + from, fit.offset + to);
     }
-    let (mut axis, mut window) = (Axis::new(size), Window::default());
+    let (mut axis, mut window) = (Axis::new(fit, filter), Window::default());
     // The window's outermost samples may have zero weight.
     let idle = |&&weight: &&i32| weight == 0;
     axis.fill(from, &mut window);

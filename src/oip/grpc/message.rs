@@ -103,7 +103,8 @@ async fn receive(
         let state = Arc::clone(state);
         move || {
             let scheduler = state.scheduler()?;
-            scheduler.grow_bytes(&mut held, decoded_bytes(&message, state.config.max_batch_images)?)?;
+            let most = state.config.max_batch_images.saturating_mul(state.manifest.preprocessing.input_bytes());
+            scheduler.grow_bytes(&mut held, decoded_bytes(&message, most)?)?;
             let request = ModelInferRequest::decode(message).map_err(|_| bad("the message cannot be read"))?;
             Ok::<_, Error>((request, held))
         }

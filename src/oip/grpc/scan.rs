@@ -2,10 +2,7 @@
 //! more decoded. The field numbers are those of `proto/inference.proto`.
 
 use super::super::protocol::limits::{MOST_DIMENSIONS, MOST_INPUTS, MOST_PARAMETERS, MOST_STRINGS};
-use crate::{
-    error::{Code, Error},
-    image::Pixels,
-};
+use crate::error::{Code, Error};
 
 /// Limit of typed contents that no input of ours has: enough to report a wrong type.
 const MOST_OTHER_CONTENTS: usize = 64 << 10;
@@ -13,12 +10,12 @@ const MOST_OTHER_CONTENTS: usize = 64 << 10;
 /// Bytes that an element of a `Vec<Bytes>` takes.
 const ELEMENT: usize = size_of::<bytes::Bytes>();
 
-/// Memory of the decoded message, in addition to the encoded one, in bytes, for a request of at most `most_images` images.
+/// Memory of the decoded message, in addition to the encoded one, in bytes, for pixels of at most `most_numbers` bytes.
 ///
 /// # Errors
 /// `bad_request` for an invalid message, or one with more elements than the limits.
-pub(super) fn decoded_bytes(message: &[u8], most_images: usize) -> Result<u64, Error> {
-    let mut counts = Counts { most_numbers: most_images.saturating_mul(Pixels::LEN), ..Counts::default() };
+pub(super) fn decoded_bytes(message: &[u8], most_numbers: usize) -> Result<u64, Error> {
+    let mut counts = Counts { most_numbers, ..Counts::default() };
     each(message, |field, value| {
         match (field, value) {
             (4, _) => counts.parameters += 1,
@@ -162,12 +159,13 @@ mod tests {
     use prost::Message;
 
     use super::{super::proto, *};
+    use crate::image::Pixels;
 
     proptest! {
         /// Any accepted bytes can be decoded, within the predicted memory.
         #[test]
         fn any_bytes_are_bounded(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-            let found = decoded_bytes(&bytes, 1);
+            let found = decoded_bytes(&bytes, Pixels::LEN);
             if let Ok(decoded) = proto::ModelInferRequest::decode(bytes.as_slice()) {
                 let numbers: usize =
                     decoded.inputs.iter().flat_map(|input| &input.contents).map(|contents| contents.uint_contents.len()).sum();
@@ -181,17 +179,17 @@ mod tests {
     #[test]
     fn elements_are_counted_before_they_are_decoded() {
         let empty = |count: usize| [0x2a, 0].repeat(count);
-        assert!(decoded_bytes(&empty(MOST_INPUTS), 1).is_ok());
-        let error = decoded_bytes(&empty(16 << 20), 1).expect_err("too many");
+        assert!(decoded_bytes(&empty(MOST_INPUTS), Pixels::LEN).is_ok());
+        let error = decoded_bytes(&empty(16 << 20), Pixels::LEN).expect_err("too many");
         assert!(error.detail.contains("more inputs"), "{error}");
         let numbers = |count| {
             let contents = proto::InferTensorContents { uint_contents: vec![7; count], ..Default::default() };
             let input = proto::model_infer_request::InferInputTensor { contents: Some(contents), ..Default::default() };
             proto::ModelInferRequest { inputs: vec![input], ..Default::default() }.encode_to_vec()
         };
-        assert_eq!(decoded_bytes(&numbers(1000), 1).expect("a message"), 5000);
-        assert!(decoded_bytes(&numbers(Pixels::LEN), 1).is_ok());
-        let error = decoded_bytes(&numbers(Pixels::LEN + 1), 1).expect_err("too many");
+        assert_eq!(decoded_bytes(&numbers(1000), Pixels::LEN).expect("a message"), 5000);
+        assert!(decoded_bytes(&numbers(Pixels::LEN), Pixels::LEN).is_ok());
+        let error = decoded_bytes(&numbers(Pixels::LEN + 1), Pixels::LEN).expect_err("too many");
         assert!(error.detail.contains("more numbers"), "{error}");
     }
 }

@@ -48,7 +48,8 @@ impl Service {
         let scheduler = state.scheduler()?;
         let most = state.config.max_batch_images;
         // Off the async threads: pixels are copied.
-        let request = spawn_blocking(move || Request::check(convert::request(request)?, most)).await;
+        let manifest = Arc::clone(&state.manifest);
+        let request = spawn_blocking(move || Request::check(&manifest, convert::request(request)?, most)).await;
         let request = request.map_err(|_| Error::inference_failed())??;
         Inference::new(context, scheduler, request, permit, held, deadline)
     }

@@ -31,6 +31,7 @@ const fn code(code: Code) -> tonic::Code {
         BodyTimeout | DeadlineExceeded => tonic::Code::DeadlineExceeded,
         Overloaded | Draining | NotReady => tonic::Code::Unavailable,
         InferenceFailed => tonic::Code::Internal,
+        NotExplainable => tonic::Code::Unimplemented,
     }
 }
 

@@ -71,7 +71,7 @@ pub struct TensorMetadata {
 const PLATFORM: &str = "onnxruntime_onnx";
 
 fn outputs(manifest: &Manifest) -> impl Iterator<Item = Spec> {
-    Output::all().map(|output| output.spec(manifest))
+    Output::all(manifest).map(|output| output.spec(manifest))
 }
 
 impl ModelMetadata {
@@ -83,7 +83,7 @@ impl ModelMetadata {
             name: manifest.name.clone(),
             versions: vec![manifest.version.clone()],
             platform: PLATFORM,
-            inputs: inputs().map(tensor).into(),
+            inputs: inputs(manifest).map(tensor).into(),
             outputs: outputs(manifest).map(tensor).collect(),
         }
     }
@@ -171,7 +171,7 @@ impl ModelConfig {
                 specific: SpecificVersions { versions: manifest.version.parse().into_iter().collect() },
             },
             max_batch_size: 0,
-            input: inputs().map(input).into(),
+            input: inputs(manifest).map(input).into(),
             output: outputs(manifest).map(output).collect(),
         }
     }

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     error::{Code, Error},
     image::Pixels,
+    model::Manifest,
 };
 
 /// Parameters of a request, an input or an output: their values are strings, numbers and booleans.
@@ -101,26 +102,26 @@ impl Request {
     ///
     /// # Errors
     /// `bad_request`, `too_many_images`.
-    pub fn check(written: WrittenRequest, most: usize) -> Result<Self, Error> {
+    pub fn check(manifest: &Manifest, written: WrittenRequest, most: usize) -> Result<Self, Error> {
         if written.id.chars().nth(LONGEST_ID).is_some() {
             return Err(bad(format!("the request's id is longer than {LONGEST_ID} characters")));
         }
         let timeout = timeout(&written.parameters)?;
         refuse_priority(&written.parameters)?;
         let all_binary = flag(&written.parameters, "binary_data_output")?.unwrap_or(false);
-        let outputs = wanted(&written.outputs, all_binary)?;
+        let outputs = wanted(manifest, &written.outputs, all_binary)?;
         let mut inputs = written.inputs.into_iter();
         let (Some(input), None) = (inputs.next(), inputs.next()) else {
             return Err(bad("a request has exactly one input: `image` or `pixels`"));
         };
-        Ok(Self { id: written.id, images: images(input, most)?, outputs, timeout })
+        Ok(Self { id: written.id, images: images(manifest, input, most)?, outputs, timeout })
     }
 }
 
-fn images(input: WrittenInput, most: usize) -> Result<Vec<Image>, Error> {
+fn images(manifest: &Manifest, input: WrittenInput, most: usize) -> Result<Vec<Image>, Error> {
     refuse_shared_memory(&input.parameters)?;
     let name = &input.name;
-    let Some(spec) = inputs().into_iter().find(|spec| spec.name == name) else {
+    let Some(spec) = inputs(manifest).into_iter().find(|spec| spec.name == name) else {
         return Err(bad(format!("unexpected inference input '{name}': the model has `image` and `pixels`")));
     };
     if input.datatype != spec.datatype.as_str() {
@@ -132,8 +133,8 @@ fn images(input: WrittenInput, most: usize) -> Result<Vec<Image>, Error> {
     match (spec.name, input.contents) {
         (IMAGE, Contents::Raw(raw)) => split_strings(raw, count).filter(|files| files.len() == count),
         (IMAGE, Contents::Strings(files)) => Some(files).filter(|files| files.len() == count),
-        (PIXELS, Contents::Raw(raw)) => return pixels(&raw, count).ok_or_else(wrong),
-        (PIXELS, Contents::Numbers(numbers)) => return pixels(&numbers, count).ok_or_else(wrong),
+        (PIXELS, Contents::Raw(raw)) => return pixels(manifest, &raw, count).ok_or_else(wrong),
+        (PIXELS, Contents::Numbers(numbers)) => return pixels(manifest, &numbers, count).ok_or_else(wrong),
         _ => return Err(bad(format!("the data of '{name}' are not {}", spec.datatype.as_str()))),
     }
     .map(|files| files.into_iter().map(Image::File).collect())
@@ -158,21 +159,24 @@ fn count(spec: &Spec, shape: &[i64], most: usize) -> Result<usize, Error> {
     }
 }
 
-fn pixels(data: &[u8], count: usize) -> Option<Vec<Image>> {
-    if data.len() != count.checked_mul(Pixels::LEN)? {
+fn pixels(manifest: &Manifest, data: &[u8], count: usize) -> Option<Vec<Image>> {
+    let (length, [width, height]) = (manifest.preprocessing.input_bytes(), manifest.preprocessing.input());
+    if data.len() != count.checked_mul(length)? {
         return None;
     }
-    data.chunks_exact(Pixels::LEN).map(|image| Pixels::new(image.to_vec()).map(Image::Pixels)).collect()
+    let image = |image: &[u8]| Pixels::sized(image.to_vec(), width, height).map(Image::Pixels);
+    data.chunks_exact(length.max(1)).map(image).collect()
 }
 
-fn wanted(outputs: &[WrittenOutput], all_binary: bool) -> Result<Vec<Wanted>, Error> {
+fn wanted(manifest: &Manifest, outputs: &[WrittenOutput], all_binary: bool) -> Result<Vec<Wanted>, Error> {
     if outputs.is_empty() {
-        return Ok(Output::BY_DEFAULT.map(|output| Wanted { output, binary: all_binary }).to_vec());
+        return Ok(Output::by_default(manifest).map(|output| Wanted { output, binary: all_binary }).collect());
     }
     let mut wanted: Vec<Wanted> = Vec::new();
     for written in outputs {
         let name = &written.name;
-        let output = Output::named(name).ok_or_else(|| bad(format!("unexpected inference output '{name}'")))?;
+        let output =
+            Output::named(manifest, name).ok_or_else(|| bad(format!("unexpected inference output '{name}'")))?;
         refuse_shared_memory(&written.parameters)?;
         if written.parameters.get("classification").is_some_and(|classes| classes != 0) {
             return Err(bad("the classification extension is not supported: ask for `verdict`"));

@@ -6,7 +6,6 @@ use bytes::Bytes;
 
 use crate::{
     declared::Declared,
-    image::SIDE,
     judge::Judgement,
     model::{self, Manifest},
 };
@@ -70,11 +69,11 @@ pub(super) const IMAGE: &str = "image";
 pub(super) const PIXELS: &str = "pixels";
 
 /// The inputs. A request has exactly one of them.
-pub fn inputs() -> [Spec; 2] {
-    let side = i64::from(SIDE);
+pub fn inputs(manifest: &Manifest) -> [Spec; 2] {
+    let [width, height] = manifest.preprocessing.input().map(i64::from);
     [
         Spec { name: IMAGE, datatype: DataType::Bytes, dims: Vec::new() },
-        Spec { name: PIXELS, datatype: DataType::Uint8, dims: vec![side, side, 3] },
+        Spec { name: PIXELS, datatype: DataType::Uint8, dims: vec![height, width, 3] },
     ]
 }
 
@@ -100,18 +99,28 @@ pub enum Output {
 }
 
 impl Output {
-    /// The outputs of an answer to a request that names none, in their order.
-    pub const BY_DEFAULT: [Self; 6] =
+    /// The outputs of an answer to a request that names none, in their order, of a graph with Top-K places.
+    const BY_DEFAULT: [Self; 6] =
         [Self::Score, Self::Logit, Self::Verdict, Self::Warnings, Self::TopkValues, Self::TopkIndices];
 
-    /// Every output.
-    pub fn all() -> impl Iterator<Item = Self> {
-        Self::BY_DEFAULT.into_iter().chain([Self::LogitRaw, Self::Declared])
+    /// The outputs of an answer to a request that names none, in their order.
+    pub fn by_default(manifest: &Manifest) -> impl Iterator<Item = Self> {
+        let explains = manifest.explains();
+        Self::BY_DEFAULT.into_iter().filter(move |output| explains || !output.is_pooled())
     }
 
-    /// The output of this name.
-    pub fn named(name: &str) -> Option<Self> {
-        Self::all().find(|output| output.name() == name)
+    /// Every output of the model.
+    pub fn all(manifest: &Manifest) -> impl Iterator<Item = Self> {
+        Self::by_default(manifest).chain([Self::LogitRaw, Self::Declared])
+    }
+
+    /// The model's output of this name.
+    pub fn named(manifest: &Manifest, name: &str) -> Option<Self> {
+        Self::all(manifest).find(|output| output.name() == name)
+    }
+
+    const fn is_pooled(self) -> bool {
+        matches!(self, Self::TopkValues | Self::TopkIndices)
     }
 
     const fn name(self) -> &'static str {
@@ -129,13 +138,12 @@ impl Output {
 
     /// Its name, type and shape.
     pub fn spec(self, manifest: &Manifest) -> Spec {
-        let (datatype, pooled) = match self {
-            Self::Score | Self::Logit | Self::LogitRaw => (DataType::Fp32, false),
-            Self::Verdict | Self::Warnings | Self::Declared => (DataType::Bytes, false),
-            Self::TopkValues => (DataType::Fp32, true),
-            Self::TopkIndices => (DataType::Int64, true),
+        let datatype = match self {
+            Self::Score | Self::Logit | Self::LogitRaw | Self::TopkValues => DataType::Fp32,
+            Self::Verdict | Self::Warnings | Self::Declared => DataType::Bytes,
+            Self::TopkIndices => DataType::Int64,
         };
-        let dims = if pooled { vec![model::MAPS as i64, manifest.k as i64] } else { Vec::new() };
+        let dims = if self.is_pooled() { vec![model::MAPS as i64, manifest.k as i64] } else { Vec::new() };
         Spec { name: self.name(), datatype, dims }
     }
 
