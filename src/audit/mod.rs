@@ -49,6 +49,8 @@ pub struct Decision {
     pub external_id: Option<String>,
     /// The name of the API key, if keys are configured.
     pub key: Option<String>,
+    /// The client, as the access line names it: the key's name, else the address.
+    pub client: String,
     /// The image: hash of the file, format, size. Null where the caller sent pixels.
     pub image: Option<Image>,
     /// Verdict, score and what they rest on.

@@ -109,6 +109,7 @@ impl AppState {
             trace_id: context.trace_id(),
             external_id: external_id.map(str::to_owned),
             key: context.key.get().map(|key| key.name().to_owned()),
+            client: context.client().to_string(),
             image: file.map(|(image, _)| audit::Image {
                 sha256: crate::hex(&image.sha256),
                 format: image.header.format.as_str(),

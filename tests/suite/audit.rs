@@ -12,8 +12,10 @@ use crate::{
 async fn each_scored_image_leaves_one_line() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("audit.jsonl");
-    let app = TestApp::start(vec![Fake::instant()], &["--audit-log", path.to_str().expect("UTF-8")]).await;
-    let request = app.post("/v1/score?external_id=upload-7").header("x-request-id", "abc").body(picture());
+    let flags = ["--audit-log", path.to_str().expect("UTF-8"), "--trusted-proxies", "1"];
+    let app = TestApp::start(vec![Fake::instant()], &flags).await;
+    let request = app.post("/v1/score?external_id=upload-7").header("x-request-id", "abc");
+    let request = request.header("x-forwarded-for", "2001:db8::7").body(picture());
     let answer: Value = request.send().await.expect("an answer").json().await.expect("JSON");
     // An image that was not scored has no line.
     app.score("no image").await;
@@ -25,6 +27,7 @@ async fn each_scored_image_leaves_one_line() {
     assert_eq!(line["event"], "scored");
     assert_eq!(line["request_id"], "abc");
     assert_eq!(line["external_id"], "upload-7");
+    assert_eq!((&line["key"], &line["client"]), (&Value::Null, &Value::from("2001:db8::/64")));
     assert_eq!(line["image"]["sha256"], answer["image"]["sha256"]);
     assert_eq!(line["judgement"]["verdict"], answer["verdict"]);
     assert_eq!(line["judgement"]["score"], answer["score"]);

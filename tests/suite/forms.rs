@@ -118,6 +118,32 @@ async fn a_text_that_is_not_base64_is_refused_with_what_was_found() {
 }
 
 #[tokio::test]
+async fn a_body_that_is_no_image_is_refused_as_what_it_is() {
+    let app = app().await;
+    let cases: [(&[u8], &str); 11] = [
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "a HEIC image"),
+        (b"\0\0\0\x14ftypmif1\0\0\0\0mif1", "a HEIF image"),
+        (b"\xff\x0a\xfa\x1f", "a JPEG XL image"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n", "a JPEG XL image"),
+        (b"%PDF-1.7\n", "a PDF document"),
+        (b"<svg xmlns=\"http://www.w3.org/2000/svg\"/>", "an SVG drawing"),
+        (b"\0\0\0\x18ftypisom\0\0\x02\0isommp42", "a video"),
+        (b"<!DOCTYPE html><html></html>", "a web page"),
+        (b"PK\x03\x04\x14\0", "a zip archive"),
+        (b"\x1f\x8b\x08\0", "a gzip archive"),
+        (b"https://example.com/cat.jpg", "a URL"),
+    ];
+    for (bytes, what) in cases {
+        // The second is what curl says without a header.
+        for kind in ["application/octet-stream", "application/x-www-form-urlencoded"] {
+            let request = app.post("/v1/score").header("content-type", kind).body(bytes);
+            let detail = refused(request, 415, "unsupported_format").await;
+            assert!(detail.contains(what) && !detail.contains("example.com"), "{kind}, {what}: {detail}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_file_part_may_have_any_name() {
     let app = app().await;
     let file = || Part::bytes(picture()).file_name("a.png");
