@@ -103,7 +103,7 @@ impl AxisFit {
     fn centre(size: u32, total: u32, len: u32) -> Self {
         let rest = total.saturating_sub(len);
         let half = rest / 2;
-        Self { size, total, offset: half + (rest % 2 & half % 2), len }
+        Self { size, total, offset: half + ((rest % 2) & (half % 2)), len }
     }
 }
 

@@ -2,20 +2,29 @@
 
 use std::collections::HashSet;
 
+use clap::ValueEnum;
 use prost::Message;
+use serde::Serialize;
 
-use super::{
-    Layout,
-    proto::{
-        GraphProto, ModelProto, TensorProto, ValueInfoProto,
-        tensor_proto::{DataLocation, DataType},
-        tensor_shape_proto::dimension::Value as Dimension,
-        type_proto::Value as Type,
-    },
+use super::proto::{
+    GraphProto, ModelProto, TensorProto, ValueInfoProto,
+    tensor_proto::{DataLocation, DataType},
+    tensor_shape_proto::dimension::Value as Dimension,
+    type_proto::Value as Type,
 };
 
 /// The oldest operator set whose operators the added nodes use.
 const OLDEST_OPSET: i64 = 13;
+
+/// Order of the input's dimensions after that of the images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Layout {
+    /// Channels, height, width.
+    Nchw,
+    /// Height, width, channels.
+    Nhwc,
+}
 
 /// What a graph says of its input and output.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,8 +144,11 @@ fn choose<'a>(what: &str, values: &[&'a ValueInfoProto], name: Option<&str>) -> 
     }
 }
 
-/// Element type and dimensions; a dimension without a value is none.
-fn tensor(value: &ValueInfoProto) -> Option<(Option<DataType>, Option<Vec<Option<u32>>>)> {
+/// Dimensions; one without a value is none.
+type Dimensions = Vec<Option<u32>>;
+
+/// Element type and dimensions.
+fn tensor(value: &ValueInfoProto) -> Option<(Option<DataType>, Option<Dimensions>)> {
     let Some(Type::TensorType(tensor)) = value.r#type.as_ref()?.value.as_ref() else { return None };
     let dimension = |value: &Option<Dimension>| match value {
         Some(Dimension::DimValue(value)) => u32::try_from(*value).ok().filter(|&value| value > 0),

@@ -5,7 +5,7 @@ use prost::Message;
 use serde::Serialize;
 
 use super::{
-    graph::{self, Info},
+    graph::{self, Info, Layout},
     proto::{
         AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto,
         attribute_proto::AttributeType, tensor_proto::DataType, tensor_shape_proto, type_proto,
@@ -21,16 +21,6 @@ const ADDED: &str = "lfm_serve/";
 
 /// Probabilities nearer to 0 or 1 than this count as this: a logit is finite.
 const SMALLEST: f32 = 1e-7;
-
-/// Order of the input's dimensions after that of the images.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Layout {
-    /// Channels, height, width.
-    Nchw,
-    /// Height, width, channels.
-    Nhwc,
-}
 
 /// What the output holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]

@@ -1,6 +1,7 @@
 //! The model: its manifest, its sessions in ONNX Runtime, the custom operators. Only this module uses `ort`.
 
 mod gpu;
+mod input;
 mod manifest;
 mod node;
 mod onnx_model;
@@ -16,7 +17,8 @@ mod warmup;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-pub use manifest::{CPU_GRAPH, FOREIGN, FOREIGN_GRAPH, GRAPH, Input, Manifest, ManifestError, STANDARD_GRAPH};
+pub use input::Input;
+pub use manifest::{CPU_GRAPH, FOREIGN, FOREIGN_GRAPH, GRAPH, Manifest, ManifestError, STANDARD_GRAPH};
 pub use node::{TopK, TopKNode};
 pub use onnx_model::OnnxModel;
 pub use options::SessionOptions;

@@ -76,8 +76,8 @@ fn a_model_that_is_not_one_is_one_line() {
         fs::write(&path, manifest.to_string()).expect("written");
         folder
     };
-    let newer = manifest(|manifest| manifest["format_version"] = 3.into());
-    assert_one_line(&score(newer.path()), &["format_version is 3"]);
+    let newer = manifest(|manifest| manifest["format_version"] = 4.into());
+    assert_one_line(&score(newer.path()), &["format_version is 4"]);
     let threshold = manifest(|manifest| manifest["threshold"] = 7.into());
     assert_one_line(&score(threshold.path()), &["threshold 7"]);
     let preprocessing = manifest(|manifest| manifest["preprocessing"] = "squash".into());

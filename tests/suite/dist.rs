@@ -73,7 +73,7 @@ fn the_archive_serves_by_itself() {
     // The compiled-in paths of the checkout would work as well: a changed version identifies this model.
     let manifest = unpacked.join("share/lfm-serve/model/manifest.json");
     let text = fs::read_to_string(&manifest).expect("the manifest");
-    let marked = text.replace("\"version\": \"2\"", "\"version\": \"of the archive\"");
+    let marked = text.replace("\"version\": \"3\"", "\"version\": \"of the archive\"");
     assert_ne!(text, marked);
     fs::write(&manifest, marked).expect("written");
     let child = program(&unpacked, empty.path()).args(["serve", "--listen", "127.0.0.1:0"]).spawn().expect("it starts");
