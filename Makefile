@@ -26,7 +26,7 @@ VENV_PERF := .venv-perf
 VENV_FUZZ := .venv-fuzz
 VENV_WHEEL := .venv-wheel
 CARGO_FUZZ := target/tools/bin/cargo-fuzz
-FUZZERS := conv forms grpc http image importer keys manifest oip topk
+FUZZERS := conv declared forms grpc http image importer keys manifest oip topk
 PEERS := fastapi triton mosec openvino litserve bentoml ray
 FURNACE := loadtest/compare/peers/furnace
 
