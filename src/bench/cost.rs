@@ -167,18 +167,26 @@ mod tests {
         let headers: Vec<_> =
             samples.iter().map(|s| image::inspect(&s.bytes, &LIMITS).expect("a readable header")).collect();
         let at = samples.iter().position(|sample| sample.name == REFERENCE).expect("a sample");
-        let rounds = Rounds { count: 5, progress: ProgressBar::hidden() };
         let mut wrong = Vec::new();
         for (sample, header) in samples.iter().zip(&headers) {
             let pair = [(&samples[at], &headers[at]), (sample, header)];
-            let taken = rounds.interleave("", &pair, |(sample, header)| {
-                Ok(thread_seconds(|| decode(sample, header, &Cancel::default())).0)
-            });
-            let taken = taken.expect("no errors");
             let estimated = header.cost.as_secs_f64() / headers[at].cost.as_secs_f64();
-            let ratio = taken[1].over(&taken[0]).median / estimated;
-            if !(1.0 / 3.0..=3.0).contains(&ratio) {
-                wrong.push(format!("{}: {ratio:.2} times its estimate", sample.name));
+            let ratio = |count| {
+                let rounds = Rounds { count, progress: ProgressBar::hidden() };
+                let taken = rounds.interleave("", &pair, |(sample, header)| {
+                    Ok(thread_seconds(|| decode(sample, header, &Cancel::default())).0)
+                });
+                let taken = taken.expect("no errors");
+                taken[1].over(&taken[0]).median / estimated
+            };
+            let holds = |ratio: f64| (1.0 / 3.0..=3.0).contains(&ratio);
+            let mut found = ratio(5);
+            if !holds(found) {
+                // Once more and for longer: other tests and programs share the caches.
+                found = ratio(25);
+            }
+            if !holds(found) {
+                wrong.push(format!("{}: {found:.2} times its estimate", sample.name));
             }
         }
         assert!(wrong.is_empty(), "{wrong:#?}");
