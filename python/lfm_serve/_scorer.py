@@ -44,7 +44,7 @@ class Scorer:
 
     >>> scorer = Scorer()
     >>> scorer.model.name, scorer.model.version
-    ('lfm', '2')
+    ('lfm', '3')
 
     The service's defaults hold, and its answers are the service's to the last bit. Any number of threads may call one
     scorer; it scores without the GIL, on at most `threads` threads of its own, which start when there is work for one
@@ -89,7 +89,7 @@ class Scorer:
         >>> with open("photo.jpg", "rb") as file:
         ...     result = scorer.score(file.read())
         >>> print(result)
-        real, score 0.0635
+        real, score 0.0587
         >>> result.evidence.class_, result.image.width, result.image.height
         ('jpeg_90_95', 640, 427)
 

@@ -37,12 +37,12 @@ def number(value):
 
 def test_probes_and_metadata(client):
     assert client.is_server_live() and client.is_server_ready()
-    assert client.is_model_ready("lfm") and client.is_model_ready("lfm", "2")
+    assert client.is_model_ready("lfm") and client.is_model_ready("lfm", "3")
     server = client.message("get_server_metadata")
     assert server["name"] == "lfm-serve" and "statistics" in server["extensions"]
-    for version in ["", "2"]:
+    for version in ["", "3"]:
         model = client.message("get_model_metadata", "lfm", version)
-        assert (model["name"], model["versions"]) == ("lfm", ["2"])
+        assert (model["name"], model["versions"]) == ("lfm", ["3"])
         shapes = {t["name"]: (t["datatype"], [int(n) for n in t["shape"]]) for t in model["inputs"] + model["outputs"]}
         assert shapes["image"] == ("BYTES", [-1]) and shapes["pixels"] == ("UINT8", [-1, 256, 256, 3])
         assert shapes["logit"] == ("FP32", [-1]) and shapes["verdict"] == ("BYTES", [-1])
@@ -172,7 +172,7 @@ def test_errors_are_specific(client):
         ("lfm", [image], {"outputs": wanted(client, "logit", class_count=2)}, bad, "classification"),
         ("lfm", [image], {"priority": 1}, bad, "priority"),
         ("resnet", [image], {}, unknown, "unknown model"),
-        ("lfm", [image], {"model_version": "3"}, unknown, "unknown model"),
+        ("lfm", [image], {"model_version": "9"}, unknown, "unknown model"),
     ]
     for model, inputs, how, status, says in cases:
         with pytest.raises(InferenceServerException, match=says) as raised:
