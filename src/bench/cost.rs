@@ -163,8 +163,7 @@ mod tests {
     /// Each variant against the reference, round by round, so that the machine's own speed cancels out.
     #[test]
     fn estimates_hold_within_a_factor_of_three() {
-        // Frames that are larger than the caches, as those are that cost something: in them a turned write takes a third.
-        let samples = [corpus::photos(768, 512), corpus::bombs(2_000_000)].map(|made| made.expect("files")).concat();
+        let samples = [corpus::photos(768, 512), corpus::bombs(500_000)].map(|made| made.expect("files")).concat();
         let headers: Vec<_> =
             samples.iter().map(|s| image::inspect(&s.bytes, &LIMITS).expect("a readable header")).collect();
         let at = samples.iter().position(|sample| sample.name == REFERENCE).expect("a sample");
