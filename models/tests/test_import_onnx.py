@@ -1,106 +1,66 @@
-"""`import-onnx` on a small vision transformer and a small residual network with random weights: the service gives PyTorch's
-logits, and the pixels of Pillow with torchvision's `Resize` and `CenterCrop`, whose arithmetic is written out here (neither
-torchvision nor timm is among the requirements)."""
+"""`import-onnx` on networks of timm and torchvision with random weights: the service gives PyTorch's logits, and the pixels
+of torchvision's and timm's own transforms on Pillow's images."""
 
 import hashlib
 import json
+import os
+import re
 import subprocess
+import sys
 import urllib.error
 import urllib.request
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
+import torchvision
 from PIL import Image
 from torch import nn
+from torchvision import transforms
 
 from lfm.data import decode
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = ROOT / "target/release/lfm-serve"
 GOLDEN = ROOT / "tests/golden/images"
-FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+DOCUMENT = ROOT / "docs/models.md"
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-class Block(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
-        self.qkv, self.project = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.mlp = nn.Sequential(
-            nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
-        )
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        q, k, v = self.qkv(self.norms[0](x)).chunk(3, dim=-1)
-        weights = (q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5).softmax(-1)
-        x = x + self.project(weights @ v)
-        return x + self.mlp(self.norms[1](x))
+def before_tensor(resize, filter: str, size: tuple[int, int]) -> transforms.Compose:
+    """A detector's preprocessing until `ToTensor`."""
+    resize = transforms.Resize(resize, transforms.InterpolationMode(filter))
+    return transforms.Compose([resize, transforms.CenterCrop(size)])
 
 
-class Vit(nn.Module):
-    """Patches, a class token, positions, two blocks, one logit."""
-
-    def __init__(self, height: int, width: int, dim: int = 48) -> None:
-        super().__init__()
-        self.patches = nn.Conv2d(3, dim, 16, 16)
-        self.token = nn.Parameter(torch.randn(1, 1, dim))
-        self.position = nn.Parameter(torch.randn(1, 1 + height * width // 256, dim))
-        self.blocks = nn.Sequential(Block(dim), Block(dim))
-        self.head = nn.Linear(dim, 1)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.patches(x).flatten(2).transpose(1, 2)
-        x = torch.cat([self.token.expand(x.shape[0], -1, -1), x], 1) + self.position
-        return self.head(self.blocks(x)[:, 0])
-
-
-class Residual(nn.Module):
-    """A stem, a residual block with batch normalisation, two logits."""
-
-    def __init__(self, width: int = 16) -> None:
-        super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, width, 7, 4, 3), nn.BatchNorm2d(width), nn.ReLU())
-        self.block = nn.Sequential(
-            nn.Conv2d(width, width, 3, 1, 1), nn.BatchNorm2d(width), nn.ReLU(),
-            nn.Conv2d(width, width, 3, 1, 1), nn.BatchNorm2d(width),
-        )  # fmt: skip
-        self.head = nn.Linear(width, 2)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.stem(x)
-        return self.head(torch.relu(x + self.block(x)).mean((2, 3)))
-
-
-def prepare(image: Image.Image, resize: tuple, size: tuple[int, int], filter: str) -> np.ndarray:
-    """torchvision's Resize (`_compute_resized_output_size`) and CenterCrop (`center_crop`)."""
-    width, height = image.size
-    if resize[0] == "shorter":
-        short, long = min(width, height), max(width, height)
-        longer = int(resize[1] * long / short)
-        wide, high = (resize[1], longer) if width <= height else (longer, resize[1])
-    else:
-        high, wide = resize[1:]
-    image = image.resize((wide, high), FILTERS[filter])
-    top, left = (round((a - b) / 2.0) for a, b in zip((high, wide), size, strict=True))
-    return np.asarray(image.crop((left, top, left + size[1], top + size[0])))
-
-
-CASES = {
-    "vit": (Vit(64, 96), ("shorter", 100), (64, 96), "bicubic", "logit"),
-    "residual": (Residual(), ("both", 256, 250), (224, 224), "bilinear", "two-logits"),
+VIT = {"img_size": (64, 96), "embed_dim": 48, "depth": 2, "num_heads": 1, "num_classes": 1}
+SMALL = {
+    "vit": (
+        lambda: timm.models.VisionTransformer(**VIT),
+        ("shorter=100", 100),
+        ((64, 96), "bicubic", "logit"),
+    ),
+    "residual": (
+        lambda: torchvision.models.ResNet(
+            torchvision.models.resnet.BasicBlock, [1] * 4, num_classes=2
+        ),
+        ("both=256x250", (256, 250)),
+        ((224, 224), "bilinear", "two-logits"),
+    ),
 }
 
 
-@pytest.fixture(scope="module", params=list(CASES))
-def case(request, tmp_path_factory) -> tuple[nn.Module, tuple, tuple, str, Path]:
+@pytest.fixture(scope="module", params=list(SMALL))
+def small(request, tmp_path_factory) -> tuple[nn.Module, transforms.Compose, Path]:
+    """A small network, what stands before it, and its imported folder."""
+    make, (rule, resize), (size, filter, kind) = SMALL[request.param]
     torch.manual_seed(7)
-    network, resize, size, filter, kind = CASES[request.param]
-    network.eval()
+    network = spread(make().eval(), size)
     folder = tmp_path_factory.mktemp(request.param)
     file, out = folder / "net.onnx", folder / "model"
     with warnings.catch_warnings():
@@ -111,62 +71,79 @@ def case(request, tmp_path_factory) -> tuple[nn.Module, tuple, tuple, str, Path]
             network, (torch.zeros(2, 3, *size),), file,
             dynamo=False, opset_version=17, dynamic_axes=dynamic, **names,
         )  # fmt: skip
-    rule = f"shorter={resize[1]}" if resize[0] == "shorter" else f"both={resize[1]}x{resize[2]}"
     numbers = [",".join(map(str, values)) for values in (MEAN, STD)]
-    serve(
-        "import-onnx", file, "--out", out, "--resize", rule, "--filter", filter, "--output-kind",
-        kind, "--mean", numbers[0], "--std", numbers[1], "--name", request.param,
-    )  # fmt: skip
-    return network, resize, size, filter, out
-
-
-def serve(*arguments) -> str:
     done = subprocess.run(
-        [PROGRAM, *map(str, arguments)], capture_output=True, text=True, check=False
-    )
+        [
+            PROGRAM, "import-onnx", file, "--out", out, "--resize", rule, "--filter", filter,
+            "--output-kind", kind, "--mean", numbers[0], "--std", numbers[1], "--name", request.param,
+        ],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    return network, before_tensor(resize, filter, size), out
+
+
+def spread(network: nn.Module, size: tuple[int, int]) -> nn.Module:
+    """Random weights of which the last layer's are scaled, so that logits differ by more than a tolerance and less than
+    float32's error: those of an untrained residual network are above a thousand."""
+    last = [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
+    nn.init.normal_(last.weight)
+    with torch.no_grad():
+        last.weight /= network(torch.randn(8, 3, *size)).std()
+    return network
 
 
 def images() -> list[Path]:
     return sorted(path for path in GOLDEN.iterdir() if path.suffix in {".png", ".jpg", ".webp"})
 
 
-@pytest.fixture(scope="module")
-def server(case) -> Iterator[str]:
-    command = [PROGRAM, "serve", "--model", case[-1], "--listen", "127.0.0.1:0", "--sessions", "1"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+@contextmanager
+def serving(command: str, folder: Path) -> Iterator[str]:
+    """The server's address while the command runs on a free port."""
+    environment = os.environ | {
+        "PATH": f"{PROGRAM.parent}:{os.environ['PATH']}", "LFM_LISTEN": "127.0.0.1:0",
+        "LFM_SESSIONS": "1", "LFM_DRAIN_DELAY": "0s",
+    }  # fmt: skip
+    with subprocess.Popen(
+        ["bash", "-c", f"exec {command}"], cwd=folder, env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    ) as process:  # fmt: skip
         try:
             yield process.stdout.readline().removeprefix("listening on ").strip()
         finally:
             process.terminate()
 
 
-def test_logits_over_http_are_pytorchs(case, server):
-    network, resize, size, filter, _ = case
-    checked = 0
+def holds_to_pytorch(
+    url: str, network: nn.Module, prepare: Callable[[Image.Image], torch.Tensor]
+) -> None:
+    """Compares every golden image's logit with PyTorch's."""
+    expected, found = [], []
     for path in images():
-        request = urllib.request.Request(f"{server}/v1/score", path.read_bytes())
+        request = urllib.request.Request(f"{url}/v1/score", path.read_bytes())
         try:
             with urllib.request.urlopen(request) as response:
-                answer = json.load(response)
+                found.append(json.load(response)["logit_raw"])
         except urllib.error.HTTPError as error:
             assert error.code in {413, 415, 422}, path
             continue
-        pixels = prepare(Image.fromarray(decode(path)), resize, size, filter)
-        values = torch.from_numpy(np.float32(pixels) / 255).permute(2, 0, 1)
-        values = (values - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
         with torch.no_grad():
-            output = network(values[None])[0]
-        expected = float(output[-1] - output[0]) if len(output) == 2 else float(output[0])
-        assert answer["logit_raw"] == pytest.approx(expected, abs=1e-4), path
-        checked += 1
-    assert checked >= 10
+            output = network(prepare(Image.fromarray(decode(path)))[None])[0]
+        expected.append(float(output[-1] - output[0]) if len(output) == 2 else float(output[0]))
+    assert len(found) >= 20 and np.std(expected) > 0.1
+    assert np.abs(np.subtract(found, expected)).max() <= 1e-4
 
 
-def test_pixels_are_pillows(case, tmp_path):
+def test_logits_over_http_are_pytorchs(small):
+    network, before, out = small
+    prepare = transforms.Compose([before, transforms.ToTensor(), transforms.Normalize(MEAN, STD)])
+    with serving(f"lfm-serve serve --model {out}", out) as url:
+        holds_to_pytorch(url, network, prepare)
+
+
+def test_pixels_are_pillows(small, tmp_path):
     """On the golden images and on 250 generated pictures of any size: 500 in both cases."""
-    _, resize, size, filter, model = case
+    _, before, model = small
     rng = np.random.default_rng(3)
     for number in range(250):
         height, width = np.exp(rng.uniform(0, np.log(900), 2)).astype(int)
@@ -187,7 +164,47 @@ def test_pixels_are_pillows(case, tmp_path):
     assert len(answers) >= 260
     for answer in answers:
         path = Path(answer["path"])
-        pixels = prepare(Image.fromarray(decode(path)), resize, size, filter)
+        pixels = np.asarray(before(Image.fromarray(decode(path))))
         assert answer["image"]["rgb256_sha256"] == hashlib.sha256(pixels.tobytes()).hexdigest(), (
             path
         )
+
+
+def test_the_documents_commands_lead_from_a_checkpoint_to_pytorchs_logits(tmp_path):
+    """Every block of docs/models.md, unchanged and in its order."""
+    torch.manual_seed(7)
+    vit = spread(timm.create_model("vit_small_patch16_384", num_classes=1).eval(), (384, 384))
+    resnet = spread(torchvision.models.resnet50(num_classes=2).eval(), (224, 224))
+    torch.save(vit.state_dict(), tmp_path / "detector.pth")
+    torch.save(resnet.state_dict(), tmp_path / "resnet50.pth")
+    for side, name in [("0_real", "x_coffee_64.png"), ("1_fake", "orig_rocket.jpg")]:
+        folder = tmp_path / "testset/camera" / side
+        folder.mkdir(parents=True)
+        (folder / name).symlink_to(GOLDEN / name)
+    prepares = {
+        "detector": timm.data.create_transform(**timm.data.resolve_model_data_config(vit)),
+        "resnet50": transforms.Compose(
+            [before_tensor(256, "bilinear", (224, 224)), transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
+        ),
+    }  # fmt: skip
+    networks = {"detector": vit, "resnet50": resnet}
+    blocks = re.findall(
+        r"^```(sh|python)\n(.*?)^```", DOCUMENT.read_text(), re.DOTALL | re.MULTILINE
+    )
+    assert [language for language, _ in blocks] == ["python", "sh", "python", "sh"]
+    environment = os.environ | {"PATH": f"{PROGRAM.parent}:{os.environ['PATH']}"}
+    for language, text in blocks:
+        if language == "python":
+            commands, serve = [sys.executable, "-W", "ignore", "-c", text], None
+        else:
+            text, serve = text.rstrip().rsplit("\n", 1)
+            commands = ["bash", "-euo", "pipefail", "-c", text]
+        done = subprocess.run(
+            commands, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        if serve:
+            assert serve.startswith("lfm-serve serve --model ")
+            model = serve.split()[-1]
+            with serving(serve, tmp_path) as url:
+                holds_to_pytorch(url, networks[model], prepares[model])

@@ -192,6 +192,33 @@ fn boxes_are_converted_to_shown_and_stored() {
     }
 }
 
+/// Every pixel of a picture of several blocks of columns, the last not full, stands where its orientation shows it.
+#[test]
+fn a_turned_tiff_has_every_pixel_in_its_place() {
+    const SIZE: (usize, usize) = (150, 70);
+    let tag = |orientation: u8| [18, 1, 4, 0, 1, 0, 0, 0, orientation, 0, 0, 0];
+    let made = corpus::photos(SIZE.0, SIZE.1).expect("files");
+    let turned = &made.iter().find(|sample| sample.name == "tiff_turned").expect("a sample").bytes;
+    let at = turned.windows(12).position(|entry| entry == tag(6)).expect("its orientation");
+    let decoded = |orientation: u8| {
+        let mut bytes = turned.clone();
+        bytes[at..at + 12].copy_from_slice(&tag(orientation));
+        run(&bytes).expect("a picture").1
+    };
+    let upright = decoded(1);
+    for value in 5..=8 {
+        let shown = decoded(value);
+        assert_eq!((shown.height, shown.width), (upright.width, upright.height));
+        for (index, pixel) in upright.data.chunks_exact(3).enumerate() {
+            let (x, y) = ((index % SIZE.0) as u32, (index / SIZE.0) as u32);
+            let place = [x, y, x + 1, y + 1];
+            let [x, y, ..] = orientation::Orientation(value).seen(SIZE.0 as u32, SIZE.1 as u32, place);
+            let at = (y * shown.width + x) as usize * 3;
+            assert_eq!(&shown.data[at..at + 3], pixel, "orientation {value}, {place:?}");
+        }
+    }
+}
+
 /// For every golden picture with more than one region, all regions are parts of the fully decoded picture.
 #[test]
 fn regions_are_parts_of_the_whole_picture() {

@@ -76,8 +76,7 @@ MAKE = sorted(one for one in EVERYWHERE if one.startswith("make "))
 
 def test_no_command_is_forgotten():
     assert EVERYWHERE - set(MAKE) == RUN | NOT_RUN.keys()
-    # Those of CONTRIBUTING need a nightly toolchain. Those of models.md need a timm or torchvision checkpoint and do not run here:
-    # models/tests/test_import_onnx.py runs the same command on small networks of its own.
+    # Those of CONTRIBUTING need a nightly toolchain. models/tests/test_import_onnx.py runs those of models.md, with PyTorch.
     blocks = {document.name: len(shell_blocks(document)) for document in DOCUMENTS + INNER[:2]}
     assert {name: count for name, count in blocks.items() if count} == {"README.md": 2, "oip.md": 1, "models.md": 2, "CONTRIBUTING.md": 2}
 

@@ -27,7 +27,8 @@ pub(super) fn inspect(bytes: &[u8]) -> Result<Header, ImageError> {
     // Allocates the lists of strips and palette colours, bounded by constants and by the file's length.
     let layout = Layout::parse(bytes)?;
     let (width, height) = (layout.width, layout.height);
-    // The size as shown: Pillow applies a TIFF's own orientation, unlike an EXIF block's.
+    // The size as shown: Pillow applies a TIFF's own orientation, unlike an EXIF block's. (It does so wrongly where it
+    // maps a file into memory: uncompressed L or CMYK opened by its path. The pixels here are those of the bytes.)
     let (width, height) = if layout.orientation.is_transposed() { (height, width) } else { (width, height) };
     let pixels = u64::from(width) * u64::from(height);
     let frame_bytes = (layout.row_bytes() as u64).saturating_mul(layout.height.into());
