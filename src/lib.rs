@@ -63,6 +63,9 @@ pub mod trace;
 
 #[cfg(feature = "server")]
 #[doc(hidden)]
+pub mod calibrate;
+#[cfg(feature = "server")]
+#[doc(hidden)]
 pub mod encoded;
 #[cfg(feature = "server")]
 #[doc(hidden)]

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     config::{Auto, ModelConfig},
-    model::{self, CPU_GRAPH, Execution, STANDARD_GRAPH, SessionOptions},
+    model::{self, CPU_GRAPH, Execution, Manifest, STANDARD_GRAPH, SessionOptions, find_folder},
 };
 
 /// Runs of each session in a round.
@@ -29,15 +29,22 @@ pub(super) struct Row {
     ours_over_standard: Spread,
 }
 
+/// Whether there is something to compare.
+pub(super) fn has_both(manifest: &Manifest) -> bool {
+    [STANDARD_GRAPH, CPU_GRAPH].iter().all(|name| manifest.lists(name))
+}
+
 /// Measures both graphs with one thread, with one session of a thread per CPU, and with a session per CPU.
 pub(super) fn measure(config: &ModelConfig, rounds: &Rounds) -> Result<Vec<Row>, anyhow::Error> {
+    let manifest = Manifest::read(&find_folder(config.model.as_deref())?)?;
+    anyhow::ensure!(has_both(&manifest), "the model does not have the two graphs {STANDARD_GRAPH} and {CPU_GRAPH}");
     let cpus = model::cpus();
     let mut layouts = vec![Layout { sessions: 1, intra_threads: 1 }];
     if cpus > 1 {
         layouts.extend([Layout { sessions: 1, intra_threads: cpus }, Layout { sessions: cpus, intra_threads: 1 }]);
     }
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-    let picture = noise()?;
+    let picture = noise(manifest.preprocessing.input())?;
     let mut rows = Vec::new();
     for layout in layouts {
         let start = |graph| {

@@ -27,7 +27,7 @@ use self::{
 };
 use crate::{
     config::{ModelConfig, Pixels},
-    model::{self, runtime},
+    model::{self, Manifest, find_folder, runtime},
 };
 
 const EXPLANATION: &str = "\
@@ -47,7 +47,8 @@ Sections:
   mutants  decoding of damaged files of every format at the default limits: the longest decode, and the highest
            ratio of time beyond 50 ms to the header's estimate; one thread per CPU; runs only if named
   graph    images per second of the network's two CPU graphs, with standard operators and with ours, one image
-           per run: on one thread, in one session with a thread per CPU, and in one session per CPU
+           per run: on one thread, in one session with a thread per CPU, and in one session per CPU; left out for a
+           model that has one graph
   session  images per second of the network by layout (one session with all CPUs, one session per CPU, and the
            layout of --sessions and --intra-threads if different) and by batch size
   metrics  the cost of all metric updates of one image
@@ -220,7 +221,9 @@ fn measure(args: &BenchArgs) -> Result<Report, anyhow::Error> {
     if args.only.contains(&Section::Mutants) {
         report.mutants = Some(mutants::measure(args.mutants, &rounds(1))?);
     }
-    if wanted(Section::Graph) {
+    // Unless it is asked for: a folder of another detector has one graph.
+    let both_graphs = || anyhow::Ok(graph::has_both(&Manifest::read(&find_folder(args.model.model.as_deref())?)?));
+    if args.only.contains(&Section::Graph) || (args.only.is_empty() && both_graphs()?) {
         report.graphs = Some(graph::measure(&args.model, &rounds(15))?);
     }
     if wanted(Section::Session) {

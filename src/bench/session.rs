@@ -103,7 +103,8 @@ pub(super) fn images_per_second(
 /// Measures every layout at every batch size.
 pub(super) fn measure(config: &ModelConfig, batch_sizes: &[usize], rounds: &Rounds) -> Result<Report, anyhow::Error> {
     let mut config = config.clone();
-    let provider = SessionOptions::read(&config, Auto::Fixed(1))?.execution().provider;
+    let options = SessionOptions::read(&config, Auto::Fixed(1))?;
+    let provider = options.execution().provider;
     // By name: a layout that cannot run must not be measured on another provider.
     config.runtime.provider = provider.choice();
     let layouts = Layout::all(&config, provider);
@@ -117,7 +118,7 @@ pub(super) fn measure(config: &ModelConfig, batch_sizes: &[usize], rounds: &Roun
         sessions.push(layout.start(&config, |config| SessionOptions::read(config, Auto::Fixed(largest)))?);
     }
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-    let picture = noise()?;
+    let picture = noise(options.manifest().preprocessing.input())?;
     // About the same number of images for each, so that all are interrupted alike.
     let quota = model::cpus() * largest;
     let contenders: Vec<_> =
@@ -155,11 +156,11 @@ async fn run_all(session: &mut OnnxModel, work: Vec<Vec<Pixels>>) -> Result<(), 
     Ok(())
 }
 
-/// Noise: the network's cost does not depend on the pixels.
-pub(super) fn noise() -> Result<Pixels, anyhow::Error> {
+/// Noise of the network's input size: its cost does not depend on the pixels.
+pub(super) fn noise([width, height]: [u32; 2]) -> Result<Pixels, anyhow::Error> {
     let mut random = Random::default();
-    let pixels = Pixels::new((0..Pixels::LEN).map(|_| random.bits() as u8).collect());
-    pixels.ok_or_else(|| anyhow::anyhow!("the input size is wrong"))
+    let bytes = (0..width as usize * height as usize * 3).map(|_| random.bits() as u8);
+    Pixels::sized(bytes.collect(), width, height).ok_or_else(|| anyhow::anyhow!("the input size is wrong"))
 }
 
 /// For the terminal.

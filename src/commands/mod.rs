@@ -1,6 +1,7 @@
 //! The command line: one file a command.
 
 mod bench;
+mod calibrate;
 mod doctor;
 mod errors;
 mod evaluate;
@@ -8,6 +9,7 @@ mod files;
 mod healthcheck;
 mod import_onnx;
 mod key;
+mod labelled;
 mod line;
 mod score;
 mod scorer;
@@ -40,6 +42,7 @@ Examples:
   curl -F image=@photo.jpg localhost:8080/v1/score  ask it
   lfm-serve score photo.jpg uploads/                the same without a server
   lfm-serve evaluate testset/                       how good its verdicts are on labelled folders
+  lfm-serve calibrate testset/ --out mine           verdicts for your own traffic: evidence from such folders
   lfm-serve doctor                                  can this machine run it, and does it run it right?
 
 Every flag can be set in the environment as LFM_<FLAG>, e.g. LFM_LISTEN=0.0.0.0:8080.";
@@ -54,6 +57,8 @@ enum Command {
     Evaluate(Box<evaluate::EvaluateArgs>),
     /// Make a model folder from the ONNX graph of any image detector.
     ImportOnnx(Box<import_onnx::ImportArgs>),
+    /// Fit a model's evidence to your own labelled pictures.
+    Calibrate(Box<calibrate::CalibrateArgs>),
     /// Check what this machine can run, and whether it runs it right.
     Doctor(Box<doctor::DoctorArgs>),
     /// Measure the operator, decoding, resizing and sessions on this machine.
@@ -79,6 +84,7 @@ impl Cli {
             Command::Score(args) => warning(score::run(*args)),
             Command::Evaluate(args) => warning(evaluate::run(*args)),
             Command::ImportOnnx(args) => import_onnx::run(&args),
+            Command::Calibrate(args) => warning(calibrate::run(*args)),
             Command::Doctor(args) => doctor::run(&args),
             Command::Bench(args) => bench::run(&args),
             Command::Healthcheck(args) => Ok(healthcheck::run(&args)),

@@ -179,7 +179,8 @@ pub struct Table {
     pub a: f64,
     /// See `a`.
     pub b: f64,
-    /// Calibrated logits of real validation pictures, ascending; of more than 256 pictures 256 quantiles.
+    /// Calibrated logits of real validation pictures, ascending; of more than 256 pictures 256 quantiles. Empty only
+    /// where `a` is 0.
     pub real: Vec<f64>,
     /// The same of generated ones.
     pub fake: Vec<f64>,
@@ -202,7 +203,9 @@ impl Table {
         (below + 1) as f64 / (self.fake.len() + 1) as f64
     }
 
-    fn check(&self) -> Result<(), String> {
+    /// # Errors
+    /// The first value that makes no sense.
+    pub(crate) fn check(&self) -> Result<(), String> {
         if !(self.a.is_finite() && self.a >= 0.0 && self.b.is_finite()) {
             return Err(format!(
                 "a = {} and b = {} are no calibration: a is at least 0, both are finite",
@@ -210,8 +213,10 @@ impl Table {
             ));
         }
         for (name, logits, n) in [("real", &self.real, self.n_real), ("fake", &self.fake, self.n_fake)] {
-            if !(1..=MOST_LOGITS).contains(&logits.len()) {
-                return Err(format!("{name} holds {} logits, not 1 to {MOST_LOGITS}", logits.len()));
+            // Without pictures there is nothing to decide by, which `a` = 0 says.
+            let least = usize::from(self.a > 0.0);
+            if !(least..=MOST_LOGITS).contains(&logits.len()) {
+                return Err(format!("{name} holds {} logits, not {least} to {MOST_LOGITS}", logits.len()));
             }
             if !(logits.iter().all(|logit| logit.is_finite()) && logits.is_sorted()) {
                 return Err(format!("{name} is not ascending"));

@@ -2,7 +2,7 @@
 
 use crate::{
     error::{Code, Error},
-    image::{Regions, SIDE},
+    image::{Preprocessing, Regions},
 };
 
 const MIB: u64 = 1 << 20;
@@ -10,7 +10,7 @@ const MIB: u64 = 1 << 20;
 /// Resident memory of `serve` without sessions: program, ONNX Runtime, threads.
 const PROCESS: u64 = 48 * MIB;
 
-/// Transformed weights, which all sessions share; resident memory of a warm session, and the addition for each image of
+/// LFM's transformed weights, which all sessions share; resident memory of a warm session, and the addition for each image of
 /// its largest batch. Measured on lfm.cpu.onnx with 1 to 4 sessions at batches of 1 and 8 (89 to 369 MiB), ONNX Runtime
 /// 1.31.1; a test of `doctor` compares them with a running server. A folder without that graph needs more: 72 MiB a
 /// session, or 40 MiB an image.
@@ -21,9 +21,6 @@ const SESSION_IMAGE: u64 = 9 * MIB;
 /// Memory of a connection: a head that is not complete, and two HTTP/2 requests whose answers nobody takes. Measured in
 /// 8000 heads of 31 KiB (41 KiB each), and 77,000 such requests (2 KiB each).
 const CONNECTION: u64 = 46 << 10;
-
-/// One input of the network.
-const INPUT: u64 = SIDE as u64 * SIDE as u64 * 3;
 
 /// Decode memory per pixel of the largest image: enough for four baseline photographs of that size, or one
 /// progressive CMYK JPEG (four 16-bit coefficients and four bytes a pixel).
@@ -81,13 +78,34 @@ impl DecodeMemory {
     }
 }
 
+/// Memory of sessions.
+#[derive(Debug, Clone, Copy)]
+pub struct SessionMemory {
+    shared: u64,
+    each: u64,
+}
+
+impl SessionMemory {
+    /// LFM's sessions, which run so many images at once.
+    pub fn lfm(max_batch_size: u64) -> Self {
+        Self { shared: WEIGHTS, each: SESSION.saturating_add(SESSION_IMAGE.saturating_mul(max_batch_size)) }
+    }
+
+    /// Sessions that share nothing and take so many bytes each.
+    pub fn each(bytes: u64) -> Self {
+        Self { shared: 0, each: bytes }
+    }
+}
+
 /// The settings that determine the server's memory use.
 #[derive(Debug, Clone, Copy)]
 pub struct Memory {
-    /// Sessions, and the most images that each runs at once.
+    /// Sessions.
     pub sessions: u64,
-    /// See [`Self::sessions`].
-    pub max_batch_size: u64,
+    /// What they take.
+    pub session: SessionMemory,
+    /// How an image becomes the network's input.
+    pub preprocessing: Preprocessing,
     /// Bytes of request bodies held.
     pub max_admitted_bytes: u64,
     /// Pixels of the largest image.
@@ -101,8 +119,8 @@ pub struct Memory {
 impl Memory {
     /// Bytes in use when ready: process, weights and sessions.
     pub fn at_start(self) -> u64 {
-        let session = SESSION.saturating_add(SESSION_IMAGE.saturating_mul(self.max_batch_size));
-        (PROCESS + WEIGHTS).saturating_add(session.saturating_mul(self.sessions))
+        let SessionMemory { shared, each } = self.session;
+        (PROCESS + shared).saturating_add(each.saturating_mul(self.sessions))
     }
 
     /// Peak bytes: those at the start, all connections, all bodies, all decoding, and the most regions of each image in
@@ -112,6 +130,14 @@ impl Memory {
             .saturating_add(CONNECTION.saturating_mul(self.max_connections))
             .saturating_add(self.max_admitted_bytes)
             .saturating_add(DecodeMemory::new(self.max_pixels).total())
-            .saturating_add(self.max_in_flight.saturating_mul(Regions::Sixteen.count() as u64 * INPUT))
+            .saturating_add(self.max_in_flight.saturating_mul(self.image()))
+    }
+
+    /// Bytes of an image's most regions.
+    fn image(self) -> u64 {
+        let [width, height] = self.preprocessing.input();
+        let tiles = self.preprocessing.takes_tile(u32::MAX, u32::MAX);
+        let regions = if tiles { Regions::Sixteen.count() as u64 } else { 1 };
+        regions * u64::from(width) * u64::from(height) * 3
     }
 }

@@ -33,6 +33,7 @@ RUN = {
 # data, a GPU or an idle machine.
 NOT_RUN = {
     "lfm-serve bench": "names the command; tests/suite runs it",
+    "lfm-serve calibrate": "names the command; tests/suite runs it",
     "lfm-serve evaluate --json": "names the form; tests/suite runs it",
     "cargo check --release": "the gate's clippy does the same",
     "PYTHONPATH=models .venv-train/bin/python -m lfm.train --help": "needs PyTorch",
@@ -76,9 +77,10 @@ MAKE = sorted(one for one in EVERYWHERE if one.startswith("make "))
 
 def test_no_command_is_forgotten():
     assert EVERYWHERE - set(MAKE) == RUN | NOT_RUN.keys()
-    # Those of CONTRIBUTING need a nightly toolchain. models/tests/test_import_onnx.py runs those of models.md, with PyTorch.
+    # Those of CONTRIBUTING need a nightly toolchain. models/tests/test_import_onnx.py runs those of models.md, with PyTorch. That of
+    # calibrate.md needs hundreds of labelled pictures: tests/suite/calibrate.rs makes them.
     blocks = {document.name: len(shell_blocks(document)) for document in DOCUMENTS + INNER[:2]}
-    assert {name: count for name, count in blocks.items() if count} == {"README.md": 2, "oip.md": 1, "models.md": 2, "CONTRIBUTING.md": 2}
+    assert {name: count for name, count in blocks.items() if count} == {"README.md": 2, "oip.md": 1, "models.md": 2, "calibrate.md": 1, "CONTRIBUTING.md": 2}
 
 
 @pytest.mark.parametrize("command", MAKE)

@@ -5,6 +5,7 @@ import contextlib
 import hashlib
 import os
 import struct
+import subprocess
 import zlib
 from importlib.resources import files
 
@@ -122,6 +123,25 @@ def shots(browser, name):
         assert wider <= 0, f"the page is {wider} pixels wider than a window of {width}"
         browser.save_screenshot(str(SHOTS / f"{name}-{width}.png"))
         assert barriers(browser) == [], f"{name} at {width}"
+
+
+def test_a_model_that_cannot_be_explained(browser, tmp_path):
+    """The page asks for the score where `/v1/explain` answers 501, and says that there are no places to show."""
+    graph, model = ROOT / "tests/data/foreign/tiny.onnx", tmp_path / "model"
+    command = [ROOT / "target/release/lfm-serve", "import-onnx", graph, "--out", model, "--resize", "both=8x12", "--filter", "bicubic",
+               "--mean", "0.5,0.5,0.5", "--std", "0.5,0.5,0.5", "--output-kind", "two-logits"]  # fmt: skip
+    subprocess.run(command, check=True, cwd=ROOT)
+    with serving("--model", str(model)) as url:
+        assert requests.post(f"{url}/v1/explain", data=REAL.read_bytes(), timeout=60).status_code == 501
+        expected = requests.post(f"{url}/v1/score", data=REAL.read_bytes(), timeout=60).json()
+        visit(browser, url).send_keys(str(REAL))
+        (article,) = articles(browser, 1)
+        assert article.get_attribute("class") == expected["verdict"]
+        assert f"Score {expected['score']:.4f}" in article.text and "The threshold is 0.5." in article.text
+        assert "does not tell which places" in article.text
+        for part in (".panels", ".slider", "table"):
+            assert not article.find_element(By.CSS_SELECTOR, part).is_displayed(), part
+        shots(browser, "not-explained")
 
 
 def test_every_state_is_without_barriers(browser, server):

@@ -30,7 +30,9 @@ pub fn assert_one_line(ended: &(Option<i32>, String, String), parts: &[&str]) {
 fn help_is_complete() {
     let (code, help, _) = run(&["--help"]);
     assert_eq!(code, Some(0));
-    for word in ["serve", "score", "evaluate", "healthcheck", "openapi", "curl -F image=@photo.jpg", "LFM_"] {
+    for word in
+        ["serve", "score", "evaluate", "calibrate", "healthcheck", "openapi", "curl -F image=@photo.jpg", "LFM_"]
+    {
         assert!(help.contains(word), "{word} is missing");
     }
     let (_, serve, _) = run(&["serve", "--help"]);

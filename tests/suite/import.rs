@@ -1,4 +1,4 @@
-//! `import-onnx` and the whole service on what it writes, with a graph of 252 bytes whose logits can be computed here
+//! `import-onnx` and the whole service on what it writes, with graphs of some 300 bytes whose logits can be computed here
 //! (tests/data/foreign/make.py).
 
 use std::{fs, path::Path};
@@ -12,12 +12,13 @@ use crate::harness::{Server, golden, picture, root, run};
 const MEAN: [f64; 3] = [0.485, 0.456, 0.406];
 const STD: [f64; 3] = [0.229, 0.224, 0.225];
 
-fn tiny() -> String {
-    root().join("tests/data/foreign/tiny.onnx").display().to_string()
+/// One of the graphs.
+fn graph(name: &str) -> String {
+    root().join(format!("tests/data/foreign/{name}.onnx")).display().to_string()
 }
 
-/// Runs `import-onnx` into `folder/model`; `flags` replace those of the same name.
-fn import(folder: &Path, flags: &[(&str, &str)]) -> (Option<i32>, String, String) {
+/// Runs `import-onnx` on a graph into `folder/model`; `flags` replace those of the same name, an empty one removes it.
+fn import(folder: &Path, name: &str, flags: &[(&str, &str)]) -> (Option<i32>, String, String) {
     let mut all = vec![
         ("--resize", "both=8x12"),
         ("--filter", "bicubic"),
@@ -26,8 +27,8 @@ fn import(folder: &Path, flags: &[(&str, &str)]) -> (Option<i32>, String, String
         ("--std", "0.229,0.224,0.225"),
     ];
     all.retain(|(name, _)| flags.iter().all(|(other, _)| other != name));
-    let (tiny, out) = (tiny(), folder.join("model").display().to_string());
-    let mut arguments = vec!["import-onnx", &tiny, "--out", &out];
+    let (graph, out) = (graph(name), folder.join("model").display().to_string());
+    let mut arguments = vec!["import-onnx", &graph, "--out", &out];
     all.iter()
         .chain(flags)
         .filter(|(_, value)| !value.is_empty())
@@ -35,22 +36,28 @@ fn import(folder: &Path, flags: &[(&str, &str)]) -> (Option<i32>, String, String
     run(&arguments)
 }
 
-fn imported(flags: &[(&str, &str)]) -> (TempDir, String) {
+fn imported(name: &str, flags: &[(&str, &str)]) -> (TempDir, String) {
     let folder = tempfile::tempdir().expect("a folder");
-    let (status, out, error) = import(folder.path(), flags);
+    let (status, out, error) = import(folder.path(), name, flags);
     assert_eq!(status, Some(0), "{out}{error}");
     let model = folder.path().join("model").display().to_string();
     (folder, model)
 }
 
-/// The graph's logit of "fake" minus that of "real", by its definition.
-fn expected(pixels: &[u8]) -> f64 {
-    let mean = |channel: usize| {
+/// The graphs' logit of "real" and of "fake", by their definition, for pixels normalised by these.
+fn logits(pixels: &[u8], mean: [f64; 3], std: [f64; 3]) -> [f64; 2] {
+    let normalised = [0, 1, 2].map(|channel| {
         let values = pixels.iter().skip(channel).step_by(3).map(|&value| f64::from(value) / 255.0);
-        (values.sum::<f64>() / (pixels.len() / 3) as f64 - MEAN[channel]) / STD[channel]
-    };
-    let (weight, bias) = ([-1.5 - 0.5, 0.75 + 1.0, 1.0 - 2.0], -0.5 - 0.25);
-    (0..3).map(|channel| weight[channel] * mean(channel)).sum::<f64>() + bias
+        (values.sum::<f64>() / (pixels.len() / 3) as f64 - mean[channel]) / std[channel]
+    });
+    let logit = |weight: [f64; 3], bias: f64| (0..3).map(|c| weight[c] * normalised[c]).sum::<f64>() + bias;
+    [logit([0.5, -1.0, 2.0], 0.25), logit([-1.5, 0.75, 1.0], -0.5)]
+}
+
+/// The logit of "fake" minus that of "real".
+fn expected(pixels: &[u8]) -> f64 {
+    let [real, fake] = logits(pixels, MEAN, STD);
+    fake - real
 }
 
 fn pixels() -> Vec<u8> {
@@ -58,19 +65,19 @@ fn pixels() -> Vec<u8> {
 }
 
 /// What the served model says of [`pixels`].
-fn logit_of_pixels(client: &Client, url: &str) -> f64 {
+fn logit_of_pixels(client: &Client, url: &str, model: &str) -> f64 {
     let request = json!({
         "inputs": [{"name": "pixels", "datatype": "UINT8", "shape": [1, 8, 12, 3], "data": pixels()}],
         "outputs": [{"name": "logit_raw"}],
     });
-    let answer = client.post(format!("{url}/v2/models/tiny/infer")).json(&request).send().expect("an answer");
+    let answer = client.post(format!("{url}/v2/models/{model}/infer")).json(&request).send().expect("an answer");
     let answer: Value = answer.json().expect("JSON");
     answer["outputs"][0]["data"][0].as_f64().unwrap_or_else(|| panic!("{answer}"))
 }
 
 #[test]
 fn an_imported_graph_is_served_like_lfm() {
-    let (_folder, model) = imported(&[("--licence", "research-only")]);
+    let (_folder, model) = imported("tiny", &[("--licence", "research-only")]);
     let manifest: Value =
         serde_json::from_slice(&fs::read(Path::new(&model).join("manifest.json")).expect("a manifest")).expect("JSON");
     assert_eq!(manifest["format_version"], 3);
@@ -78,7 +85,7 @@ fn an_imported_graph_is_served_like_lfm() {
 
     let server = Server::start(&["--model", &model, "--sessions", "1"]);
     let (client, url) = (Client::new(), &server.url);
-    let found = logit_of_pixels(&client, url);
+    let found = logit_of_pixels(&client, url, "tiny");
     assert!((found - expected(&pixels())).abs() < 1e-4, "{found} is not {}", expected(&pixels()));
 
     let metadata: Value = client.get(format!("{url}/v2/models/tiny")).send().expect("an answer").json().expect("JSON");
@@ -107,24 +114,60 @@ fn an_imported_graph_is_served_like_lfm() {
 #[test]
 fn an_output_is_read_as_it_was_said_to_be() {
     let client = Client::new();
-    let logit = |flags: &[(&str, &str)]| {
-        let (_folder, model) = imported(flags);
-        logit_of_pixels(&client, &Server::start(&["--model", &model, "--sessions", "1"]).url)
+    let close = |name: &str, flags: &[(&str, &str)], expected: f64, tolerance: f64| {
+        let (_folder, model) = imported(name, flags);
+        let found = logit_of_pixels(&client, &Server::start(&["--model", &model, "--sessions", "1"]).url, name);
+        assert!((found - expected).abs() < tolerance, "{name} {flags:?}: {found} is not {expected}");
     };
     let plain = expected(&pixels());
-    assert!((logit(&[("--fake-index", "0")]) + plain).abs() < 1e-4);
+    close("tiny", &[("--fake-index", "0")], -plain, 1e-4);
     // Bytes up to 255 with means and deviations of that range.
     let scaled = |values: [f64; 3]| values.map(|value| (value * 255.0).to_string()).join(",");
     let (mean, std) = (scaled(MEAN), scaled(STD));
-    assert!((logit(&[("--range", "255"), ("--mean", &mean), ("--std", &std)]) - plain).abs() < 1e-4);
+    close("tiny", &[("--range", "255"), ("--mean", &mean), ("--std", &std)], plain, 1e-4);
+
+    // One probability, channels last.
+    let [_, fake] = logits(&pixels(), MEAN, STD);
+    let kind = ("--output-kind", "probability");
+    close("probability", &[kind], fake, 1e-4);
+    close("probability", &[kind, ("--fake-index", "0")], -fake, 1e-4);
+    // Bytes that the graph normalises, channels last; two probabilities in half precision, which has 11 bits.
+    let [real, fake] = logits(&pixels(), [0.0; 3], [1.0; 3]);
+    let bytes = [("--output-kind", "two-probabilities"), ("--mean", ""), ("--std", "")];
+    close("bytes", &bytes, fake - real, 2e-3);
+}
+
+#[test]
+fn a_graph_that_mixes_the_images_of_a_batch_is_warned_of() {
+    let (_folder, model) = imported("mixing", &[("--output-kind", "logit")]);
+    let (status, out, _) = run(&["doctor", "--model", &model]);
+    assert_eq!(status, Some(0), "{out}");
+    assert!(out.contains("it mixes the images of a batch") && out.contains("--max-batch-size 1"), "{out}");
+}
+
+#[test]
+fn its_sessions_are_measured() {
+    let (_folder, model) = imported("tiny", &[]);
+    let bench = |sections: &str| {
+        run(&["bench", "--json", "--rounds", "1", "--batch-sizes", "1,2", "--model", &model, "--only", sections])
+    };
+    let (status, out, log) = bench("session,metrics");
+    assert_eq!(status, Some(0), "{log}");
+    let report: Value = serde_json::from_str(&out).expect("JSON");
+    assert!(!report["sessions"]["rows"].as_array().expect("rows").is_empty(), "{report}");
+    let (status, _, log) = bench("graph");
+    assert_eq!(status, Some(1));
+    assert!(log.contains("does not have the two graphs"), "{log}");
 }
 
 #[test]
 fn the_command_line_takes_it() {
-    let (folder, model) = imported(&[]);
-    let (status, out, _) = run(&["doctor", "--model", &model]);
+    let (folder, model) = imported("tiny", &[]);
+    let (status, out, _) = run(&["doctor", "--model", &model, "--max-batch-size", "4"]);
     assert_eq!(status, Some(0), "{out}");
-    assert!(out.contains("a logit in a batch and alone differ by"), "{out}");
+    for said in ["a logit in a batch and alone differ by", "images in a run: 1 in ", ", 4 in ", "a session took "] {
+        assert!(out.contains(said), "{said:?} is not in {out}");
+    }
 
     let labelled = folder.path().join("set");
     for (name, place) in [("x_coffee_64.png", "0_real"), ("orig_rocket.jpg", "1_fake")] {
@@ -144,7 +187,7 @@ fn the_command_line_takes_it() {
 
 #[test]
 fn tiles_of_native_pixels_have_the_inputs_size() {
-    let (_folder, model) = imported(&[("--resize", "none")]);
+    let (_folder, model) = imported("tiny", &[("--resize", "none")]);
     let image = root().join("tests/golden/images/orig_rocket.jpg").display().to_string();
     let (status, out, error) = run(&["score", "--model", &model, "--json", "--regions", "5", &image]);
     assert_eq!(status, Some(0), "{error}");
@@ -171,13 +214,13 @@ fn what_cannot_be_served_is_refused_and_leaves_nothing() {
         (&[("--threshold", "2")], "threshold 2"),
     ];
     for (flags, reason) in cases {
-        let (status, _, error) = import(folder.path(), flags);
+        let (status, _, error) = import(folder.path(), "tiny", flags);
         assert_eq!(status, Some(1), "{error}");
         assert!(error.contains(reason), "{error:?} does not contain {reason:?}");
         assert!(!folder.path().join("model").exists());
     }
     let broken = folder.path().join("broken.onnx");
-    let whole = fs::read(tiny()).expect("the graph");
+    let whole = fs::read(graph("tiny")).expect("the graph");
     for length in [0, 1, 40, 200, whole.len() - 1] {
         fs::write(&broken, &whole[..length]).expect("a file");
         let flags = ["--resize", "none", "--filter", "bilinear", "--output-kind", "two-logits"];
@@ -185,8 +228,8 @@ fn what_cannot_be_served_is_refused_and_leaves_nothing() {
         let (status, _, error) = run(&[&["import-onnx", &file, "--out", &out], &flags[..]].concat());
         assert_eq!((status, error.lines().count()), (Some(1), 1), "{length}: {error}");
     }
-    assert_eq!(import(folder.path(), &[]).0, Some(0));
-    let (status, _, error) = import(folder.path(), &[]);
+    assert_eq!(import(folder.path(), "tiny", &[]).0, Some(0));
+    let (status, _, error) = import(folder.path(), "tiny", &[]);
     assert_eq!(status, Some(1));
     assert!(error.contains("cannot make"), "{error}");
     // It was imported before.

@@ -4,6 +4,7 @@
 
 mod audit;
 mod bench;
+mod calibrate;
 mod cli;
 mod collage;
 mod conv;

@@ -123,9 +123,19 @@ fn address_space(root: &Path) -> Option<u64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
+/// Resident memory of this process, in bytes.
+pub(super) fn resident(root: &Path) -> Option<u64> {
+    kilobytes(&root.join("proc/self/status"), "VmRSS:")
+}
+
 /// A field of `/proc/meminfo`, in bytes.
 fn meminfo(root: &Path, field: &str) -> Option<u64> {
-    let text = read(&root.join("proc/meminfo"));
+    kilobytes(&root.join("proc/meminfo"), field)
+}
+
+/// A field of a file of `/proc`, in bytes.
+fn kilobytes(file: &Path, field: &str) -> Option<u64> {
+    let text = read(file);
     let line = text.lines().find_map(|line| line.strip_prefix(field))?;
     line.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)
 }

@@ -11,8 +11,9 @@ use super::{
 use crate::{
     config::ServeConfig,
     conv,
+    image::Preprocessing,
     model::{self, Provider},
-    scheduler::memory::Memory,
+    scheduler::memory::{Memory, SessionMemory},
     server::MOST_CONNECTIONS,
     topk,
 };
@@ -62,9 +63,19 @@ pub(super) fn limits(limits: &Limits, config: &ServeConfig) -> Finding {
     Finding::ok(detail)
 }
 
-/// Whether `serve` with these settings has enough memory.
-pub(super) fn memory(limits: &Limits, config: &ServeConfig) -> Finding {
-    let memory = memory_of(config);
+/// LFM's sessions under these settings.
+pub(super) fn lfm_session(config: &ServeConfig) -> SessionMemory {
+    SessionMemory::lfm(config.max_batch_size.or_else(|| Provider::Cpu.largest_tried()) as u64)
+}
+
+/// Whether `serve` with these settings has enough memory for such sessions.
+pub(super) fn memory(
+    limits: &Limits,
+    config: &ServeConfig,
+    session: SessionMemory,
+    preprocessing: Preprocessing,
+) -> Finding {
+    let memory = memory_of(config, session, preprocessing);
     let (start, heaviest) = (memory.at_start(), memory.most());
     let sessions = sessions(config);
     let (start_text, heaviest_text) = (ByteSize(start), ByteSize(heaviest));
@@ -89,11 +100,12 @@ pub(super) fn memory(limits: &Limits, config: &ServeConfig) -> Finding {
 }
 
 /// The settings that determine the memory of `serve`.
-fn memory_of(config: &ServeConfig) -> Memory {
+fn memory_of(config: &ServeConfig, session: SessionMemory, preprocessing: Preprocessing) -> Memory {
     let sessions = sessions(config);
     Memory {
         sessions: sessions as u64,
-        max_batch_size: config.max_batch_size.or_else(|| Provider::Cpu.largest_tried()) as u64,
+        session,
+        preprocessing,
         max_admitted_bytes: config.max_admitted_bytes.as_u64(),
         max_pixels: config.limits.max_pixels.0,
         max_in_flight: config.max_in_flight(sessions) as u64,

@@ -7,8 +7,9 @@ mod model;
 mod op;
 mod report;
 
-use std::{path::Path, process::ExitCode};
+use std::{fs, path::Path, process::ExitCode, time::Duration};
 
+use bytesize::ByteSize;
 use clap::Args;
 
 use self::{
@@ -17,7 +18,11 @@ use self::{
 };
 use crate::{
     config::{Auto, ModelConfig, ServeConfig},
-    model::{AssignedNode, OnnxModel, SessionOptions, runtime, start_sessions},
+    image::Preprocessing,
+    model::{
+        AssignedNode, FOREIGN_GRAPH, Manifest, Model, OnnxModel, SessionOptions, find_folder, runtime, start_sessions,
+    },
+    scheduler::memory::SessionMemory,
 };
 
 /// Settings of `doctor`.
@@ -46,18 +51,65 @@ fn examine(config: &ServeConfig) -> Report {
     report.add("cpu", machine::cpu());
     report.add("limits", machine::limits(&limits, config));
     // Before anything large is loaded: with too small a limit the kernel would kill the program without a message.
-    let memory = ("memory", report.add("memory", machine::memory(&limits, config)));
+    let imported = Imported::look(model);
+    let memory = match &imported {
+        Some(imported) => imported.at_least(&limits, config),
+        // Also if there is no model: what is wrong with it is said below.
+        None => machine::memory(&limits, config, machine::lfm_session(config), Preprocessing::Crop),
+    };
+    let memory = ("memory", report.add("memory", memory));
     report.add("golden", golden::check());
     report.add("op", op::check());
     let manifest = ("manifest", report.add("manifest", model::manifest(model)));
     let library = ("library", report.add("library", after(&[memory], || library(model))));
     let graphs = after(&[library, manifest], || model::graphs(model));
     let graphs = ("graphs", report.add("graphs", graphs));
-    let mut nodes = Vec::new();
-    let served = after(&[library, manifest, graphs], || providers(config, &mut nodes));
+    let mut session = Session::default();
+    let served = after(&[library, manifest, graphs], || providers(config, &mut session));
     let providers = ("providers", report.add("providers", served));
-    report.add("placement", after(&[providers], || Ok(Finding::placement(nodes))));
+    if let Some(imported) = &imported {
+        report.add("session", after(&[providers], || Ok(imported.measured(&limits, config, session.bytes))));
+    }
+    report.add("placement", after(&[providers], || Ok(Finding::placement(session.nodes))));
     report
+}
+
+/// A session like those of `serve`.
+#[derive(Default)]
+struct Session {
+    nodes: Vec<AssignedNode>,
+    /// By how much resident memory grew with it.
+    bytes: u64,
+}
+
+/// A model of which nothing is known before it runs.
+struct Imported {
+    preprocessing: Preprocessing,
+    /// Size of its graph, weights included.
+    graph: u64,
+}
+
+impl Imported {
+    fn look(config: &ModelConfig) -> Option<Self> {
+        let folder = find_folder(config.model.as_deref()).ok()?;
+        let manifest = Manifest::read(&folder).ok()?;
+        let graph = fs::metadata(folder.join(FOREIGN_GRAPH)).ok()?.len();
+        (!manifest.explains()).then_some(Self { preprocessing: manifest.preprocessing, graph })
+    }
+
+    /// The memory that it needs for its weights alone.
+    fn at_least(&self, limits: &Limits, config: &ServeConfig) -> Finding {
+        let finding = machine::memory(limits, config, SessionMemory::each(self.graph), self.preprocessing);
+        finding.after("counted with the weights alone, what runs take is below under session")
+    }
+
+    /// The memory that it needs, by what a session took.
+    fn measured(&self, limits: &Limits, config: &ServeConfig, bytes: u64) -> Finding {
+        // Part of it may be memory that was freed before.
+        let bytes = bytes.max(self.graph);
+        let finding = machine::memory(limits, config, SessionMemory::each(bytes), self.preprocessing);
+        finding.after(&format!("a session took {}", ByteSize(bytes)))
+    }
 }
 
 /// A check that depends on others having passed.
@@ -78,13 +130,16 @@ fn library(config: &ModelConfig) -> Result<Finding, anyhow::Error> {
 
 /// The execution providers: which can be used, why others cannot, and which one `serve` runs on; a session like those
 /// of `serve` is built to try it.
-fn providers(config: &ServeConfig, nodes: &mut Vec<AssignedNode>) -> Result<Finding, anyhow::Error> {
+fn providers(config: &ServeConfig, session: &mut Session) -> Result<Finding, anyhow::Error> {
     let mut model = config.model.clone();
     model.runtime.sessions = Auto::Fixed(1);
     let options = SessionOptions::read(&model, config.max_batch_size)?;
     let chosen = options.execution().provider;
+    let resident = || limits::resident(Path::new("/")).unwrap_or(0);
+    let before = resident();
     let (options, sessions) = start_sessions(options)?;
-    nodes.extend(sessions.iter().flat_map(OnnxModel::nodes).cloned());
+    session.bytes = resident().saturating_sub(before);
+    session.nodes = sessions.iter().flat_map(OnnxModel::nodes).cloned().collect();
     let served = options.execution();
     let mut shown: Vec<_> = served
         .availability(&model)?
@@ -95,6 +150,15 @@ fn providers(config: &ServeConfig, nodes: &mut Vec<AssignedNode>) -> Result<Find
         })
         .collect();
     shown.push(format!("serve runs on {}, {}", served.provider.name(), served.precision.name()));
+    shown.extend(sessions.first().map(|session| costs(session.costs())));
     let shown = shown.join("; ");
     Ok(if served.provider == chosen { Finding::ok(shown) } else { Finding::warn(shown) })
+}
+
+/// The cost curve at powers of two and at the largest batch.
+fn costs(costs: &[Duration]) -> String {
+    let last = costs.len();
+    let sizes = (1..=last).filter(|size| size.is_power_of_two() || *size == last);
+    let shown: Vec<_> = sizes.map(|size| format!("{size} in {:.1} ms", costs[size - 1].as_secs_f64() * 1e3)).collect();
+    format!("images in a run: {}", shown.join(", "))
 }

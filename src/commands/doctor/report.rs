@@ -81,6 +81,11 @@ impl Finding {
         Self::new(Status::Skip, format!("not checked, see {missing}"))
     }
 
+    /// The same, of which more is said first.
+    pub(super) fn after(self, said: &str) -> Self {
+        Self { detail: format!("{said}; {}", self.detail), ..self }
+    }
+
     /// The same, with its numbers.
     pub(super) fn with_bytes(self, bytes: Bytes) -> Self {
         Self { bytes: Some(bytes), ..self }

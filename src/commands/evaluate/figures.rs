@@ -7,7 +7,7 @@ use crate::judge::{Class, Verdict};
 
 /// What was said of one labelled image.
 #[derive(Debug, Clone)]
-pub(super) struct Judged<'a> {
+pub(in crate::commands) struct Judged<'a> {
     pub(super) source: &'a str,
     pub(super) fake: bool,
     pub(super) class: Class,

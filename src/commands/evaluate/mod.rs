@@ -3,7 +3,6 @@
 mod figures;
 mod plot;
 mod report;
-mod sources;
 mod table;
 
 use std::{
@@ -21,8 +20,10 @@ use futures_util::StreamExt;
 use indicatif::ProgressBar;
 use serde::Serialize;
 
-use self::{figures::Judged, report::Report, sources::Labelled};
+use self::figures::Judged;
+pub(super) use self::{report::Report, table::table};
 use super::{
+    labelled::{self, Labelled},
     line::Line,
     score::progress_bar,
     scorer::{FileScore, Scorer},
@@ -165,7 +166,7 @@ struct ScoreLine<'a> {
 }
 
 pub(super) async fn run(args: EvaluateArgs) -> Result<ExitCode, anyhow::Error> {
-    let (labelled, others) = sources::find(&args.folder)?;
+    let (labelled, others) = labelled::find(&args.folder)?;
     // Now, not after an hour of scoring.
     if let Some(path) = &args.plot {
         let writable = fs::OpenOptions::new().append(true).create(true).open(path);
@@ -302,7 +303,8 @@ impl<'a> Run<'a> {
 }
 
 impl Labelled {
-    fn judged(&self, FileScore { image, judgement, .. }: &FileScore) -> Judged<'_> {
+    /// What was said of it.
+    pub(super) fn judged(&self, FileScore { image, judgement, .. }: &FileScore) -> Judged<'_> {
         Judged {
             source: &self.source,
             fake: self.fake,

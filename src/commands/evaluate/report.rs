@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::figures::{Counts, Figure, Figures, Judged, ranked};
-use crate::judge::{Class, Verdict};
+use crate::{
+    calibrate::quantile,
+    judge::{Class, Verdict},
+};
 
 /// Bootstrap draws, and the generator's seed: equal judgements give equal intervals.
 const DRAWS: usize = 1000;
@@ -13,7 +16,7 @@ const SEED: u64 = 0;
 
 /// Figures of all images that one model judged, as stored or after one JPEG quality.
 #[derive(Debug, Serialize)]
-pub(super) struct Report {
+pub(in crate::commands) struct Report {
     pub(super) sources: BTreeMap<String, Row>,
     /// By class of file.
     pub(super) classes: BTreeMap<Class, Row>,
@@ -41,7 +44,7 @@ pub(super) struct Row {
 }
 
 impl Report {
-    pub(super) fn new(judged: &[Judged<'_>]) -> Self {
+    pub(in crate::commands) fn new(judged: &[Judged<'_>]) -> Self {
         let images = ranked(judged);
         let mut sources = BTreeMap::<_, Vec<_>>::new();
         let mut classes = BTreeMap::<_, Vec<_>>::new();
@@ -128,24 +131,9 @@ fn intervals(images: &[&Judged<'_>]) -> [BTreeMap<&'static str, [f64; 2]>; 2] {
     })
 }
 
-/// Between the two nearest values in proportion, as NumPy's default.
-fn quantile(mut values: Vec<f64>, share: f64) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    let place = share * values.len().checked_sub(1)? as f64;
-    let (low, high) = (values[place.floor() as usize], values[place.ceil() as usize]);
-    Some(low + (high - low) * place.fract())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn quantiles_are_numpys() {
-        assert_eq!(quantile(vec![], 0.5), None);
-        assert_eq!(quantile(vec![3.0], 0.975), Some(3.0));
-        assert_eq!(quantile(vec![4.0, 1.0, 3.0, 2.0], 0.25), Some(1.75));
-    }
 
     /// Of 400 images a binomial share's interval is known, and the same images give the same one.
     #[test]

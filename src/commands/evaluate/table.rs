@@ -40,7 +40,8 @@ pub(super) fn text(runs: &[Run<'_>]) -> String {
     lines.join("\n")
 }
 
-fn table(reports: &[&Report]) -> Table {
+/// Reports side by side.
+pub(in crate::commands) fn table(reports: &[&Report]) -> Table {
     let mut table = Table::new();
     let letter = |index: usize| match reports.len() {
         1 => String::new(),

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::commands::files::Found;
+use super::files::Found;
 
 const REAL: &str = "0_real";
 const FAKE: &str = "1_fake";
@@ -15,6 +15,8 @@ const FAKE: &str = "1_fake";
 pub(super) struct Labelled {
     pub(super) file: PathBuf,
     pub(super) source: String,
+    /// The file's path below the folder of its label, up to the first dot of its name: what files of one picture share.
+    pub(super) picture: String,
     pub(super) fake: bool,
 }
 
@@ -31,12 +33,22 @@ pub(super) fn find(folder: &Path) -> Result<(Vec<Labelled>, Found), anyhow::Erro
             if class.is_dir() {
                 found.add_below(&class);
                 let files = found.images.drain(..);
-                labelled.extend(files.map(|file| Labelled { file, source: source.clone(), fake }));
+                labelled.extend(files.map(|file| {
+                    let picture = picture(file.strip_prefix(&class).unwrap_or(&file));
+                    Labelled { file, source: source.clone(), picture, fake }
+                }));
             }
         }
     }
     anyhow::ensure!(!labelled.is_empty(), "no images in {}/<source>/{{{REAL},{FAKE}}}", folder.display());
     Ok((labelled, found))
+}
+
+/// A path without what follows the first dot of its file name.
+fn picture(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let name = name.split('.').next().unwrap_or_default();
+    path.with_file_name(name).to_string_lossy().into_owned()
 }
 
 /// The sources below a folder, by name; a source of a set is named `set/source`.

@@ -1,0 +1,200 @@
+//! `lfm-serve calibrate`: a copy of a model folder whose evidence is from the user's own labelled pictures.
+
+mod folder;
+mod text;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    io::{self, IsTerminal},
+    path::PathBuf,
+    pin::pin,
+    process::ExitCode,
+};
+
+use anyhow::Context;
+use clap::Args;
+use futures_util::StreamExt;
+use serde::Serialize;
+
+use self::folder::Folder;
+use super::{
+    evaluate::Report,
+    labelled::{self, Labelled},
+    score::progress_bar,
+    scorer::{FileScore, Scorer},
+};
+use crate::{
+    calibrate::{self, ClassFit, Half, Shot},
+    config::{DeclaredConfig, JudgeConfig, LimitsConfig, ModelConfig, Switch},
+    declared::Detail,
+    judge::{Class, ClassTables, Evidence, OperatingPoint, RegionChoice},
+};
+
+/// Settings of `calibrate`.
+#[derive(Debug, Args)]
+#[command(after_help = NOTES)]
+pub(super) struct CalibrateArgs {
+    /// Labelled images, as for `evaluate`: DIR/<source>/{0_real,1_fake}/..., one level of sets above the sources allowed.
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
+
+    /// The model folder to write: it must not exist.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+
+    /// Print JSON, also on a terminal (a pipe gets JSON anyway).
+    #[arg(long, env = "LFM_JSON")]
+    json: bool,
+
+    #[command(flatten)]
+    model: ModelConfig,
+
+    #[command(flatten)]
+    limits: LimitsConfig,
+}
+
+const NOTES: &str = "\
+The pictures should be like those that will be judged: stored as they will come, from all the sources that they will come from. \
+A class of file (lossless, JPEG by quality, lossy WebP, small) gets verdicts only from pictures of that class, so add \
+re-encodings as your platform makes them.
+
+Half of the pictures, chosen by a hash of their bytes, is kept out of the evidence and shows what it is worth. Files whose names \
+are equal up to the first dot (a.png, a.q75.jpg) stay together; within a source they are one picture, and count once in a class. \
+A class with fewer than 30 real and 30 generated pictures in the other half, or with an area under the ROC curve below 0.75, \
+always answers `uncertain`.
+
+Exit status: 0 when every image was scored, 2 when some could not be (they are named and left out), 1 when nothing was written.";
+
+/// The operating point of a model that had no evidence.
+const DEFAULT_POINT: OperatingPoint = OperatingPoint { false_alarms: 0.05, misses: 0.1 };
+
+/// What is printed as JSON.
+#[derive(Serialize)]
+struct Outcome<'a> {
+    /// The new folder; none where no class gives verdicts.
+    model: Option<String>,
+    files: usize,
+    /// Those that could not be scored.
+    failed: usize,
+    /// Those whose verdict is void whatever the evidence.
+    void: usize,
+    operating_point: OperatingPoint,
+    classes: &'a BTreeMap<Class, ClassFit>,
+    /// The report half as the new folder judges it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    report: Option<&'a Report>,
+}
+
+pub(super) async fn run(args: CalibrateArgs) -> Result<ExitCode, anyhow::Error> {
+    let (labelled, others) = labelled::find(&args.folder)?;
+    let folder = Folder::read(args.model.model.as_deref())?;
+    // Now, not after an hour of scoring.
+    let cannot = || format!("cannot make {}", args.out.display());
+    fs::create_dir(&args.out).and_then(|()| fs::remove_dir(&args.out)).with_context(cannot)?;
+
+    // One region, as the evidence of the bundled model.
+    let centre = JudgeConfig { regions: RegionChoice::One, ..JudgeConfig::default() };
+    let scores = args.score(&args.model, &centre, &labelled.iter().collect::<Vec<_>>()).await?;
+    if let Some(line) = others.no_pictures() {
+        eprintln!("lfm-serve: {line}");
+    }
+    let failed = scores.iter().filter(|score| score.is_none()).count();
+    let (shots, void) = shots(&labelled, &scores);
+    let point = folder.operating_point().unwrap_or(DEFAULT_POINT);
+    let of_class = |class| {
+        let shots: Vec<_> = shots.iter().map(|(_, shot)| shot).filter(|shot| shot.class == class).collect();
+        (class, calibrate::fit(&shots, point))
+    };
+    let classes: BTreeMap<_, _> = Class::ALL.map(of_class).into_iter().collect();
+    let mut outcome = Outcome {
+        model: None,
+        files: labelled.len(),
+        failed,
+        void,
+        operating_point: point,
+        classes: &classes,
+        report: None,
+    };
+    if classes.values().all(|class| class.undecided.is_some()) {
+        args.print(&outcome)?;
+        anyhow::bail!("no class of file gets verdicts from these pictures; nothing is written");
+    }
+    let table =
+        |(class, found): (&Class, &ClassFit)| (*class, ClassTables { regions: [(1, found.table.clone())].into() });
+    let evidence = Evidence { operating_point: point, classes: classes.iter().map(table).collect() };
+    let scored: Vec<_> = shots.iter().map(|(_, shot)| shot).collect();
+    folder.write(&args.out, &evidence, &classes, &scored)?;
+
+    // It is judged as `serve` will judge it; that it is served at all shows as well.
+    let model = ModelConfig { model: Some(args.out.clone()), runtime: args.model.runtime.clone() };
+    let held: Vec<_> =
+        shots.iter().filter(|(_, shot)| shot.half == Half::Report).map(|&(index, _)| &labelled[index]).collect();
+    let scores = args.score(&model, &JudgeConfig::default(), &held).await;
+    let scores = scores.inspect_err(|_| {
+        // Made above, so nothing of anyone else is in it.
+        let _ = fs::remove_dir_all(&args.out);
+    })?;
+    let judged: Vec<_> =
+        held.iter().zip(&scores).filter_map(|(image, score)| Some(image.judged(score.as_ref()?))).collect();
+    let report = Report::new(&judged);
+    outcome.model = Some(args.out.display().to_string());
+    outcome.report = Some(&report);
+    args.print(&outcome)?;
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(2) })
+}
+
+impl CalibrateArgs {
+    /// Scores the files; none for one that cannot be, which is named.
+    async fn score(
+        &self,
+        model: &ModelConfig,
+        judge: &JudgeConfig,
+        labelled: &[&Labelled],
+    ) -> Result<Vec<Option<FileScore>>, anyhow::Error> {
+        let silent = DeclaredConfig { declared: Switch::Off, declared_detail: Detail::Brief, c2pa_trust: None };
+        let scorer = Scorer::start(model, judge, &self.limits, &silent).await?;
+        let paths: Vec<_> = labelled.iter().map(|image| image.file.clone()).collect();
+        let progress = progress_bar(paths.len());
+        let mut results = pin!(scorer.score_all(&paths, None));
+        let mut scores = Vec::with_capacity(paths.len());
+        while let Some((path, result)) = results.next().await {
+            let named = |error: &_| progress.suspend(|| eprintln!("lfm-serve: {}: {error}", path.display()));
+            scores.push(result.inspect_err(named).ok());
+            progress.inc(1);
+        }
+        progress.finish_and_clear();
+        Ok(scores)
+    }
+
+    fn print(&self, outcome: &Outcome<'_>) -> Result<(), anyhow::Error> {
+        let json = self.json || !io::stdout().is_terminal();
+        super::print_line(&if json { serde_json::to_string(outcome)? } else { text::of(outcome) })?;
+        Ok(())
+    }
+}
+
+/// The scored files that evidence can speak of, each with its number among all, and how many are void.
+fn shots(labelled: &[Labelled], scores: &[Option<FileScore>]) -> (Vec<(usize, Shot)>, usize) {
+    let scored: Vec<_> = labelled
+        .iter()
+        .zip(scores)
+        .enumerate()
+        .filter_map(|(i, (image, score))| Some((i, image, score.as_ref()?)))
+        .collect();
+    let named: Vec<_> = scored.iter().map(|(_, image, score)| (&*image.picture, &score.image.sha256)).collect();
+    let halves = calibrate::halves(&named);
+    let pictures: BTreeSet<_> =
+        scored.iter().map(|(_, image, _)| (&image.source, image.fake, &image.picture)).collect();
+    let pictures: BTreeMap<_, _> = pictures.into_iter().zip(0..).collect();
+    let shot = |((index, image, score), half): (&(usize, &Labelled, &FileScore), Half)| {
+        // A warning that voids the verdict does so under any evidence.
+        score.judgement.score?;
+        let picture = pictures[&(&image.source, image.fake, &image.picture)];
+        let (class, logit_raw) = (Class::of(&score.image.header), score.judgement.logit_raw);
+        Some((*index, Shot { class, fake: image.fake, picture, half, logit_raw }))
+    };
+    let shots: Vec<_> = scored.iter().zip(halves).filter_map(shot).collect();
+    let void = scored.len() - shots.len();
+    (shots, void)
+}
