@@ -43,7 +43,7 @@ build: vendor system ## The release binary, target/release/lfm-serve
 	cargo build --release --locked
 
 .PHONY: test
-test: vendor system $(VENV)/.installed ## The tests a user runs: no PyTorch, no GPU, no Docker
+test: vendor system $(VENV)/.installed $(VENV_PILLOW)/.installed ## The tests a user runs: no PyTorch, no GPU, no Docker
 	cargo test --release --locked
 
 .PHONY: check

@@ -1,6 +1,6 @@
 //! The library in one call: bytes of an image in, a judgement out.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use sha2::{Digest, Sha256};
 
@@ -70,6 +70,13 @@ impl Detector {
         Self { limits, ..self }
     }
 
+    /// The same, with the path of the program `lfm-serve`, which decodes AVIF in a process of its own. Without, it is this
+    /// process's own executable or lies beside that.
+    #[must_use]
+    pub fn with_program(self, program: PathBuf) -> Self {
+        Self { scratch: Scratch::with_program(program), ..self }
+    }
+
     /// The same, also reading what files say of themselves.
     #[must_use]
     pub fn with_declared(self, reader: Arc<declared::Reader>) -> Self {
@@ -81,7 +88,7 @@ impl Detector {
         &self.manifest
     }
 
-    /// Judges one image file: JPEG, PNG, WebP, GIF, BMP or TIFF, told by its content.
+    /// Judges one image file: JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF, told by its content.
     ///
     /// # Errors
     /// What is wrong with the image; `inference_failed`.

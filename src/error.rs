@@ -68,7 +68,7 @@ codes! {
     UnsupportedMediaType "unsupported_media_type" 415 "The content type is not supported"
         "Set `Content-Type` to `image/*`, `application/octet-stream`, `multipart/form-data` or `application/json`.";
     UnsupportedFormat "unsupported_format" 415 "The bytes are no image in a supported format"
-        "The detail says what the bytes were recognised as; send a JPEG, PNG, WebP, GIF, BMP or TIFF file.";
+        "The detail says what the bytes were recognised as; send a JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF file.";
     UndecodableImage "undecodable_image" 422 "The image cannot be decoded"
         "The file is damaged or incomplete; compare its size and hash with the original and send it again.";
     ImageTooSmall "image_too_small" 422 "The image is smaller than the limit"

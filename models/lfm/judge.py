@@ -51,7 +51,9 @@ def class_of(path: Path) -> str:
             return "small"
         if image.format == "JPEG":
             return jpeg_class(quality(image.quantization[image.layer[0][3]]))
-    if path.read_bytes()[:16][8:] == b"WEBPVP8 ":
+    head = path.read_bytes()[:16]
+    # No AVIF was validated.
+    if head[8:] == b"WEBPVP8 " or head[4:8] == b"ftyp":
         return "webp_lossy"
     return "lossless"
 

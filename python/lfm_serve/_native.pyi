@@ -28,6 +28,7 @@ class Engine:
         cls,
         model: str | PathLike[str],
         ort_library: str | PathLike[str],
+        program: str | PathLike[str],
         threads: int | None,
         regions: str,
         max_file_bytes: int,

@@ -8,6 +8,9 @@ from typing import NoReturn
 # Laid out as in the archive of `make dist`: the program finds its library and its model itself.
 FILES = Path(__file__).parent / "_program_files"
 
+# It also decodes AVIF, in a process of its own.
+PROGRAM = FILES / "bin" / "lfm-serve"
+
 
 def main() -> NoReturn:
-    os.execv(FILES / "bin" / "lfm-serve", ["lfm-serve", *sys.argv[1:]])
+    os.execv(PROGRAM, ["lfm-serve", *sys.argv[1:]])

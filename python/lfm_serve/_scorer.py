@@ -20,7 +20,7 @@ from lfm_serve._answer import (
     read_attribution,
     read_result,
 )
-from lfm_serve._program import FILES
+from lfm_serve._program import FILES, PROGRAM
 
 if TYPE_CHECKING:
     import numpy
@@ -74,7 +74,7 @@ class Scorer:
         self._settings = (model, threads, regions, max_file_bytes, max_pixels)
         folder = FILES / "share" / "lfm-serve" / "model" if model is None else model
         library = FILES / "lib" / "libonnxruntime.so"
-        engine = _native.Engine(folder, library, threads, str(regions), max_file_bytes, max_pixels)
+        engine = _native.Engine(folder, library, PROGRAM, threads, str(regions), max_file_bytes, max_pixels)
         self._engine = engine
         self._model = ModelInfo(*engine.model)
         self._close = weakref.finalize(self, engine.close)

@@ -70,6 +70,7 @@ mod _native {
     struct Settled {
         model: PathBuf,
         ort_library: PathBuf,
+        program: PathBuf,
         regions: RegionChoice,
         limits: Limits,
         max_file_bytes: u64,
@@ -83,6 +84,7 @@ mod _native {
         fn new(
             model: PathBuf,
             ort_library: PathBuf,
+            program: PathBuf,
             threads: Option<usize>,
             regions: &str,
             max_file_bytes: u64,
@@ -101,7 +103,8 @@ mod _native {
             let declared = Arc::new(Reader::new(Detail::Brief, None).map_err(PyRuntimeError::new_err)?);
             // As on the command line: nobody else waits for a long decode, and Ctrl-C ends it.
             let limits = Limits { max_pixels, max_cost: Duration::MAX, ..Limits::default() };
-            let settled = Settled { model, ort_library, regions, limits, max_file_bytes, declared, pool: None };
+            let settled =
+                Settled { model, ort_library, program, regions, limits, max_file_bytes, declared, pool: None };
             Ok(Self {
                 settings: Mutex::new(settled),
                 model: (manifest.name, manifest.version, manifest.digest, judge.digest().to_owned()),
@@ -160,6 +163,7 @@ mod _native {
             let work = Detecting {
                 model: settled.model.clone(),
                 ort_library: settled.ort_library.clone(),
+                program: settled.program.clone(),
                 regions: settled.regions,
                 limits: settled.limits,
                 max_file_bytes: settled.max_file_bytes,

@@ -20,6 +20,7 @@ use crate::{gate, pool::Work};
 pub(crate) struct Detecting {
     pub(crate) model: PathBuf,
     pub(crate) ort_library: PathBuf,
+    pub(crate) program: PathBuf,
     pub(crate) regions: RegionChoice,
     pub(crate) limits: Limits,
     pub(crate) max_file_bytes: u64,
@@ -127,7 +128,8 @@ impl Detecting {
         let detector = Detector::open(&ModelConfig { model: Some(self.model.clone()), runtime })?;
         let settings = Settings { regions: self.regions, ..Settings::default() };
         let detector = detector.with_settings(settings)?;
-        Ok(detector.with_limits(self.limits).with_declared(Arc::clone(&self.declared)))
+        let detector = detector.with_limits(self.limits).with_program(self.program.clone());
+        Ok(detector.with_declared(Arc::clone(&self.declared)))
     }
 
     fn read(&self, path: &PathBuf) -> Result<Vec<u8>, Error> {

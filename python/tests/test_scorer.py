@@ -230,3 +230,8 @@ def test_the_types_of_the_native_part_are_its_own():
 
 def test_there_is_something_to_test():
     assert len(IMAGES) > 30
+
+
+def test_an_avif_is_decoded_by_the_wheel_s_own_program(scorer):
+    result = scorer.score(PHOTO.parents[1] / "variants" / "avif_tiles.avif")
+    assert (result.image.format, result.image.width, result.image.height) == ("avif", 300, 140)

@@ -58,7 +58,8 @@ struct Row {
 /// `claimed`: pixel count in the headers of the small hostile files. `folder`: where to write the files, if anywhere.
 pub(super) fn measure(claimed: u64, folder: Option<&Path>, rounds: &Rounds) -> Result<Report, anyhow::Error> {
     rounds.progress.set_message("cost: making the files");
-    let samples = [corpus::photos(PHOTO.0, PHOTO.1)?, corpus::bombs(claimed as usize)?].concat();
+    let avifs = [corpus::avifs(), vec![corpus::avif_bomb()]].concat();
+    let samples = [corpus::photos(PHOTO.0, PHOTO.1)?, corpus::bombs(claimed as usize)?, avifs].concat();
     if let Some(folder) = folder {
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
         for sample in &samples {
@@ -163,7 +164,8 @@ mod tests {
     /// Each variant against the reference, round by round, so that the machine's own speed cancels out.
     #[test]
     fn estimates_hold_within_a_factor_of_three() {
-        let samples = [corpus::photos(768, 512), corpus::bombs(500_000)].map(|made| made.expect("files")).concat();
+        let made = [corpus::photos(768, 512), corpus::bombs(500_000), Ok(corpus::avifs())];
+        let samples = made.map(|made| made.expect("files")).concat();
         let headers: Vec<_> =
             samples.iter().map(|s| image::inspect(&s.bytes, &LIMITS).expect("a readable header")).collect();
         let at = samples.iter().position(|sample| sample.name == REFERENCE).expect("a sample");

@@ -6,6 +6,8 @@ use indicatif::ProgressBar;
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
+use crate::image::avif;
+
 pub(super) use crate::image::corpus::Random;
 
 /// The rounds of one section.
@@ -95,12 +97,13 @@ impl fmt::Display for Spread {
     }
 }
 
-/// CPU seconds of this thread during `work`, and its result.
+/// CPU seconds of this thread and of the processes that decode for it during `work`, and its result.
 ///
 /// Not wall-clock time: on a busy machine a long run is interrupted more often than a short one, which would
 /// favour the short one.
 pub(super) fn thread_seconds<T>(work: impl FnOnce() -> T) -> (f64, T) {
-    let now = || Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default();
+    let own = || Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default();
+    let now = || own() + avif::process::cpu_time();
     let start = now();
     let result = black_box(work());
     ((now() - start).as_secs_f64(), result)

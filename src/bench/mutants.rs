@@ -45,7 +45,7 @@ pub(super) type Report = BTreeMap<&'static str, Row>;
 /// Damages `count` files and decodes them, a thread a CPU.
 pub(super) fn measure(count: u64, rounds: &Rounds) -> Result<Report, anyhow::Error> {
     rounds.progress.set_message("mutants: making the files");
-    let samples = [corpus::photos(PHOTO.0, PHOTO.1)?, corpus::bombs(CLAIMED)?].concat();
+    let samples = [corpus::photos(PHOTO.0, PHOTO.1)?, corpus::bombs(CLAIMED)?, corpus::avifs()].concat();
     rounds.progress.set_message(format!("mutants: {count} files"));
     let threads = crate::model::cpus() as u64;
     let parts: Vec<_> = thread::scope(|scope| {

@@ -23,6 +23,7 @@ use clap::{Parser, Subcommand};
 use crate::{
     api::openapi,
     config::{LogConfig, LogFormat},
+    image::avif,
     telemetry,
 };
 
@@ -71,6 +72,12 @@ enum Command {
     Openapi,
     /// Print the table of error codes.
     Errors,
+    /// Decode one picture from standard input to standard output: what this program starts for each AVIF.
+    #[command(name = avif::process::COMMAND, hide = true)]
+    DecodeAv1 {
+        /// What is to be done, as JSON.
+        job: String,
+    },
 }
 
 impl Cli {
@@ -89,6 +96,7 @@ impl Cli {
             Command::Bench(args) => bench::run(&args),
             Command::Healthcheck(args) => Ok(healthcheck::run(&args)),
             Command::Key(args) => key::run(&args),
+            Command::DecodeAv1 { job } => Ok(avif::child::run(&job)),
             Command::Openapi => {
                 print_line(&openapi::document())?;
                 Ok(ExitCode::SUCCESS)

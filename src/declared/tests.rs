@@ -264,3 +264,15 @@ fn photographs_do_not_say_that_they_are_generated() {
     }
     assert!(count >= 200, "{count} photographs");
 }
+
+#[test]
+fn an_avif_is_read_for_exif_and_xmp() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/variants/avif_declared.avif");
+    let bytes = std::fs::read(file).expect("committed");
+    let declared = read(&bytes);
+    assert_eq!(declared.generated, Some(true), "{declared:?}");
+    let sources: Vec<_> = declared.claims.iter().map(|claim| claim.source).collect();
+    assert!(sources.contains(&Source::Exif) && sources.contains(&Source::Iptc), "{declared:?}");
+    // Whatever is cut off, nothing panics.
+    (0..bytes.len()).for_each(|end| drop(metadata(&bytes[..end], Format::Avif)));
+}

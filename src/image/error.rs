@@ -9,7 +9,7 @@ pub enum ImageError {
     #[error("the image is empty")]
     Empty,
     /// The bytes are not a supported image format.
-    #[error("the bytes are not a JPEG, PNG, WebP, GIF, BMP or TIFF image")]
+    #[error("the bytes are not a JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF image")]
     UnknownFormat,
     /// A known kind of file that is not supported.
     #[error("{0}")]

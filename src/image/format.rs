@@ -15,11 +15,13 @@ pub enum Format {
     Bmp,
     /// TIFF, the first page.
     Tiff,
+    /// AVIF, a still picture.
+    Avif,
 }
 
 impl Format {
     /// Every format.
-    pub const ALL: [Self; 6] = [Self::Jpeg, Self::Png, Self::WebP, Self::Gif, Self::Bmp, Self::Tiff];
+    pub const ALL: [Self; 7] = [Self::Jpeg, Self::Png, Self::WebP, Self::Gif, Self::Bmp, Self::Tiff, Self::Avif];
 
     /// The lower-case name used on the wire and in metrics.
     pub fn as_str(self) -> &'static str {
@@ -30,6 +32,7 @@ impl Format {
             Self::Gif => "gif",
             Self::Bmp => "bmp",
             Self::Tiff => "tiff",
+            Self::Avif => "avif",
         }
     }
 }
@@ -38,6 +41,16 @@ impl std::fmt::Display for Format {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.as_str())
     }
+}
+
+/// Bytes of a file's beginning that are looked at.
+pub(super) const HEAD_BYTES: usize = 1024;
+
+/// The brands of an ISO base media file (ISO 14496-12 section 4.3): its own, a version, those that it is compatible with.
+pub(super) fn brands(bytes: &[u8]) -> Option<&[[u8; 4]]> {
+    let size = u32::from_be_bytes(*bytes.first_chunk()?) as usize;
+    let payload = bytes.get(..size.min(HEAD_BYTES).min(bytes.len()))?.get(4..)?.strip_prefix(b"ftyp")?;
+    Some(payload.as_chunks().0)
 }
 
 /// The format that the first bytes announce, never a name or a declared type.
@@ -55,6 +68,12 @@ pub fn sniff(bytes: &[u8]) -> Option<Format> {
     ];
     if bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP") {
         return Some(Format::WebP);
+    }
+    let avif = |brand: &[u8; 4]| matches!(brand, b"avif" | b"avis");
+    match brands(bytes).and_then(<[_]>::split_first) {
+        Some((b"mif1" | b"msf1", others)) if others.iter().any(avif) => return Some(Format::Avif),
+        Some((own, _)) if avif(own) => return Some(Format::Avif),
+        _ => {}
     }
     magics.iter().find(|(magic, _)| bytes.starts_with(magic)).map(|&(_, format)| format)
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::{
-    Format, gif,
+    Format, avif, gif,
     ifd::Tiff,
     jpeg::{SOS, Segment, Segments},
     png, webp,
@@ -49,6 +49,7 @@ pub fn metadata(bytes: &[u8], format: Format) -> Vec<Metadata<'_>> {
             blocks.take(MOST_BLOCKS).collect()
         }
         Format::Tiff => of_tiff(bytes).unwrap_or_default(),
+        Format::Avif => avif::blocks(bytes).into_iter().filter_map(of_avif).take(MOST_BLOCKS).collect(),
         Format::Bmp => Vec::new(),
     }
 }
@@ -191,6 +192,26 @@ fn of_gif<'a>(name: &[u8; 11], data: gif::Blocks<'a>) -> Option<Metadata<'a>> {
             Some(Metadata::Xmp(raw.get(..raw.len().saturating_sub(RAMP_BYTES))?.into()))
         }
         b"C2PA_GIF\x01\0\0" => Some(Metadata::C2pa(data.flatten().copied().collect::<Vec<_>>().into())),
+        _ => None,
+    }
+}
+
+fn of_avif(block: avif::Block<'_>) -> Option<Metadata<'_>> {
+    match (&block.kind, block.content_type) {
+        (b"Exif", _) => {
+            // No writer splits so small a block.
+            let Cow::Borrowed(data) = block.data else { return None };
+            // ISO 23008-12 annex A.2.1: how far the TIFF structure lies from here.
+            let (offset, rest) = data.split_first_chunk()?;
+            Some(Metadata::Exif(rest.get(u32::from_be_bytes(*offset) as usize..)?))
+        }
+        (b"mime", b"application/rdf+xml") => Some(Metadata::Xmp(block.data)),
+        (b"uuid", _) => {
+            // C2PA specification, section A.5: type, version, purpose, an offset to further boxes, then the store.
+            const C2PA: &[u8] = b"\xd8\xfe\xc3\xd6\x1b\x0e\x48\x3c\x92\x97\x58\x28\x87\x7e\xc4\x81\0\0\0\0manifest\0";
+            let Cow::Borrowed(data) = block.data else { return None };
+            Some(Metadata::C2pa(data.strip_prefix(C2PA)?.get(8..)?.into()))
+        }
         _ => None,
     }
 }

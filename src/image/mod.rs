@@ -6,8 +6,8 @@
 //! here either gives the reference's bytes or is refused with [`ImageError::UnsupportedFormat`].
 //!
 //! [`inspect`] reads the header only and applies the [`Limits`]; [`prepare_regions`] decodes and makes the
-//! network's inputs, [`prepare`] the first of them; [`decode`] gives the full-size pixels. All are pure and
-//! synchronous, and end early when their [`Cancel`] says so.
+//! network's inputs, [`prepare`] the first of them; [`decode`] gives the full-size pixels. All are
+//! synchronous and end early when their [`Cancel`] says so; all are pure, but that AVIF is decoded in a process of its own.
 //!
 //! ```
 //! use lfm_serve::image::{Cancel, Limits, Preprocessing, Scratch, inspect, prepare};
@@ -22,12 +22,14 @@
 //!
 //! **Memory.** [`Header::peak_bytes`] bounds what [`prepare`] takes: some rows for BMP, for baseline JPEG and for
 //! PNG without interlacing, 1 byte a pixel for GIF, 8 at most for other JPEGs (progressive CMYK), 5 for WebP,
-//! and for TIFF the stored samples, twice if it is one tile, and 3 more if it has to be turned. The resize
+//! for TIFF the stored samples, twice if it is one tile, and 3 more if it has to be turned, and for AVIF 2 to 5 a sample,
+//! in its process. The resize
 //! itself keeps a few rows. [`Header::cost`] estimates the time.
 //!
 //! **Panics.** This code has none. The decoders that it calls promise none either, but a caller that
 //! must survive any file should run [`decode`] and [`prepare`] where a panic can be caught.
 
+pub(crate) mod avif;
 mod bmp;
 mod cancel;
 mod colour;
@@ -72,6 +74,8 @@ pub use regions::{Region, Regions, places, prepare_regions};
 pub use rows::{Pixels, Rgb};
 pub use sniff::Foreign;
 pub use view::{View, view};
+
+use std::path::{Path, PathBuf};
 
 use fit::Fit;
 use resize::{ResizeSink, Resizer};
@@ -160,6 +164,8 @@ impl std::fmt::Display for Preprocessing {
 pub struct Scratch {
     /// Whole decoded frame of the formats that cannot be decoded row by row.
     frame: Vec<u8>,
+    /// The program that decodes AVIF.
+    program: Option<PathBuf>,
     resizer: Resizer,
 }
 
@@ -168,6 +174,12 @@ pub struct Scratch {
 const KEEP_FRAME_BYTES: usize = 4 << 20;
 
 impl Scratch {
+    /// With the path of the program `lfm-serve`, which decodes AVIF. Without, it is this process's own executable or lies
+    /// beside that.
+    pub fn with_program(program: PathBuf) -> Self {
+        Self { program: Some(program), ..Self::default() }
+    }
+
     fn trim(&mut self) {
         if self.frame.capacity() > KEEP_FRAME_BYTES {
             self.frame = Vec::new();
@@ -192,6 +204,7 @@ pub fn inspect(bytes: &[u8], limits: &Limits) -> Result<Header, ImageError> {
         Format::Gif => gif::inspect(bytes),
         Format::Bmp => bmp::inspect(bytes),
         Format::Tiff => tiff::inspect(bytes),
+        Format::Avif => avif::inspect(bytes),
     }?;
     limits.check(&header)?;
     Ok(header)
@@ -204,7 +217,7 @@ pub fn inspect(bytes: &[u8], limits: &Limits) -> Result<Header, ImageError> {
 /// [`ImageError::OutOfMemory`].
 pub fn decode(bytes: &[u8], header: &Header, cancel: &Cancel) -> Result<Rgb, ImageError> {
     let mut sink = FrameSink::new(header.width, header.height)?;
-    decode_rows(bytes, header, &mut Vec::new(), &mut sink, cancel)?;
+    decode_rows(bytes, header, &mut Vec::new(), None, &mut sink, cancel)?;
     sink.finish().ok_or_else(|| header.undecodable("rows are missing"))
 }
 
@@ -231,11 +244,12 @@ pub fn resize(rgb: &Rgb, scratch: &mut Scratch) -> Option<Pixels> {
     sink.finish()
 }
 
-/// Feeds `sink` the rows from top to bottom. `frame` is a reusable buffer for whole-frame decoders.
+/// Feeds `sink` the rows from top to bottom. `frame` is a reusable buffer for whole-frame decoders, `program` decodes AVIF.
 fn decode_rows(
     bytes: &[u8],
     header: &Header,
     frame: &mut Vec<u8>,
+    program: Option<&Path>,
     sink: &mut dyn RowSink,
     cancel: &Cancel,
 ) -> Result<(), ImageError> {
@@ -246,5 +260,6 @@ fn decode_rows(
         Format::Gif => gif::decode(bytes, header, frame, sink, cancel),
         Format::Bmp => bmp::decode(bytes, header, frame, sink, cancel),
         Format::Tiff => tiff::decode(bytes, frame, sink, cancel),
+        Format::Avif => avif::decode(bytes, header, program, sink, cancel),
     }
 }

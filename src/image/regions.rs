@@ -108,13 +108,14 @@ pub fn prepare_regions(
     cancel: &Cancel,
 ) -> Result<Vec<Region>, ImageError> {
     let places = places(preprocessing, regions, header.width, header.height);
-    let Scratch { frame, resizer } = scratch;
+    let Scratch { frame, resizer, program } = scratch;
+    let program = program.as_deref();
     let regions = if preprocessing.takes_tile(header.width, header.height) {
         let mut sink = RegionsSink::new(&places);
-        decode_rows(bytes, header, frame, &mut sink, cancel).map(|()| sink.finish())
+        decode_rows(bytes, header, frame, program, &mut sink, cancel).map(|()| sink.finish())
     } else {
         let mut sink = ResizeSink::new(resizer, &preprocessing.fit(header.width, header.height));
-        decode_rows(bytes, header, frame, &mut sink, cancel).map(|()| {
+        decode_rows(bytes, header, frame, program, &mut sink, cancel).map(|()| {
             let pixels = sink.finish()?;
             Some(places.into_iter().map(|bounds| Region { pixels: pixels.clone(), bounds }).collect())
         })

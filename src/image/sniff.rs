@@ -2,8 +2,7 @@
 
 use std::fmt;
 
-/// Bytes that are checked.
-const HEAD_BYTES: usize = 1024;
+use super::format::{HEAD_BYTES, brands};
 
 /// A known kind of file that is not supported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,8 +11,6 @@ pub enum Foreign {
     Heic,
     /// HEIF with another codec.
     Heif,
-    /// AVIF: AV1 in HEIF.
-    Avif,
     /// JPEG XL.
     JpegXl,
     /// JPEG 2000.
@@ -49,8 +46,8 @@ pub enum Foreign {
 impl Foreign {
     /// Whether it is a single raster image, which a caller may expect to be judged.
     pub fn is_still(self) -> bool {
-        use Foreign::{Avif, CameraRaw, Heic, Heif, Jpeg2000, JpegXl, Psd};
-        matches!(self, Heic | Heif | Avif | JpegXl | Jpeg2000 | Psd | CameraRaw)
+        use Foreign::{CameraRaw, Heic, Heif, Jpeg2000, JpegXl, Psd};
+        matches!(self, Heic | Heif | JpegXl | Jpeg2000 | Psd | CameraRaw)
     }
 }
 
@@ -62,7 +59,6 @@ impl fmt::Display for Foreign {
         let (what, remedy) = match self {
             Self::Heic => ("a HEIC image", CONVERT),
             Self::Heif => ("a HEIF image", CONVERT),
-            Self::Avif => ("an AVIF image", CONVERT),
             Self::JpegXl => ("a JPEG XL image", CONVERT),
             Self::Jpeg2000 => ("a JPEG 2000 image", CONVERT),
             Self::Psd => ("a Photoshop document", CONVERT),
@@ -119,18 +115,15 @@ pub(super) fn foreign(bytes: &[u8]) -> Option<Foreign> {
     }
 }
 
-/// By the brands of ISO 14496-12 section 4.3: the file's own first, then those that it is compatible with.
+/// By the file's own brand first, then by those that it is compatible with.
 fn brand(bytes: &[u8]) -> Foreign {
-    let size = bytes.first_chunk().map_or(0, |size| u32::from_be_bytes(*size) as usize);
-    let brands = bytes.get(8..size.min(HEAD_BYTES).min(bytes.len())).unwrap_or_default().as_chunks::<4>().0;
     let kind = |brand: &[u8; 4]| match brand {
-        b"avif" | b"avis" => Some(Foreign::Avif),
         b"heic" | b"heix" | b"heim" | b"heis" | b"hevc" | b"hevx" | b"hevm" | b"hevs" => Some(Foreign::Heic),
         b"crx " => Some(Foreign::CameraRaw),
         _ => None,
     };
     let is_heif = |brand: &[u8; 4]| matches!(brand, b"mif1" | b"mif2" | b"msf1" | b"miaf");
-    match brands.split_first() {
+    match brands(bytes).and_then(<[_]>::split_first) {
         Some((own, others)) if kind(own).is_some() || is_heif(own) => {
             kind(own).or_else(|| others.iter().find_map(kind)).unwrap_or(Foreign::Heif)
         }
@@ -173,14 +166,12 @@ mod tests {
 
     #[test]
     fn unsupported_files_are_named() {
-        let files: [(&[u8], Foreign); 31] = [
+        let files: [(&[u8], Foreign); 29] = [
             (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", Foreign::Heic),
             (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", Foreign::Heic),
             (b"\0\0\0\x18ftypheix\0\0\0\0mif1heix", Foreign::Heic),
             (b"\0\0\0\x18ftypmsf1\0\0\0\0msf1hevc", Foreign::Heic),
             (b"\0\0\0\x14ftypmif1\0\0\0\0mif1heic", Foreign::Heif),
-            (b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf", Foreign::Avif),
-            (b"\0\0\0\x1cftypmif1\0\0\0\0mif1avifmiaf", Foreign::Avif),
             (b"\0\0\0\x14ftypisom\0\0\x02\0isom", Foreign::Video),
             (b"\0\0\0\x14ftypqt  \0\0\0\0qt  ", Foreign::Video),
             (b"\0\0\0\x14ftypcrx \0\0\0\x01crx ", Foreign::CameraRaw),

@@ -37,7 +37,7 @@ pub fn view(
             .takes_tile(width, height)
             .then(|| RegionsSink::new(&places(preprocessing, regions, width, height))),
     };
-    let decoded = decode_rows(bytes, header, &mut scratch.frame, &mut sink, cancel);
+    let decoded = decode_rows(bytes, header, &mut scratch.frame, scratch.program.as_deref(), &mut sink, cancel);
     scratch.trim();
     decoded?;
     let incomplete = || header.undecodable("rows are missing");

@@ -307,6 +307,7 @@ fn classes_follow_the_file() {
     }
     assert_eq!(class(Format::Jpeg, lossy(None), 256), Class::JpegBelow70);
     assert_eq!(class(Format::WebP, lossy(None), 256), Class::WebpLossy);
+    assert_eq!(class(Format::Avif, lossy(None), 256), Class::WebpLossy);
     assert_eq!(class(Format::WebP, Encoding::Lossless, 256), Class::Lossless);
     assert_eq!(class(Format::Jpeg, lossy(Some(100)), 255), Class::Small);
 }

@@ -20,7 +20,7 @@ const CLASSES = {
   jpeg_80_90: 'a JPEG of quality 80 to 90',
   jpeg_70_80: 'a JPEG of quality 70 to 80',
   jpeg_below_70: 'a JPEG of a quality below 70',
-  webp_lossy: 'a lossy WebP',
+  webp_lossy: 'a lossy WebP or an AVIF',
   small: 'a picture with a side below 256 pixels',
 };
 

@@ -3,6 +3,7 @@
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 
 mod audit;
+mod avif;
 mod bench;
 mod calibrate;
 mod cli;

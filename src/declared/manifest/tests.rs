@@ -43,7 +43,13 @@ fn a_signature_is_valid_under_its_trust_list_and_untrusted_without() {
     let signer = EphemeralSigner::new("signer.test").expect("a signer");
     let stranger = EphemeralSigner::new("stranger.test").expect("a signer");
     let (ours, others) = (root_of(&signer), root_of(&stranger));
-    for name in ["coffee_420_q75.jpg", "coffee_rgb.png", "coffee_q80.webp", "chelsea_trns.gif"] {
+    for name in [
+        "coffee_420_q75.jpg",
+        "coffee_rgb.png",
+        "coffee_q80.webp",
+        "chelsea_trns.gif",
+        "../variants/avif_420_full.avif",
+    ] {
         let file = signed(&picture(name), DigitalSourceType::TrainedAlgorithmicMedia, &signer);
         for (trust, validation) in [
             (Some(ours.as_str()), Validation::Valid),

@@ -1,6 +1,7 @@
 //! Files for measuring decoding and testing its limits: one of every format and variant, with photo-like content
 //! (shapes with grain), and files that claim many pixels in few bytes.
 
+mod avif;
 mod png;
 mod raw;
 mod tiff;
@@ -20,6 +21,16 @@ pub(crate) fn photos(width: usize, height: usize) -> Result<Vec<Sample>, anyhow:
     let photo = Photo::new(width, height);
     let samples = jpegs(&photo)?.into_iter().chain(png::all(&photo)).chain(raw::gifs(&photo)).chain(raw::bmps(&photo));
     Ok(samples.chain(tiff::all(&photo)?).chain(webp::all(width, height)).collect())
+}
+
+/// AVIF files, which are decoded in a process of their own.
+pub(crate) fn avifs() -> Vec<Sample> {
+    avif::all()
+}
+
+/// One of 62 megapixels in a kilobyte.
+pub(crate) fn avif_bomb() -> Sample {
+    avif::bomb()
 }
 
 /// Small files with the highest decode cost, of about this many pixels.
