@@ -4,6 +4,7 @@
 
 mod audit;
 mod bench;
+mod bulk;
 mod cli;
 mod collage;
 mod conv;
