@@ -40,6 +40,7 @@ NOT_RUN = {
     "cargo test --release --test suite sum_rule": "`make test` runs it",
     "PYTHONPATH=models .venv-train/bin/python -m lfm.faithfulness models ../shared/data/val": "needs PyTorch and the validation images",
     "lfm-serve score --from": "names the form; tests/bulk runs docs/bulk.md",
+    "kubectl apply -k deploy/kubernetes/bulk": "no cluster; tests/deploy renders it",
     "lfm-serve score": "names the command; with an image it is run above",
     "kill -USR1": "names a signal; tests/suite sends it",
     "apt-get install cuda-libraries-13-0 libcudnn9-cuda-13 libnvinfer10 libnvonnxparsers10": "NVIDIA's repository",
