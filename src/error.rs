@@ -59,6 +59,8 @@ codes! {
         "Ask for a media type that the detail names, or leave the `Accept` header out.";
     BodyTimeout "body_timeout" 408 "The body did not arrive in time"
         "Send the body faster or make it smaller; the limit is `--body-timeout`.";
+    Changed "changed" 409 "The object changed between listing and reading"
+        "Only of `lfm-serve score --from`: run the same command again, which scores the object as it is then.";
     BodyTooLarge "body_too_large" 413 "The body is larger than the limit"
         "Send a smaller file; the limit in the detail is `--max-body-bytes`, and base64 adds a third to a file's size.";
     ImageTooLarge "image_too_large" 413 "The image has more pixels than the limit"
@@ -73,6 +75,8 @@ codes! {
         "The file is damaged or incomplete; compare its size and hash with the original and send it again.";
     ImageTooSmall "image_too_small" 422 "The image is smaller than the limit"
         "Send a larger original; the limit is `--min-side`. Enlarging an image does not help: it changes what is judged.";
+    Unreadable "unreadable" 424 "The file or object cannot be read"
+        "Only of the command line and of Python: the detail says why; after `score --from` run the same command again, which reads it anew.";
     Overloaded "overloaded" 429 "The server is at capacity"
         "Try again after the seconds in `Retry-After`; if it lasts, add replicas (docs/scaling.md).";
     InferenceFailed "inference_failed" 500 "The model could not be run"

@@ -134,7 +134,7 @@ impl Detecting {
 
     fn read(&self, path: &PathBuf) -> Result<Vec<u8>, Error> {
         let unreadable =
-            |error: std::io::Error| Error::new(Code::BadRequest, format!("the file cannot be read: {error}"));
+            |error: std::io::Error| Error::new(Code::Unreadable, format!("the file cannot be read: {error}"));
         let (size, limit) = (std::fs::metadata(path).map_err(unreadable)?.len(), self.max_file_bytes);
         if size > limit {
             let detail = format!("the file of {size} bytes is larger than the limit of {limit} bytes");

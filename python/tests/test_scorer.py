@@ -36,7 +36,7 @@ def test_results_come_in_order_with_errors_in_their_places(scorer):
     expected = [scorer.score(path) for path in SOME]
     assert results[:4] == expected and results[6] == expected[0] and results[8] == expected[1]
     errors = [result for result in results if isinstance(result, lfm_serve.ScoreError)]
-    assert [error.code for error in errors] == ["empty_body", "bad_request", "unsupported_format"]
+    assert [error.code for error in errors] == ["empty_body", "unreadable", "unsupported_format"]
 
 
 def test_a_source_without_end_is_read_as_results_are_taken(scorer):

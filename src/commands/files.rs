@@ -52,17 +52,9 @@ impl Found {
 
     /// Adds all files below a folder.
     pub(super) fn add_below(&mut self, folder: &Path) {
-        let entries = WalkDir::new(folder).follow_links(true).sort_by_file_name().into_iter();
-        for entry in entries.filter_entry(|entry| entry.depth() == 0 || !is_housekeeping(entry)) {
-            match entry {
-                Ok(entry) if !entry.file_type().is_file() => {}
-                Ok(entry) if is_picture(entry.path()) => self.images.push(entry.into_path()),
-                Ok(entry) => self.others.push(entry.into_path()),
-                // A link to a folder above: what is there is found anyway.
-                Err(error) if error.loop_ancestor().is_some() => {}
-                // Reading it says why it cannot be judged.
-                Err(error) => self.images.extend(error.path().map(Path::to_path_buf)),
-            }
+        for (path, there) in files_below(folder) {
+            let files = if !there || is_picture(&path) { &mut self.images } else { &mut self.others };
+            files.push(path);
         }
     }
 
@@ -79,16 +71,34 @@ impl Found {
     }
 }
 
-/// Hidden files, and what programs keep for themselves.
-fn is_housekeeping(entry: &DirEntry) -> bool {
-    let name = entry.file_name().to_string_lossy().to_lowercase();
+/// All files below a folder, sorted by name within each, and whether each could be found: reading one that could not
+/// says why.
+pub(super) fn files_below(folder: &Path) -> impl Iterator<Item = (PathBuf, bool)> + use<> {
+    let entries = WalkDir::new(folder).follow_links(true).sort_by_file_name().into_iter();
+    let wanted = |entry: &DirEntry| entry.depth() == 0 || !is_housekeeping(&entry.file_name().to_string_lossy());
+    entries.filter_entry(wanted).filter_map(|entry| match entry {
+        Ok(entry) => entry.file_type().is_file().then(|| (entry.into_path(), true)),
+        // A link to a folder above: what is there is found anyway.
+        Err(error) if error.loop_ancestor().is_some() => None,
+        Err(error) => error.path().map(|path| (path.to_path_buf(), false)),
+    })
+}
+
+/// Whether this is the name of a hidden file, or of what programs keep for themselves.
+pub(super) fn is_housekeeping(name: &str) -> bool {
+    let name = name.to_lowercase();
     name.starts_with('.') || HOUSEKEEPING.contains(&&*name)
+}
+
+/// Whether this is called as pictures are.
+pub(super) fn is_named_as_picture(path: &Path) -> bool {
+    let ending = path.extension().and_then(|ending| ending.to_str()).map(str::to_ascii_lowercase);
+    ending.is_some_and(|ending| ENDINGS.contains(&&*ending))
 }
 
 /// By its name or by its content: a picture that is recognised and not read here counts as well.
 fn is_picture(path: &Path) -> bool {
-    let ending = path.extension().and_then(|ending| ending.to_str()).map(str::to_ascii_lowercase);
-    if ending.is_some_and(|ending| ENDINGS.contains(&&*ending)) {
+    if is_named_as_picture(path) {
         return true;
     }
     let mut start = Vec::new();

@@ -1,6 +1,7 @@
 //! The command line: one file a command.
 
 mod bench;
+mod bulk;
 mod calibrate;
 mod doctor;
 mod errors;
@@ -52,7 +53,7 @@ Every flag can be set in the environment as LFM_<FLAG>, e.g. LFM_LISTEN=0.0.0.0:
 enum Command {
     /// Serve HTTP: POST /v1/score, probes, metrics.
     Serve(Box<crate::config::ServeConfig>),
-    /// Score files and folders.
+    /// Score files and folders, and archives in object stores.
     Score(Box<score::ScoreArgs>),
     /// Measure verdicts and ranking on labelled folders.
     Evaluate(Box<evaluate::EvaluateArgs>),

@@ -16,6 +16,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::{
+    bulk::{self, BulkArgs},
     files::Found,
     line::Line,
     scorer::{Explanation, FileScore, Scorer},
@@ -31,11 +32,11 @@ use crate::{
 /// Settings of `score`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Exit status: 0 when every image was scored, 2 when some could not be, 1 when nothing could be run. Files of a folder that are no pictures are named at the end."
+    after_help = "Exit status: 0 when every image was scored, 2 when some could not be, 1 when nothing could be run or an archive's run was stopped. Files of a folder that are no pictures are named at the end."
 )]
 pub(super) struct ScoreArgs {
     /// Files and folders; of a folder all images below it, whatever they are called. Hidden files are left out.
-    #[arg(required = true, value_name = "PATH")]
+    #[arg(required_unless_present = "from", value_name = "PATH")]
     paths: Vec<PathBuf>,
 
     /// One JSON object a line, also on a terminal (a pipe gets JSON anyway).
@@ -62,6 +63,9 @@ pub(super) struct ScoreArgs {
 
     #[command(flatten)]
     declared: DeclaredConfig,
+
+    #[command(flatten)]
+    bulk: BulkArgs,
 }
 
 /// A file's explanation in JSON.
@@ -73,6 +77,10 @@ struct Explained<'a> {
 }
 
 pub(super) async fn run(args: ScoreArgs) -> Result<ExitCode, anyhow::Error> {
+    if let Some(from) = &args.bulk.from {
+        let scorer = Scorer::start(&args.model, &args.judge, &args.limits, &args.declared).await?;
+        return bulk::run(from, &args.bulk, args.json, scorer).await;
+    }
     let found = Found::at(&args.paths);
     let no_pictures = found.no_pictures();
     let (images, mut files) = (found.images.len(), found.images);

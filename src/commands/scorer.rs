@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 use tokio::{
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
     task::spawn_blocking,
     time::{Instant, sleep},
 };
@@ -43,6 +43,8 @@ pub(super) struct Scorer {
     max_file_bytes: u64,
     limits: image::Limits,
     side_by_side: usize,
+    /// Places of pictures from elsewhere that are worked on: as many as of files side by side.
+    turns: Semaphore,
     /// Places of files that are read and not decoded yet: pixels that wait are small, files are not.
     undecoded: Arc<Semaphore>,
     explains: bool,
@@ -114,6 +116,7 @@ impl Scorer {
             max_file_bytes: limits.max_body_bytes.as_u64(),
             limits: any_time(limits),
             side_by_side,
+            turns: Semaphore::new(side_by_side),
             // One being decoded and the next one read, for each decoder.
             undecoded: Arc::new(Semaphore::new(2 * model::cpus())),
             explains: false,
@@ -135,6 +138,16 @@ impl Scorer {
         &self.manifest
     }
 
+    /// How many files are worked on at a time.
+    pub(super) fn side_by_side(&self) -> usize {
+        self.side_by_side
+    }
+
+    /// The largest file that is read, in bytes.
+    pub(super) fn max_file_bytes(&self) -> u64 {
+        self.max_file_bytes
+    }
+
     /// Scores files, several at a time, in their order; with `jpeg`, what is left of each after a JPEG of that
     /// quality.
     pub(super) fn score_all<'a>(
@@ -147,24 +160,37 @@ impl Scorer {
             .buffered(self.side_by_side)
     }
 
-    async fn score(&self, file: &Path, jpeg: Option<u8>) -> Result<FileScore, Error> {
-        loop {
-            match self.try_to_score(file, jpeg).await {
-                // The scheduler refuses what it has no room for: callers can go elsewhere, files wait.
-                Err(Error { code: Code::Overloaded, .. }) => sleep(PAUSE).await,
-                ended => return ended,
-            }
-        }
+    /// Scores a file.
+    pub(super) async fn score_file(&self, file: &Path) -> Result<FileScore, Error> {
+        let _turn = self.turns.acquire().await.map_err(|_| Error::inference_failed())?;
+        self.score(file, None).await
     }
 
-    async fn try_to_score(&self, file: &Path, jpeg: Option<u8>) -> Result<FileScore, Error> {
-        let place = Arc::clone(&self.undecoded).acquire_owned().await.map_err(|_| Error::inference_failed())?;
-        let (path, limit, limits) = (file.to_path_buf(), self.max_file_bytes, self.limits);
-        let load = move || {
-            let bytes = read(&path, limit)?;
-            jpeg.map_or(Ok(bytes.clone()), |quality| recompress(&bytes, &limits, quality))
-        };
-        let bytes = spawn_blocking(load).await.map_err(|_| Error::inference_failed())??;
+    /// Scores a picture that was read from elsewhere.
+    pub(super) async fn score_bytes(&self, bytes: Bytes) -> Result<FileScore, Error> {
+        let _turn = self.turns.acquire().await.map_err(|_| Error::inference_failed())?;
+        when_there_is_room(async || self.score_read(bytes.clone(), self.place().await?).await).await
+    }
+
+    async fn score(&self, file: &Path, jpeg: Option<u8>) -> Result<FileScore, Error> {
+        let (limit, limits) = (self.max_file_bytes, self.limits);
+        when_there_is_room(async || {
+            let (place, path) = (self.place().await?, file.to_path_buf());
+            let load = move || {
+                let bytes = read(&path, limit)?;
+                jpeg.map_or(Ok(bytes.clone()), |quality| recompress(&bytes, &limits, quality))
+            };
+            let bytes = spawn_blocking(load).await.map_err(|_| Error::inference_failed())??;
+            self.score_read(bytes, place).await
+        })
+        .await
+    }
+
+    async fn place(&self) -> Result<OwnedSemaphorePermit, Error> {
+        Arc::clone(&self.undecoded).acquire_owned().await.map_err(|_| Error::inference_failed())
+    }
+
+    async fn score_read(&self, bytes: Bytes, place: OwnedSemaphorePermit) -> Result<FileScore, Error> {
         let permit = Arc::new(self.scheduler.admit_image(&Client::LOCAL)?);
         let held = Arc::new(self.scheduler.admit_bytes(bytes.len() as u64)?.with_place(place));
         let deadline = Instant::now() + NO_DEADLINE;
@@ -194,19 +220,35 @@ impl Scorer {
     }
 }
 
+/// Tries again while the scheduler has no room: callers can go elsewhere, files wait.
+async fn when_there_is_room<T>(attempt: impl AsyncFn() -> Result<T, Error>) -> Result<T, Error> {
+    loop {
+        match attempt().await {
+            Err(Error { code: Code::Overloaded, .. }) => sleep(PAUSE).await,
+            ended => return ended,
+        }
+    }
+}
+
 /// The limits on one image, without one on the time: nobody else waits.
 fn any_time(limits: &LimitsConfig) -> image::Limits {
     image::Limits { max_cost: NO_DEADLINE, ..limits.image() }
 }
 
 fn read(path: &Path, limit: u64) -> Result<Bytes, Error> {
-    let unreadable = |error: std::io::Error| Error::new(Code::BadRequest, format!("the file cannot be read: {error}"));
-    let size = std::fs::metadata(path).map_err(unreadable)?.len();
+    let unreadable = |error: std::io::Error| Error::new(Code::Unreadable, format!("the file cannot be read: {error}"));
+    check_size(std::fs::metadata(path).map_err(unreadable)?.len(), limit)?;
+    std::fs::read(path).map(Bytes::from).map_err(unreadable)
+}
+
+/// # Errors
+/// `body_too_large` where a file of this size is not read.
+pub(super) fn check_size(size: u64, limit: u64) -> Result<(), Error> {
     if size > limit {
         let detail = format!("the file of {size} bytes is larger than the limit of {limit} bytes");
         return Err(Error::new(Code::BodyTooLarge, detail));
     }
-    std::fs::read(path).map(Bytes::from).map_err(unreadable)
+    Ok(())
 }
 
 /// Saves a picture as a baseline JPEG with halved chroma, as Pillow does: a file that was passed on.

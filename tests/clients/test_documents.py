@@ -40,6 +40,8 @@ NOT_RUN = {
     "lfm-serve bench --only prepare": "measures for a minute; tests/suite runs `bench`",
     "cargo test --release --test suite sum_rule": "`make test` runs it",
     "PYTHONPATH=models .venv-train/bin/python -m lfm.faithfulness models ../shared/data/val": "needs PyTorch and the validation images",
+    "lfm-serve score --from": "names the form; tests/bulk runs docs/bulk.md",
+    "kubectl apply -k deploy/kubernetes/bulk": "no cluster; tests/deploy renders it",
     "lfm-serve score": "names the command; with an image it is run above",
     "kill -USR1": "names a signal; tests/suite sends it",
     "apt-get install cuda-libraries-13-0 libcudnn9-cuda-13 libnvinfer10 libnvonnxparsers10": "NVIDIA's repository",
@@ -77,10 +79,11 @@ MAKE = sorted(one for one in EVERYWHERE if one.startswith("make "))
 
 def test_no_command_is_forgotten():
     assert EVERYWHERE - set(MAKE) == RUN | NOT_RUN.keys()
-    # Those of CONTRIBUTING need a nightly toolchain. models/tests/test_import_onnx.py runs those of models.md, with PyTorch. That of
-    # calibrate.md needs hundreds of labelled pictures: tests/suite/calibrate.rs makes them.
+    # Those of CONTRIBUTING need a nightly toolchain. models/tests/test_import_onnx.py runs those of models.md, with PyTorch, and
+    # tests/bulk those of bulk.md. That of calibrate.md needs hundreds of labelled pictures: tests/suite/calibrate.rs makes them.
     blocks = {document.name: len(shell_blocks(document)) for document in DOCUMENTS + INNER[:2]}
-    assert {name: count for name, count in blocks.items() if count} == {"README.md": 2, "oip.md": 1, "models.md": 2, "calibrate.md": 1, "CONTRIBUTING.md": 2}
+    expected = {"README.md": 2, "bulk.md": 2, "oip.md": 1, "models.md": 2, "calibrate.md": 1, "CONTRIBUTING.md": 2}
+    assert {name: count for name, count in blocks.items() if count} == expected
 
 
 @pytest.mark.parametrize("command", MAKE)

@@ -5,6 +5,7 @@
 mod audit;
 mod avif;
 mod bench;
+mod bulk;
 mod calibrate;
 mod cli;
 mod collage;

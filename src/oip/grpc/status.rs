@@ -32,6 +32,8 @@ const fn code(code: Code) -> tonic::Code {
         Overloaded | Draining | NotReady => tonic::Code::Unavailable,
         InferenceFailed => tonic::Code::Internal,
         NotExplainable => tonic::Code::Unimplemented,
+        Changed => tonic::Code::Aborted,
+        Unreadable => tonic::Code::FailedPrecondition,
     }
 }
 
