@@ -159,8 +159,14 @@ impl CalibrateArgs {
         let mut results = pin!(scorer.score_all(&paths, None));
         let mut scores = Vec::with_capacity(paths.len());
         while let Some((path, result)) = results.next().await {
+            // An imported graph may overflow.
+            let score = match result {
+                Ok(score) if score.judgement.logit_raw.is_finite() => Ok(score),
+                Ok(_) => Err("the model's logit is not a finite number".to_owned()),
+                Err(error) => Err(error.to_string()),
+            };
             let named = |error: &_| progress.suspend(|| eprintln!("lfm-serve: {}: {error}", path.display()));
-            scores.push(result.inspect_err(named).ok());
+            scores.push(score.inspect_err(named).ok());
             progress.inc(1);
         }
         progress.finish_and_clear();
