@@ -10,7 +10,8 @@ use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
 use super::{
     av1::{Picture, Row},
-    process::{DECODED, Job, UNCONFINED},
+    colour::Method,
+    process::{Colours, DECODED, Job, UNCONFINED},
     rgb::Converter,
 };
 
@@ -67,7 +68,8 @@ fn decode(job: &Job) -> io::Result<()> {
     let picture = Picture::decode(&stream, job.shape).ok_or_else(damaged)?;
     let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
     out.write_all(&[DECODED])?;
-    let Some(method) = job.method() else { return out.flush() };
+    let Some(Colours { cicp, alpha }) = job.colours else { return out.flush() };
+    let method = Method::new(job.shape, cicp, alpha).ok_or_else(damaged)?;
     let mut converter = Converter::new(job.shape, method, |plane, y, out: &mut [u16]| {
         match picture.row(plane, y)? {
             Row::Bytes(row) => out.iter_mut().zip(row).for_each(|(out, &sample)| *out = sample.into()),

@@ -19,7 +19,6 @@ use rustix::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    colour::Method,
     stream::{Cicp, Shape},
     undecodable,
 };
@@ -53,13 +52,7 @@ pub(super) const DECODED: u8 = 0;
 pub(super) const UNCONFINED: u8 = 1;
 
 /// How long a cancellation can go unseen.
-const TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
-
-impl Job {
-    pub(super) fn method(&self) -> Option<Method> {
-        self.colours.and_then(|Colours { cicp, alpha }| Method::new(self.shape, cicp, alpha))
-    }
-}
+const TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 2_000_000 };
 
 thread_local! {
     static SPENT: Cell<Duration> = const { Cell::new(Duration::ZERO) };

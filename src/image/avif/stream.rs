@@ -24,6 +24,7 @@ pub(super) struct Shape {
 
 impl Shape {
     /// Width and height of the chroma planes, if there are any.
+    #[cfg(feature = "server")]
     pub(super) fn chroma(self) -> Option<(u32, u32)> {
         let half = |side: u32| side.div_ceil(2);
         match self.layout {
