@@ -252,10 +252,15 @@ test-wheel: wheel ## The wheel in a clean environment, its types and its documen
 	$(VENV_WHEEL)/bin/python -m pytest -q -p no:cacheprovider python
 
 .PHONY: test-bulk
-test-bulk: build $(VENV_BULK)/.installed $(VENV_LOAD)/.installed ## Archives against an S3 server that fails in every way, the commands of docs/bulk.md
-	$(VENV_LOAD)/bin/ruff check -q --config loadtest/ruff.toml tests/bulk
-	$(VENV_LOAD)/bin/ruff format -q --check --config loadtest/ruff.toml tests/bulk
+test-bulk: wheel $(VENV_BULK)/.installed ## Archives: an S3 server that fails in every way, Ray, the commands of docs/bulk.md
+	@$(VENV_BULK)/bin/pip install -q --disable-pip-version-check --no-index --no-deps --force-reinstall dist/lfm_serve-*.whl
+	$(VENV_WHEEL)/bin/ruff check -q --config loadtest/ruff.toml tests/bulk examples
+	$(VENV_WHEEL)/bin/ruff format -q --check --config loadtest/ruff.toml tests/bulk examples
 	$(VENV_BULK)/bin/python -m pytest -q -p no:cacheprovider tests/bulk
+
+.PHONY: bench-bulk
+bench-bulk: build $(VENV_BULK)/.installed ## Archives from an S3 server against local files, and a run killed five times (15 minutes; an idle machine)
+	@$(VENV_BULK)/bin/python loadtest/bulk.py
 
 .PHONY: bench-wheel
 bench-wheel: wheel ## Import time, and images/s of score_many against the server on the same cores (1 minute; an idle machine)

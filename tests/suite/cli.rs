@@ -124,7 +124,7 @@ fn score_prints_a_json_line_per_file_and_its_exit_status_reports_failures() {
     assert_eq!(code, Some(2));
     let codes: Vec<Value> =
         out.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON")["error"]["code"].clone()).collect();
-    assert_eq!(codes, [Value::from("unsupported_format"), Value::from("bad_request"), Value::Null]);
+    assert_eq!(codes, [Value::from("unsupported_format"), Value::from("unreadable"), Value::Null]);
 }
 
 #[test]

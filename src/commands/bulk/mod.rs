@@ -11,7 +11,13 @@ mod row;
 mod shard;
 mod source;
 
-use std::{collections::HashMap, io::IsTerminal, process::ExitCode, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    io::IsTerminal,
+    ops::RangeInclusive,
+    process::ExitCode,
+    time::Duration,
+};
 
 use anyhow::Context;
 use clap::Args;
@@ -88,7 +94,7 @@ pub(super) struct BulkArgs {
 
 /// A second to a day.
 fn time(text: &str) -> Result<Duration, String> {
-    const RANGE: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
+    const RANGE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
     let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
     if RANGE.contains(&time) { Ok(time) } else { Err("it is from 1s to 1day".into()) }
 }
@@ -154,6 +160,8 @@ struct Run<'a> {
 struct Ended {
     /// Pictures without a final row, that another run may be able to score.
     failed: u64,
+    /// Files that could not be read, up to the last one.
+    unreadable: u32,
     /// Objects that have a row and another version since.
     newer: u64,
     /// Why it stopped before its end.
@@ -161,6 +169,21 @@ struct Ended {
 }
 
 impl Ended {
+    /// Counts a picture, and stops the run where the store answers no more.
+    fn count(&mut self, result: &Result<FileScore, Error>) {
+        let error = result.as_ref().err();
+        self.failed += u64::from(error.is_some_and(may_pass));
+        let Some(error) = error.filter(|error| error.code == Code::Unreadable) else {
+            self.unreadable = 0;
+            return;
+        };
+        self.unreadable += 1;
+        if self.unreadable == MOST_UNREADABLE {
+            let why = &error.detail;
+            self.stopped = Some(format!("{MOST_UNREADABLE} files one after another are unreadable ({why})"));
+        }
+    }
+
     fn say(&self) {
         if self.failed > 0 {
             eprintln!("lfm-serve: {} images could not be read: run it again to try them again", self.failed);
@@ -210,11 +233,11 @@ impl Run<'_> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         output.remove_failed().await?;
         let mut pending = self.pending(&output);
-        let mut unreadable = 0;
         loop {
+            // A picture, or that a part file is due; or why there is no more, if that is not the end.
             let next = tokio::select! {
-                _ = terminate.recv() => Err("stopped by SIGTERM".to_owned()),
-                _ = interrupt.recv() => Err("stopped by SIGINT".to_owned()),
+                _ = terminate.recv() => Err(Some("stopped by SIGTERM".to_owned())),
+                _ = interrupt.recv() => Err(Some("stopped by SIGINT".to_owned())),
                 all = &mut count, if counting => {
                     counting = false;
                     if let Some(all) = all {
@@ -222,62 +245,65 @@ impl Run<'_> {
                     }
                     continue;
                 }
-                next = timeout_at(pending.due, scored.next()) => Ok(next),
+                next = timeout_at(pending.due, scored.next()) => match next {
+                    Ok(Some(Ok(scored))) => Ok(Some(scored)),
+                    Ok(Some(Err(error))) => Err(Some(format!("{error:#}"))),
+                    Ok(None) => Err(None),
+                    Err(_due) => Ok(None),
+                },
             };
-            match next {
+            let is_due = match next {
                 Err(why) => {
-                    ended.stopped = Some(why);
+                    ended.stopped = why;
                     break;
                 }
-                Ok(Ok(None)) => break,
-                Ok(Ok(Some(Err(error)))) => {
-                    ended.stopped = Some(format!("{error:#}"));
-                    break;
-                }
-                Ok(Ok(Some(Ok((item, None))))) => {
+                Ok(None) => true,
+                Ok(Some((item, None))) => {
                     let before = self.done.get(&key(&item.path));
                     let now = item.etag.as_deref();
                     ended.newer += u64::from(now.is_some() && before.is_some_and(|&before| before != version(now)));
-                    continue;
+                    false
                 }
-                Ok(Ok(Some(Ok((item, Some((etag, result))))))) => {
-                    let code = result.as_ref().err().map(|error| error.code);
-                    unreadable = if code == Some(Code::Unreadable) { unreadable + 1 } else { 0 };
-                    let again = matches!(code, Some(Code::Unreadable | Code::Changed | Code::InferenceFailed));
-                    let detail = result.as_ref().err().map(|error| error.detail.clone());
-                    let (_, line) = Line::new(&item.path, result);
-                    let row = Row {
-                        line,
-                        etag: etag.as_deref(),
-                        model: &self.scorer.manifest().digest,
-                        rules: self.scorer.judge().digest(),
-                    };
-                    if again {
-                        pending.failed.add(&row)?;
-                        pending.failed_rows += 1;
-                        ended.failed += 1;
-                    } else {
-                        figures.add(&pending.done.add(&row)?);
-                        pending.rows += 1;
-                    }
+                Ok(Some((item, Some((etag, result))))) => {
                     progress.one_more();
-                    if unreadable == MOST_UNREADABLE {
-                        let why = detail.unwrap_or_default();
-                        ended.stopped =
-                            Some(format!("{MOST_UNREADABLE} files one after another are unreadable ({why})"));
+                    ended.count(&result);
+                    self.add(&item, etag.as_deref(), result, &mut pending, figures)?;
+                    if ended.stopped.is_some() {
                         break;
                     }
-                    if pending.rows.max(pending.failed_rows) < self.args.part_rows {
-                        continue;
-                    }
+                    pending.rows.max(pending.failed_rows) >= self.args.part_rows
                 }
-                Ok(Err(_due)) => {}
+            };
+            if is_due {
+                pending = self.write(pending, &mut output, &progress).await?;
             }
-            pending = self.write(pending, &mut output, &progress).await?;
         }
         self.write(pending, &mut output, &progress).await?;
         progress.finish();
         Ok(ended)
+    }
+
+    /// Makes a picture's row.
+    fn add(
+        &self,
+        item: &Item,
+        etag: Option<&str>,
+        result: Result<FileScore, Error>,
+        pending: &mut Pending,
+        figures: &mut Figures<'_>,
+    ) -> Result<(), anyhow::Error> {
+        let again = result.as_ref().is_err_and(may_pass);
+        let (_, line) = Line::new(&item.path, result);
+        let (model, rules) = (&*self.scorer.manifest().digest, self.scorer.judge().digest());
+        let row = Row { line, etag, model, rules };
+        if again {
+            pending.failed.add(&row)?;
+            pending.failed_rows += 1;
+        } else {
+            figures.add(&pending.done.add(&row)?);
+            pending.rows += 1;
+        }
+        Ok(())
     }
 
     fn pending(&self, output: &Output) -> Pending {
@@ -331,13 +357,18 @@ impl Run<'_> {
     }
 }
 
+/// Whether another run may not meet this error.
+fn may_pass(error: &Error) -> bool {
+    matches!(error.code, Code::Unreadable | Code::Changed | Code::InferenceFailed)
+}
+
 fn version(etag: Option<&str>) -> u128 {
     etag.map(key).unwrap_or_default()
 }
 
 /// The figures for people.
 fn text(summary: &Summary) -> String {
-    let counts = |counts: &std::collections::BTreeMap<String, u64>| {
+    let counts = |counts: &BTreeMap<String, u64>| {
         counts.iter().map(|(name, count)| format!("{count} {name}")).collect::<Vec<_>>().join(", ")
     };
     let mut lines = vec![format!("{} rows: {}", summary.images, counts(&summary.verdicts))];

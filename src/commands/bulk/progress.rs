@@ -2,7 +2,7 @@
 
 use std::{
     io::{IsTerminal, stderr},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
@@ -44,8 +44,7 @@ impl Progress {
         let rate = self.done as f64 / self.begun.elapsed().as_secs_f64().max(f64::MIN_POSITIVE);
         let left = self.all.map(|all| {
             let seconds = all.saturating_sub(self.done) as f64 / rate.max(f64::MIN_POSITIVE);
-            let left =
-                HumanDuration(std::time::Duration::try_from_secs_f64(seconds).unwrap_or(std::time::Duration::MAX));
+            let left = HumanDuration(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX));
             format!(" of {all}, {left} left")
         });
         eprintln!("lfm-serve: {name}: {} images{}, {rate:.1} images/s", self.done, left.unwrap_or_default());
