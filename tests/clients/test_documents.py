@@ -33,6 +33,7 @@ RUN = {
 # data, a GPU or an idle machine.
 NOT_RUN = {
     "lfm-serve bench": "names the command; tests/suite runs it",
+    "lfm-serve decode-av1": "the program starts it itself; tests/suite/avif.rs",
     "lfm-serve calibrate": "names the command; tests/suite runs it",
     "lfm-serve evaluate --json": "names the form; tests/suite runs it",
     "cargo check --release": "the gate's clippy does the same",
