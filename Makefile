@@ -217,6 +217,11 @@ kinds: build $(VENV_PILLOW)/.installed ## Verdicts of real pictures by how they 
 	@test -n "$(DATA)" || { echo 'usage: make kinds DATA=DIR [MODEL=DIR]' >&2; exit 2; }
 	@PYTHONPATH=models $(VENV_PILLOW)/bin/python -m lfm.kinds "$(DATA)/web" --binary $(BIN) $(if $(MODEL),--model "$(MODEL)")
 
+.PHONY: collages
+collages: build $(VENV_PILLOW)/.installed ## Verdicts of pictures put together of real and generated ones: DATA=DIR [MODEL=DIR]
+	@test -n "$(DATA)" || { echo 'usage: make collages DATA=DIR [MODEL=DIR]' >&2; exit 2; }
+	@PYTHONPATH=models $(VENV_PILLOW)/bin/python -m lfm.collage "$(DATA)" --binary $(BIN) $(if $(MODEL),--model "$(MODEL)")
+
 .PHONY: reship
 reship: build $(VENV_PILLOW)/.installed ## Verdicts that turn when pictures are passed on, by operation: DATA=DIR [MODEL=DIR], heat map in runs/reship.svg
 	@test -n "$(DATA)" || { echo 'usage: make reship DATA=DIR [MODEL=DIR]' >&2; exit 2; }

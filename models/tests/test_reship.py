@@ -1,4 +1,4 @@
-"""The bench of passed-on pictures and that of kinds: operations, counts, and a run with the program itself."""
+"""The benches of passed-on pictures, of kinds and of collages: operations, counts, and a run with the program itself."""
 
 import json
 import shutil
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from lfm import data, kinds, reship
+from lfm import collage, data, kinds, reship
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests/golden/images"
@@ -121,3 +121,27 @@ def test_a_run_with_the_program(tmp_path):
     assert rows[1]["real"]["flipped"] == rows[1]["fake"]["flipped"] == 0
     assert done.stdout.count("\n") == len(rows) + len(classes) + 5 and "notes.txt" in done.stderr
     assert xml.etree.ElementTree.parse(tmp_path / "out/map.svg").getroot().tag.endswith("svg")
+
+
+def test_a_collage_has_its_centre_and_its_tiles(tmp_path):
+    for name, colour in [("tile", (200, 0, 0)), ("middle", (0, 0, 200))]:
+        Image.new("RGB", (300, 256), colour).save(tmp_path / f"{name}.png")
+    for count in (2, 3):
+        made = collage.collage([tmp_path / "tile.png"] * count**2, tmp_path / "middle.png", count)
+        assert made.size == (256 * count,) * 2
+        middle = 128 * count
+        colours = [
+            made.getpixel((at, middle))
+            for at in (middle - 129, middle - 128, middle + 127, middle + 128)
+        ]
+        assert colours == [(200, 0, 0), (0, 0, 200), (0, 0, 200), (200, 0, 0)]
+
+
+def test_collages_are_counted():
+    of = [(512, "real", {"verdict": verdict}) for verdict in ("real", "uncertain", "real")]
+    of.append((512, "generated", {"verdict": "fake"}))
+    rows = collage.table(of).splitlines()[2:]
+    assert rows == [
+        "| 512 x 512 | real | 3 | 0 | 2 | 1 |",
+        "| 512 x 512 | generated | 1 | 1 | 0 | 0 |",
+    ]
