@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import struct
 import subprocess
 import time
 
@@ -81,7 +82,7 @@ MAKE = sorted(one for one in EVERYWHERE if one.startswith("make "))
 def test_no_command_is_forgotten():
     assert EVERYWHERE - set(MAKE) == RUN | NOT_RUN.keys()
     # Those of CONTRIBUTING need a nightly toolchain. models/tests/test_import_onnx.py runs those of models.md, with PyTorch, and
-    # tests/bulk those of bulk.md. That of calibrate.md needs hundreds of labelled pictures: tests/suite/calibrate.rs makes them.
+    # tests/bulk those of bulk.md.
     blocks = {document.name: len(shell_blocks(document)) for document in DOCUMENTS + INNER[:2]}
     expected = {"README.md": 2, "bulk.md": 3, "oip.md": 1, "models.md": 2, "calibrate.md": 1, "CONTRIBUTING.md": 2}
     assert {name: count for name, count in blocks.items() if count} == expected
@@ -112,8 +113,8 @@ def until_ready(url):
 
 
 @contextlib.contextmanager
-def first_command(command, folder):
-    """Runs the command that starts the server, on a free port; its build has been done before the tests."""
+def first_command(command, folder, place=ROOT):
+    """Runs the command that starts the server in a place, on a free port; its build has been done before the tests."""
     (folder / "cargo").write_text("#!/bin/sh\n")
     (folder / "cargo").chmod(0o755)
     environment = os.environ | {
@@ -121,7 +122,7 @@ def first_command(command, folder):
         "LFM_DRAIN_DELAY": "0s",
         "PATH": f"{folder}:{os.environ['PATH']}",
     }
-    process = subprocess.Popen(["bash", "-c", f"exec {command}"], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(["bash", "-c", f"exec {command}"], cwd=place, env=environment, stdout=subprocess.PIPE, text=True)
     try:
         # make prints its commands first.
         url = next(line.split()[-1] for line in process.stdout if line.startswith("listening on "))
@@ -193,6 +194,34 @@ def test_the_protocols_commands_run(tmp_path):
     assert ended.returncode == 0, ended.stderr
     assert '"name":"lfm"' in ended.stdout and '"name":"verdict"' in ended.stdout
     assert health.returncode == 0, health.stderr
+
+
+def grey(path, value):
+    """A BMP of 256 x 256 pixels of one grey level."""
+    pixels = bytes([value]) * (256 * 256 * 3)
+    head = struct.pack("<IHHIIiiHHIIiiII", 54 + len(pixels), 0, 0, 54, 40, 256, 256, 1, 24, 0, len(pixels), 0, 0, 0, 0)
+    path.write_bytes(b"BM" + head + pixels)
+
+
+def test_the_commands_of_calibrate_run(tmp_path):
+    """On the graph of tests/data/foreign, whose logit falls with the grey level."""
+    [block] = shell_blocks(ROOT / "docs/calibrate.md")
+    calibrate, serve = block.splitlines()
+    (tmp_path / "lfm-serve").symlink_to(BINARY)
+    importing = f"lfm-serve import-onnx {ROOT}/tests/data/foreign/tiny.onnx --out detector --resize both=8x12 --filter bicubic"
+    importing += " --output-kind two-logits --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225"
+    for label, first in [("0_real", 125), ("1_fake", 40)]:
+        folder = tmp_path / "testset/greys" / label
+        folder.mkdir(parents=True)
+        for value in range(first, first + 90):
+            grey(folder / f"{value}{label}.bmp", value)
+    for command in (importing, calibrate):
+        ended = shell(command, tmp_path, PATH=f"{tmp_path}:{os.environ['PATH']}")
+        assert ended.returncode == 0 and ended.stdout, ended.stderr
+    with first_command(serve, tmp_path, tmp_path) as url:
+        until_ready(url)
+        evidence = requests.get(f"{url}/v1/model", timeout=60).json()["evidence"]
+    assert evidence["classes"]["lossless"]["regions"]["1"]["a"] > 0
 
 
 @pytest.fixture(scope="module")
