@@ -74,7 +74,9 @@ class Scorer:
         self._settings = (model, threads, regions, max_file_bytes, max_pixels)
         folder = FILES / "share" / "lfm-serve" / "model" if model is None else model
         library = FILES / "lib" / "libonnxruntime.so"
-        engine = _native.Engine(folder, library, PROGRAM, threads, str(regions), max_file_bytes, max_pixels)
+        engine = _native.Engine(
+            folder, library, PROGRAM, threads, str(regions), max_file_bytes, max_pixels
+        )
         self._engine = engine
         self._model = ModelInfo(*engine.model)
         self._close = weakref.finalize(self, engine.close)

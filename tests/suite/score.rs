@@ -274,16 +274,21 @@ async fn a_disconnected_clients_image_is_withdrawn() {
 #[tokio::test]
 async fn two_hundred_disconnected_clients_cause_no_run() {
     let (model, gate) = Fake::gated();
-    let app = TestApp::start(vec![model.clone()], &["--max-in-flight", "1000"]).await;
-    let busy = tokio::spawn(app.post("/v1/score").body(picture()).send());
+    let app = TestApp::start(vec![model.clone()], &["--max-in-flight", "1000", "--trusted-proxies", "1"]).await;
+    // Each a client of its own: of one client's images that wait for long, new ones would be refused on a slow machine.
+    let post = |number: usize| {
+        let address = format!("10.0.0.{number}");
+        tokio::spawn(app.post("/v1/score").header("x-forwarded-for", address).body(picture()).send())
+    };
+    let busy = post(201);
     while model.images.load(SeqCst) < 1 {
         tokio::task::yield_now().await;
     }
-    let leaving: Vec<_> = (0..200).map(|_| tokio::spawn(app.post("/v1/score").body(picture()).send())).collect();
+    let leaving: Vec<_> = (0..200).map(post).collect();
     while app.metric("lfm_queue_images").await < 200.0 {
         tokio::task::yield_now().await;
     }
-    let live = tokio::spawn(app.post("/v1/score").body(picture()).send());
+    let live = post(202);
     while app.metric("lfm_queue_images").await < 201.0 {
         tokio::task::yield_now().await;
     }
