@@ -75,9 +75,12 @@ def saturated(image: bytes, rounds: int) -> dict:
 
 def overload(image: bytes, seconds: float) -> dict:
     with Server() as server:
+        own = [time.process_time()]
         capacity = len(saturate(server.address, image, 8, 10)) / 10
+        own.append(time.process_time())
         before = len(server.access_lines())
         results = asyncio.run(open_loop(server.address, score(image), evenly(2 * capacity, seconds)))
+        own.append(time.process_time())
         lines, peak = server.access_lines()[before:], server.peak_mib()
     good = [line for line in lines if line["status"] == 200]
     late = [line["duration_ms"] - DEADLINE_MS for line in lines if line["status"] == 504]
@@ -86,6 +89,8 @@ def overload(image: bytes, seconds: float) -> dict:
         "capacity_images_per_second": capacity,
         "offered_images_per_second": 2 * capacity,
         "goodput_of_capacity": len(good) / seconds / capacity,
+        # It runs on the same cores, and offering twice as much takes it more of them.
+        "cores_of_this_client": {"capacity": (own[1] - own[0]) / 10, "overload": (own[2] - own[1]) / seconds},
         "statuses": Counter(str(answer.status) for answer in results),
         "answered_after_deadline": sum(1 for line in good if line["duration_ms"] > DEADLINE_MS),
         "worst_504_after_deadline_ms": max(late, default=None),
