@@ -63,7 +63,7 @@ def killed(source, out, environment):
     for _ in range(KILLS):
         process = start(source, out, environment, "0,1")
         process.stderr.readline()
-        time.sleep(random.uniform(0, 15))
+        time.sleep(random.uniform(0, 15))  # the kill comes at any point of the work
         memory.append(resident(process.pid, "VmHWM"))
         process.kill()
         process.communicate()

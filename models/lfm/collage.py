@@ -10,7 +10,7 @@ import tempfile
 
 from PIL import Image
 
-from lfm.reship import png, score
+from lfm.reship import counts, png, score
 
 SIDE = 256
 
@@ -40,9 +40,8 @@ def table(judged):
         "|---|---|---:|---:|---:|---:|",
     ]
     for of in dict.fromkeys((width, label) for width, label, _ in judged):
-        mine = [line["verdict"] for width, label, line in judged if (width, label) == of]
-        counts = [str(mine.count(verdict)) for verdict in ("fake", "real", "uncertain")]
-        lines.append(f"| {of[0]} x {of[0]} | {of[1]} | {len(mine)} | {' | '.join(counts)} |")
+        mine = [line for width, label, line in judged if (width, label) == of]
+        lines.append(f"| {of[0]} x {of[0]} | {of[1]} | {len(mine)} | {counts(mine)} |")
     return "\n".join(lines)
 
 

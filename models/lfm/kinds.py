@@ -8,7 +8,7 @@ import csv
 import pathlib
 import re
 
-from lfm.reship import score
+from lfm.reship import counts, score
 
 # The first that fits: kind, and what it is told by in the row's origin or EXIF.
 KINDS = [
@@ -34,12 +34,8 @@ def table(judged):
     ]
     for kind in [*(kind for kind, _ in KINDS), OTHER]:
         mine = [line for of, line in judged if of == kind]
-        counts = [
-            sum(line["verdict"] == verdict for line in mine)
-            for verdict in ("fake", "real", "uncertain")
-        ]
         alone = sum(line["logit_raw"] > 0 for line in mine)
-        lines.append(f"| {kind} | {len(mine)} | {' | '.join(map(str, counts))} | {alone} |")
+        lines.append(f"| {kind} | {len(mine)} | {counts(mine)} | {alone} |")
     return "\n".join(lines)
 
 

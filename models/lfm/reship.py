@@ -165,6 +165,12 @@ def score(binary, model, files):
     return said
 
 
+def counts(lines):
+    """Cells of a table: how many lines of `score` say fake, real and uncertain."""
+    verdicts = [line["verdict"] for line in lines]
+    return " | ".join(str(verdicts.count(verdict)) for verdict in ("fake", "real", "uncertain"))
+
+
 def outcome(line):
     """Verdict and class of file of a line of `score`: none without a score."""
     return line.get("verdict"), (line.get("evidence") or {}).get("class")

@@ -109,7 +109,7 @@ def test_what_fails_for_a_while_is_not_seen(bucket):
 
     def slow(body):
         for at in range(0, len(body), 4096):
-            time.sleep(0.01)
+            time.sleep(0.01)  # the fault that is injected: a slow body
             yield body[at : at + 4096]
 
     with bucket.failing(fault):
