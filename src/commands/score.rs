@@ -142,8 +142,13 @@ pub(super) fn progress_bar(files: usize) -> ProgressBar {
     if files < WORTH_A_BAR {
         return ProgressBar::hidden();
     }
+    ProgressBar::new(files as u64).with_style(progress_style())
+}
+
+/// Of a bar whose length is known.
+pub(super) fn progress_style() -> ProgressStyle {
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} images  {per_sec}  {eta} left");
-    ProgressBar::new(files as u64).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+    style.unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
 fn row(path: &Path, result: &Result<FileScore, Error>) -> [String; 8] {

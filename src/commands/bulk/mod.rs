@@ -349,6 +349,7 @@ impl Run<'_> {
         };
         match fetch(&*store, path, item.etag.as_deref(), self.scorer.max_file_bytes(), &self.budget).await {
             Ok(fetched) => {
+                // The bytes stay reserved until they are scored.
                 let result = self.scorer.score_bytes(fetched.bytes.clone()).await;
                 (fetched.etag, result)
             }

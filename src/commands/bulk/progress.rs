@@ -7,6 +7,8 @@ use std::{
 
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 
+use crate::commands::score::progress_style;
+
 pub(super) struct Progress {
     bar: ProgressBar,
     on_terminal: bool,
@@ -25,8 +27,7 @@ impl Progress {
 
     /// The pictures to score have been counted.
     pub(super) fn counted(&mut self, all: u64) {
-        let style = ProgressStyle::with_template("{bar:40} {pos}/{len} images  {per_sec}  {eta} left");
-        self.bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        self.bar.set_style(progress_style());
         self.bar.set_length(all);
         self.all = Some(all);
     }
