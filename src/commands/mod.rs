@@ -12,6 +12,7 @@ mod import_onnx;
 mod key;
 mod labelled;
 mod line;
+mod progress;
 mod score;
 mod scorer;
 mod serve;

@@ -12,13 +12,13 @@ use anyhow::Context;
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 use futures_util::StreamExt;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::{
     bulk::{self, BulkArgs},
     files::Found,
     line::Line,
+    progress::progress_bar,
     scorer::{Explanation, FileScore, Scorer},
 };
 use crate::{
@@ -134,21 +134,6 @@ pub(super) async fn run(args: ScoreArgs) -> Result<ExitCode, anyhow::Error> {
         eprintln!("lfm-serve: {line}");
     }
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(2) })
-}
-
-/// A bar on standard error: hidden where that is no terminal, and on runs too short to want one.
-pub(super) fn progress_bar(files: usize) -> ProgressBar {
-    const WORTH_A_BAR: usize = 16;
-    if files < WORTH_A_BAR {
-        return ProgressBar::hidden();
-    }
-    ProgressBar::new(files as u64).with_style(progress_style())
-}
-
-/// Of a bar whose length is known.
-pub(super) fn progress_style() -> ProgressStyle {
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} images  {per_sec}  {eta} left");
-    style.unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
 fn row(path: &Path, result: &Result<FileScore, Error>) -> [String; 8] {

@@ -7,7 +7,7 @@ use std::{
 
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 
-use crate::commands::score::progress_style;
+use crate::commands::progress::progress_style;
 
 pub(super) struct Progress {
     bar: ProgressBar,

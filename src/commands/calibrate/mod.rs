@@ -21,7 +21,7 @@ use self::folder::Folder;
 use super::{
     evaluate::Report,
     labelled::{self, Labelled},
-    score::progress_bar,
+    progress::progress_bar,
     scorer::{FileScore, Scorer},
 };
 use crate::{

@@ -25,7 +25,7 @@ pub(super) use self::{report::Report, table::table};
 use super::{
     labelled::{self, Labelled},
     line::Line,
-    score::progress_bar,
+    progress::progress_bar,
     scorer::{FileScore, Scorer},
 };
 use crate::{
