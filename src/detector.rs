@@ -150,7 +150,7 @@ impl Detector {
             tracing::error!(%error, "a run failed");
             Error::inference_failed()
         })?;
-        outputs.pop().ok_or_else(Error::inference_failed)
+        outputs.pop().and_then(Output::finite).ok_or_else(Error::inference_failed)
     }
 }
 

@@ -1,6 +1,8 @@
 //! BMP as Pillow's BmpImagePlugin reads it. The `image` crate rounds 5- and 6-bit channels where
 //! Pillow truncates, and accepts other variants, hence this reader.
 
+use std::time::Duration;
+
 use super::colour::{self, Palette};
 use super::rows::RowSink;
 use super::{Cancel, Encoding, Format, Header, ImageError, cost};
@@ -189,6 +191,7 @@ pub(super) fn inspect(bytes: &[u8]) -> Result<Header, ImageError> {
         frames: 1,
         peak_bytes: if is_rle { pixels + 2 * u64::from(bitmap.width) } else { 0 },
         cost: cost::cost(&[(pixels, cost::ROW_PIXEL + pixel), (if is_rle { bytes.len() as u64 } else { 0 }, RLE_BYTE)]),
+        row_cost: Duration::ZERO,
     })
 }
 

@@ -8,9 +8,14 @@ use std::time::Duration;
 /// Total time, from counts of operations and the nanoseconds of each.
 pub(super) fn cost(terms: &[(u64, f64)]) -> Duration {
     /// Setting up a decode and the network's input.
-    const FIXED: f64 = 60_000.0;
+    const FIXED: Duration = Duration::from_micros(60);
+    FIXED + time(terms)
+}
+
+/// The same without what every image takes.
+pub(super) fn time(terms: &[(u64, f64)]) -> Duration {
     let nanoseconds: f64 = terms.iter().map(|&(count, each)| count as f64 * each).sum();
-    Duration::from_nanos((FIXED + nanoseconds) as u64)
+    Duration::from_nanos(nanoseconds as u64)
 }
 
 /// Per pixel of an RGB row: resizing it, or keeping a part.

@@ -1,6 +1,8 @@
 //! GIF, the first frame, on Pillow's canvas. The container is parsed here and only the LZW codes by a library: the
 //! `gif` crate requires a palette and an end code, Pillow neither.
 
+use std::time::Duration;
+
 use weezl::BitOrder;
 use weezl::decode::Decoder;
 
@@ -283,6 +285,7 @@ pub(super) fn inspect(bytes: &[u8]) -> Result<Header, ImageError> {
             (frame_pixels, FRAME_PIXEL),
             (bytes.len() as u64, BYTE),
         ]),
+        row_cost: Duration::ZERO,
     })
 }
 

@@ -39,6 +39,8 @@ pub struct Header {
     /// CPU time that [`prepare`](super::prepare) is estimated to take, within a factor of three on the machine that
     /// it was measured on; of damaged and hostile files it may be less.
     pub cost: Duration,
+    /// The part of `cost` that only rows with a part of a region take ([`cost_of_regions`](super::cost_of_regions)).
+    pub row_cost: Duration,
 }
 
 impl Header {

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::io::{self, BufRead};
 use std::rc::Rc;
+use std::time::Duration;
 
 use ::png::{
     BitDepth, ColorType, DecodeOptions, Decoder, InterlaceInfo, Limits, Transformations, expand_interlaced_row,
@@ -79,6 +80,7 @@ pub(super) fn inspect(bytes: &[u8]) -> Result<Header, ImageError> {
             (row_bytes.saturating_mul(height.into()), RAW_BYTE),
             (bytes.len() as u64, BYTE),
         ]),
+        row_cost: Duration::ZERO,
     })
 }
 

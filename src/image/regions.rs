@@ -1,5 +1,7 @@
 //! The parts of a picture that become inputs of the network.
 
+use std::time::Duration;
+
 use super::{
     Cancel, Header, ImageError, Pixels, Preprocessing, Scratch, decode_rows,
     fit::{AxisFit, Fit},
@@ -94,7 +96,8 @@ fn seen(fit: &Fit) -> [u32; 4] {
     [x0, y0, x1, y1]
 }
 
-/// Decodes once and computes the inputs of all [`places`], in their order. `header` must come from
+/// Decodes once and computes the inputs of all [`places`], in their order. JPEG's rows between them are decoded only as far
+/// as finding damage takes. `header` must come from
 /// [`inspect`](super::inspect) of the same bytes.
 ///
 /// # Errors
@@ -122,6 +125,25 @@ pub fn prepare_regions(
     };
     scratch.trim();
     regions?.ok_or_else(|| header.undecodable("rows are missing"))
+}
+
+/// CPU time that [`prepare_regions`] is estimated to take: [`Header::cost`] less that of the rows that it skips.
+pub fn cost_of_regions(header: &Header, preprocessing: Preprocessing, regions: Regions) -> Duration {
+    /// Rows above a region that a decoder looks at too.
+    const ABOVE: u32 = 48;
+    if !preprocessing.takes_tile(header.width, header.height) {
+        return header.cost;
+    }
+    let places = places(preprocessing, regions, header.width, header.height);
+    let mut bands: Vec<_> = places.into_iter().map(|[_, y0, _, y1]| (y0.saturating_sub(ABOVE), y1)).collect();
+    bands.sort_unstable();
+    let (mut seen, mut end) = (0, 0);
+    for (y0, y1) in bands {
+        seen += y1.saturating_sub(y0.max(end));
+        end = end.max(y1);
+    }
+    let skipped = 1.0 - f64::from(seen) / f64::from(header.height.max(1));
+    header.cost.saturating_sub(header.row_cost.mul_f64(skipped.clamp(0.0, 1.0)))
 }
 
 /// Keeps the tiles at `places`.
@@ -153,6 +175,15 @@ impl RowSink for RegionsSink {
             }
         }
         self.y += 1;
+    }
+
+    fn unused(&self) -> u32 {
+        let ahead = self.tiles.iter().filter(|([.., y1], _)| *y1 > self.y);
+        ahead.map(|([_, y0, ..], _)| y0.saturating_sub(self.y)).min().unwrap_or(u32::MAX)
+    }
+
+    fn skip(&mut self, rows: u32) {
+        self.y += rows;
     }
 }
 

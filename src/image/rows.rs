@@ -5,6 +5,14 @@ use super::{ImageError, SIDE};
 /// Takes the rows of one image from top to bottom, each `width * 3` bytes of interleaved RGB.
 pub(super) trait RowSink {
     fn row(&mut self, rgb: &[u8]);
+
+    /// How many of the next rows it does not look at, at least; there may be fewer left.
+    fn unused(&self) -> u32 {
+        0
+    }
+
+    /// Some of its [`unused`](Self::unused) rows are passed over instead of given.
+    fn skip(&mut self, _rows: u32) {}
 }
 
 /// A full-size image: `height` rows of `width` interleaved RGB pixels, no padding.

@@ -1,6 +1,8 @@
 //! WebP. The container is parsed here; the first frame's bitstream is decoded by `image-webp`. As in Pillow, the first
 //! frame is never blended, and the rest of an animation's canvas is black.
 
+use std::time::Duration;
+
 use image_webp::DecodingError;
 
 use super::colour;
@@ -199,6 +201,7 @@ pub(super) fn inspect(bytes: &[u8]) -> Result<Header, ImageError> {
         encoding: if frame.lossy { Encoding::Lossy { quality: None } } else { Encoding::Lossless },
         peak_bytes,
         cost,
+        row_cost: Duration::ZERO,
     })
 }
 

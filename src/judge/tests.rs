@@ -13,6 +13,7 @@ fn header(width: u32, height: u32) -> Header {
         frames: 1,
         peak_bytes: 0,
         cost: std::time::Duration::ZERO,
+        row_cost: std::time::Duration::ZERO,
     }
 }
 

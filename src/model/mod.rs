@@ -45,6 +45,17 @@ pub struct Output {
     pub linear: Arc<Linear>,
 }
 
+impl Output {
+    /// Itself if it can be judged. The graph of another detector may overflow on an image, and its session still works.
+    pub fn finite(self) -> Option<Self> {
+        if self.logit.is_finite() {
+            return Some(self);
+        }
+        tracing::error!(logit = self.logit, "the graph's logit for an image is no finite number");
+        None
+    }
+}
+
 /// The network's last layer: logit = bias + the sum of weight * value over the Top-K values. A calibration is
 /// folded in.
 #[derive(Debug, Clone, Default, PartialEq)]

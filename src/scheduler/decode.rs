@@ -58,7 +58,7 @@ impl Decoders {
     ) -> Result<(Seen, Job<Vec<Input>>, Turn), Error> {
         let arrived = Instant::now();
         let config = Arc::clone(&self.config);
-        let (header, demand) = self.inspect(job.payload.bytes.clone()).await?;
+        let (header, demand) = self.inspect(job.payload.bytes.clone(), most).await?;
         let (permit, deadline) = (Arc::clone(&job.permit), job.deadline);
         let decoded = self.in_turn(&permit, deadline, demand, move |cancel| {
             let (seen, input) = decode(&job.payload, header, most, &config, cancel)?;
@@ -93,12 +93,12 @@ impl Decoders {
     }
 
     /// The header, and what decoding the image and reading what its file says of itself takes.
-    async fn inspect(&self, bytes: Bytes) -> Result<(Header, Demand), Error> {
+    async fn inspect(&self, bytes: Bytes, most: Regions) -> Result<(Header, Demand), Error> {
         if bytes.len() <= INSPECT_HERE {
-            return inspect(&bytes, &self.config);
+            return inspect(&bytes, most, &self.config);
         }
         let config = Arc::clone(&self.config);
-        let inspected = spawn_blocking(move || inspect(&bytes, &config));
+        let inspected = spawn_blocking(move || inspect(&bytes, most, &config));
         inspected.await.map_err(|error| panicked(&error))?
     }
 
@@ -163,12 +163,13 @@ fn panicked(error: &tokio::task::JoinError) -> Error {
     Error::new(Code::UndecodableImage, "the decoder failed on this image")
 }
 
-fn inspect(bytes: &[u8], config: &SchedulerConfig) -> Result<(Header, Demand), Error> {
+fn inspect(bytes: &[u8], most: Regions, config: &SchedulerConfig) -> Result<(Header, Demand), Error> {
     let header = image::inspect(bytes, &config.limits)?;
     // One after the other. An image is not refused for what its file says beside it.
-    let most = DecodeMemory::new(config.limits.max_pixels).largest();
-    let reading = config.declared.as_ref().map_or(0, |_| declared::peak_bytes(bytes, header.format).min(most));
-    Ok((header, Demand { cost: header.cost, memory: header.peak_bytes.max(reading) }))
+    let largest = DecodeMemory::new(config.limits.max_pixels).largest();
+    let reading = config.declared.as_ref().map_or(0, |_| declared::peak_bytes(bytes, header.format).min(largest));
+    let cost = image::cost_of_regions(&header, config.preprocessing, most);
+    Ok((header, Demand { cost, memory: header.peak_bytes.max(reading) }))
 }
 
 fn decode(

@@ -14,7 +14,7 @@ use lfm_serve::{
     error::{Code, Error},
     image::{ImageFacts, Limits, Preprocessing, Regions},
     metrics::Metrics,
-    model::{Manifest, RunError},
+    model::{Manifest, Output, RunError},
     scheduler::{Client, Job, RegionPlan, Scheduler, SchedulerConfig, Scored, ScoredRegion, Upload},
 };
 use proptest::prelude::*;
@@ -238,6 +238,32 @@ fn one_poisoned_image_fails_alone() {
         while model.rebuilt.load(SeqCst) == 0 {
             tokio::task::yield_now().await;
         }
+    });
+}
+
+#[test]
+fn an_image_without_a_finite_logit_fails_alone_and_its_session_stays() {
+    paused().block_on(async {
+        let model = Fake::new(4, async |batch: Vec<_>| {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            let outputs = batch.iter().map(answer).map(|output| match output.logit {
+                66.0 => Output { logit: f32::NAN, ..output },
+                77.0 => Output { logit: f32::INFINITY, ..output },
+                _ => output,
+            });
+            Ok(outputs.collect())
+        });
+        let scheduler = scheduler(config(), vec![model.clone()]);
+        let images = [1, 66, 2, 77, 3].map(|value| {
+            let job = job(&scheduler, grey(value), LONG).expect("admitted");
+            let scheduler = &scheduler;
+            async move { scheduler.score(job, ONE).await.map(|scored| scored.regions[0].output.logit) }
+        });
+        let logits = join_all(images).await;
+        let codes: Vec<_> = logits.into_iter().map(|logit| logit.map_err(|error| error.code)).collect();
+        let failed = Err(Code::InferenceFailed);
+        assert_eq!(codes, [Ok(1.0), failed, Ok(2.0), failed, Ok(3.0)]);
+        assert_eq!((model.images.load(SeqCst), model.rebuilt.load(SeqCst)), (5, 0));
     });
 }
 

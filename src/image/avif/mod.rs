@@ -12,7 +12,7 @@ pub(crate) mod process;
 mod rgb;
 mod stream;
 
-use std::{borrow::Cow, path::Path};
+use std::{borrow::Cow, path::Path, time::Duration};
 
 use self::{
     boxes::{Item, Meta, Reader},
@@ -230,6 +230,7 @@ pub(super) fn inspect(bytes: &[u8]) -> Result<Header, ImageError> {
         encoding: Encoding::Lossy { quality: None },
         peak_bytes: streams().map(memory).max().unwrap_or_default(),
         cost: cost::cost(&terms),
+        row_cost: Duration::ZERO,
     })
 }
 

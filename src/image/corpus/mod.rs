@@ -70,13 +70,13 @@ impl Photo {
     }
 }
 
-#[derive(Clone, Copy, Default)]
-struct Coding {
-    progressive: bool,
-    arithmetic: bool,
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Coding {
+    pub(super) progressive: bool,
+    pub(super) arithmetic: bool,
 }
 
-fn jpeg(
+pub(super) fn jpeg(
     pixels: &[u8],
     (width, height): (usize, usize),
     format: PixelFormat,

@@ -8,6 +8,8 @@ mod reader;
 #[cfg(test)]
 mod tests;
 
+use std::time::Duration;
+
 use super::rows::RowSink;
 use super::{Cancel, Encoding, Format, Header, ImageError, colour, cost as image_cost, ifd};
 pub(super) use markers::{SOS, Segment, Segments};
@@ -151,7 +153,9 @@ fn preamble<'a>(segments: impl Iterator<Item = Segment<'a>>) -> Result<Preamble,
 
 pub(super) fn inspect(bytes: &[u8]) -> Result<Header, ImageError> {
     let Preamble { frame, exif_orientation, frames, quality, many_scans } = preamble(Segments::new(bytes))?;
-    let row = [(u64::from(frame.width) * u64::from(frame.height), image_cost::ROW_PIXEL)];
+    let [pixels, samples, rest @ ..] = cost::terms(bytes, &frame, many_scans);
+    let rows = [(u64::from(frame.width) * u64::from(frame.height), image_cost::ROW_PIXEL), pixels, samples];
+    let skips = !frame.lossless && (many_scans || !frame.arithmetic);
     Ok(Header {
         format: Format::Jpeg,
         width: frame.width,
@@ -160,7 +164,8 @@ pub(super) fn inspect(bytes: &[u8]) -> Result<Header, ImageError> {
         frames,
         encoding: if frame.lossless { Encoding::Lossless } else { Encoding::Lossy { quality } },
         peak_bytes: frame.rows_bytes() + if many_scans { frame.coefficient_bytes } else { 0 },
-        cost: image_cost::cost(&[&row[..], &cost::terms(bytes, &frame, many_scans)].concat()),
+        cost: image_cost::cost(&[&rows[..], &rest].concat()),
+        row_cost: if skips { image_cost::time(&rows) } else { Duration::ZERO },
     })
 }
 
@@ -177,8 +182,17 @@ pub(super) fn decode(bytes: &[u8], header: &Header, sink: &mut dyn RowSink, canc
     let mut reader = Reader::start(bytes, &expected, cancel)?;
     let mut row = vec![0; header.width as usize * layout.bytes_per_pixel()];
     let mut rgb = vec![0; if layout == Layout::Cmyk { header.width as usize * 3 } else { 0 }];
-    for _ in 0..header.height {
+    let mut y = 0;
+    while y < header.height {
+        let unused = sink.unused();
+        // The library cannot skip rows of lossless images.
+        if unused > 0 && !stated.lossless {
+            let skipped = reader.skip(unused)?;
+            sink.skip(skipped);
+            y += skipped;
+        }
         reader.row(&mut row)?;
+        y += 1;
         if layout == Layout::Cmyk {
             // Pillow treats every four-component JPEG as Adobe's inverted CMYK ("CMYK;I").
             row.iter_mut().for_each(|ink| *ink = !*ink);

@@ -13,8 +13,8 @@
 #include <jpeglib.h>
 #include <jerror.h>
 
-/* Input bytes handed to the library at a time. */
-#define CHUNK 262144
+/* Input bytes handed to the library at a time: rows that are skipped hold a few milliseconds of work in so many. */
+#define CHUNK 65536
 
 enum status { OK = 0, DAMAGED = 1, TOO_MANY_SCANS = 2, STOPPED = 3, OUT_OF_MEMORY = 4 };
 
@@ -192,6 +192,27 @@ int lfm_jpeg_row(struct reader *reader, unsigned char *row)
   JSAMPROW rows[1] = { row };
   if (setjmp(reader->failed)) return reader->status;
   if (jpeg_read_scanlines(&reader->info, rows, 1) != 1) return DAMAGED;
+  return OK;
+}
+
+/*
+ * Skips rows whose pixels nobody wants, at most `rows`: their coefficients are decoded, and damage is
+ * noticed, but neither transformed nor upsampled. `*skipped` says how many, 0 where that is no gain. The rest,
+ * two rows of MCUs or more, is left to lfm_jpeg_row: upsampling looks at the row above, which the library
+ * does not have after a skip. The image must not be lossless.
+ */
+int lfm_jpeg_skip(struct reader *reader, unsigned int rows, unsigned int *skipped)
+{
+  struct jpeg_decompress_struct *info = &reader->info;
+  unsigned int unit = (unsigned int)info->max_v_samp_factor * DCTSIZE;
+  unsigned int left = info->output_height - info->output_scanline;
+  unsigned int units = (rows < left ? rows : left) / unit;
+  *skipped = 0;
+  if (info->output_scanline % unit != 0 || units < 4) return OK;
+  if (setjmp(reader->failed)) return reader->status;
+  /* Arithmetic coding hides any number of MCUs in a chunk of input, so `stop` would not be asked. */
+  if (info->arith_code && !jpeg_has_multiple_scans(info)) return OK;
+  *skipped = jpeg_skip_scanlines(info, (units - 2) * unit);
   return OK;
 }
 

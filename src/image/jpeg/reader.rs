@@ -150,6 +150,16 @@ impl<'a> Reader<'a> {
         done(unsafe { lfm_jpeg_row(self.raw.as_ptr(), row.as_mut_ptr()) })
     }
 
+    /// Skips at most `rows` rows without computing their pixels, and says how many: all but some where that saves time,
+    /// else none. The following rows are what they would have been.
+    pub(super) fn skip(&mut self, rows: u32) -> Result<u32, Failure> {
+        let mut skipped = 0;
+        // SAFETY: the reader is live and started.
+        done(unsafe { lfm_jpeg_skip(self.raw.as_ptr(), rows, &raw mut skipped) })?;
+        self.rows_left = self.rows_left.checked_sub(skipped).ok_or(Failure::Damaged)?;
+        Ok(skipped)
+    }
+
     /// Reads up to the end marker, after the last row.
     pub(super) fn finish(self) -> Result<Outcome, Failure> {
         let (mut warned, mut truncated) = (0, 0);
@@ -206,5 +216,6 @@ unsafe extern "C" {
     fn lfm_jpeg_header(reader: *mut RawReader, bytes: *const u8, length: usize, facts: *mut Facts) -> c_int;
     fn lfm_jpeg_start(reader: *mut RawReader, colour_space: c_int, max_scans: c_int, max_memory: c_long) -> c_int;
     fn lfm_jpeg_row(reader: *mut RawReader, row: *mut u8) -> c_int;
+    fn lfm_jpeg_skip(reader: *mut RawReader, rows: c_uint, skipped: *mut c_uint) -> c_int;
     fn lfm_jpeg_finish(reader: *mut RawReader, warned: *mut c_int, truncated: *mut c_int) -> c_int;
 }

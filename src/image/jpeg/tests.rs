@@ -1,7 +1,14 @@
 use std::fs;
 
+use proptest::prelude::*;
+use turbojpeg::{PixelFormat, Subsamp};
+
 use super::*;
-use crate::image::{Cancel, Limits, Preprocessing, Scratch, inspect, prepare};
+use crate::image::{
+    Cancel, Limits, Preprocessing, Region, Regions, Scratch,
+    corpus::{self, Coding, Random},
+    decode, inspect, prepare, prepare_regions,
+};
 
 fn variant(file: &str) -> Vec<u8> {
     let path = format!("{}/tests/golden/variants/{file}", env!("CARGO_MANIFEST_DIR"));
@@ -57,4 +64,48 @@ fn peak_memory_counts_coefficients_of_progressive_files_only() {
     assert_eq!(peak("c17x33_444_base_q92.jpg"), peak("c17x33_420_base_q92.jpg"));
     assert!(peak("c17x33_444_prog_q92.jpg") >= peak("c17x33_444_base_q92.jpg") + pixels * 6);
     assert!(peak("c17x33_420_prog_q92.jpg") < peak("c17x33_444_prog_q92.jpg"));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// Rows between the regions are skipped; the regions are what a decode of all rows gives, and so is the error of a
+    /// damaged file.
+    #[test]
+    fn regions_are_those_of_a_decode_of_all_rows(
+        (width, height) in (256..420_usize, 256..1500_usize),
+        subsamp in prop::sample::select(vec![
+            Subsamp::None, Subsamp::Sub2x1, Subsamp::Sub2x2, Subsamp::Sub1x2, Subsamp::Sub4x1, Subsamp::Sub1x4, Subsamp::Gray,
+        ]),
+        (quality, progressive, arithmetic) in (20..100, any::<bool>(), prop::bool::weighted(0.2)),
+        regions in prop::sample::select(vec![Regions::One, Regions::Five, Regions::Nine, Regions::Sixteen]),
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
+        kept in prop_oneof![3 => Just(1.0), 1 => 0.3..1.0_f64],
+    ) {
+        let mut random = Random::seeded((width * height) as u64);
+        let grain = std::iter::repeat_with(|| random.bits() as u8 & 63).take(width * height * 3);
+        let pixels: Vec<u8> = grain.enumerate().map(|(at, grain)| (at / 700) as u8 / 2 + grain).collect();
+        let coding = Coding { progressive, arithmetic };
+        let made = corpus::jpeg(&pixels, (width, height), PixelFormat::RGB, subsamp, quality, coding);
+        let mut bytes = made.expect("a JPEG");
+        for (at, value) in damage {
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+        }
+        bytes.truncate((bytes.len() as f64 * kept) as usize);
+        let Ok(header) = inspect(&bytes, &Limits { max_pixels: 2_000_000, ..Limits::default() }) else { return Ok(()) };
+        let never = Cancel::default();
+        let whole = decode(&bytes, &header, &never);
+        let found = prepare_regions(&bytes, &header, Preprocessing::Crop, regions, &mut Scratch::default(), &never);
+        if header.width.min(header.height) < 256 {
+            return Ok(());
+        }
+        prop_assert_eq!(found.as_ref().err(), whole.as_ref().err());
+        for Region { pixels, bounds: [x0, y0, x1, y1] } in found.unwrap_or_default() {
+            let whole = whole.as_ref().expect("compared above");
+            let rows = (y0..y1).map(|y| (y * whole.width) as usize);
+            let part = rows.flat_map(|row| &whole.data[(row + x0 as usize) * 3..(row + x1 as usize) * 3]);
+            prop_assert!(pixels.as_bytes().iter().eq(part), "{} {}", x0, y0);
+        }
+    }
 }

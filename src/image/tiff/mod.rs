@@ -6,6 +6,8 @@ mod chunks;
 mod codecs;
 mod layout;
 
+use std::time::Duration;
+
 use super::colour::{self, Palette};
 use super::ifd::Tiff;
 use super::rows::RowSink;
@@ -78,6 +80,7 @@ pub(super) fn inspect(bytes: &[u8]) -> Result<Header, ImageError> {
             .saturating_add(jpeg_bytes)
             .saturating_add(turned_bytes),
         cost: cost::cost(&terms),
+        row_cost: Duration::ZERO,
     })
 }
 

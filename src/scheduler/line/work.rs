@@ -65,6 +65,7 @@ impl WaitingRun {
         job.timings.queue += started - since;
         job.timings.inference = started.elapsed();
         job.timings.inference_began = Some(started);
+        let outcome = outcome.and_then(|output| output.finite().ok_or_else(Error::inference_failed));
         let _ = reply.send(outcome.map(|output| job.map(|_| output)));
     }
 }
