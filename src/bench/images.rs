@@ -11,7 +11,7 @@ use super::{
     pillow::{Found, Pillow},
     table,
 };
-use crate::image::{self, Cancel, ImageError, Limits, Preprocessing, Scratch, corpus};
+use crate::image::{self, Cancel, ImageError, Limits, Preprocessing, Region, Regions, Scratch, corpus};
 
 /// Width and height in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -48,6 +48,8 @@ pub(super) enum Task {
     Resize,
     /// Bytes to the network's input, as in the server: decode and resize combined.
     Prepare,
+    /// Bytes to five inputs of native pixels.
+    Regions,
 }
 
 impl Task {
@@ -56,6 +58,7 @@ impl Task {
             Self::Decode => "decode",
             Self::Resize => "resize",
             Self::Prepare => "prepare",
+            Self::Regions => "regions",
         }
     }
 }
@@ -86,7 +89,7 @@ struct Versus {
     pillow_ms: Spread,
     /// Ratio of Pillow's time to ours: above 1, ours is faster.
     pillow_over: Spread,
-    /// Whether both give the same 256x256 pixels.
+    /// Whether both give the same 256x256 pixels, resized and of each region.
     same_pixels: bool,
 }
 
@@ -115,8 +118,13 @@ fn measure_size(
     let jpeg = encode(size)?;
     let mut scratch = Scratch::default();
     let decoded = image::decode(&jpeg, &image::inspect(&jpeg, &LIMITS)?, &Cancel::default())?;
-    let ours: String = crate::hex(&Sha256::digest(prepare(&jpeg, &mut scratch)?.as_bytes()));
-    let same_pixels = pillow.as_mut().map(|pillow| pillow.load(&jpeg)).transpose()?.map(|theirs| theirs == ours);
+    let mut ours = Sha256::new_with_prefix(prepare(&jpeg, &mut scratch)?.as_bytes());
+    let cut = regions(&jpeg, &mut scratch)?;
+    cut.iter().for_each(|region| ours.update(region.pixels.as_bytes()));
+    let (ours, bounds): (String, Vec<_>) =
+        (crate::hex(&ours.finalize()), cut.into_iter().map(|region| region.bounds).collect());
+    let theirs = pillow.as_mut().map(|pillow| pillow.load(&jpeg, &bounds)).transpose()?;
+    let same_pixels = theirs.map(|theirs| theirs == ours);
 
     let sides: &[bool] = if pillow.is_some() { &[false, true] } else { &[false] };
     let contenders: Vec<_> = tasks.iter().flat_map(|&task| sides.iter().map(move |&theirs| (task, theirs))).collect();
@@ -150,11 +158,20 @@ fn ours_once(task: Task, jpeg: &[u8], decoded: &image::Rgb, scratch: &mut Scratc
             let (seconds, done) = thread_seconds(|| prepare(jpeg, scratch));
             done.map(|_| seconds)
         }
+        Task::Regions => {
+            let (seconds, done) = thread_seconds(|| regions(jpeg, scratch));
+            done.map(|_| seconds)
+        }
     }
 }
 
 fn prepare(jpeg: &[u8], scratch: &mut Scratch) -> Result<image::Pixels, ImageError> {
     image::prepare(jpeg, &image::inspect(jpeg, &LIMITS)?, Preprocessing::Resize, scratch, &Cancel::default())
+}
+
+fn regions(jpeg: &[u8], scratch: &mut Scratch) -> Result<Vec<Region>, ImageError> {
+    let header = image::inspect(jpeg, &LIMITS)?;
+    image::prepare_regions(jpeg, &header, Preprocessing::Crop, Regions::Five, scratch, &Cancel::default())
 }
 
 /// No limits: the user chooses the sizes.

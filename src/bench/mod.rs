@@ -42,6 +42,8 @@ Sections:
   decode   JPEG to a new buffer of full-size RGB, against Pillow
   prepare  JPEG to the network's 256x256 RGB input: decode and resize with reused buffers, as in the server;
            against Pillow
+  regions  JPEG to the inputs of the centre and the four quadrants, as the server does for models that take native
+           pixels; against Pillow, which decodes all of it and crops
   cost     decoding of every format and variant: CPU time against the header's estimate, the longest time to
            stop after cancellation, and memory against the header's bound
   mutants  decoding of damaged files of every format at the default limits: the longest decode, and the highest
@@ -128,6 +130,8 @@ enum Section {
     /// Pixels to the network's input, against Pillow.
     Resize,
     Prepare,
+    /// JPEG to five regions of native pixels, against Pillow.
+    Regions,
     /// Decode cost of each format and variant, against its estimate.
     Cost,
     /// What decoding damaged files costs, against their estimates.
@@ -210,7 +214,12 @@ fn measure(args: &BenchArgs) -> Result<Report, anyhow::Error> {
     if wanted(Section::Op) {
         report.op = Some(op::measure(args.model.runtime.ort_library.as_deref(), &rounds(100))?);
     }
-    let tasks = [(Section::Decode, Task::Decode), (Section::Resize, Task::Resize), (Section::Prepare, Task::Prepare)];
+    let tasks = [
+        (Section::Decode, Task::Decode),
+        (Section::Resize, Task::Resize),
+        (Section::Prepare, Task::Prepare),
+        (Section::Regions, Task::Regions),
+    ];
     let tasks: Vec<_> = tasks.into_iter().filter_map(|(section, task)| wanted(section).then_some(task)).collect();
     if !tasks.is_empty() {
         report.images = Some(images::measure(&tasks, &args.sizes, args.python.as_deref(), &rounds(20))?);
@@ -254,7 +263,8 @@ fn show(report: &Report) -> String {
         section(title, op::tabulate(rows), &[]);
     }
     if let Some(images) = &report.images {
-        let title = "JPEG 4:2:0, quality 90, one thread; decode: full-size RGB, prepare: decode and resize to 256x256";
+        let title =
+            "JPEG 4:2:0, quality 90, one thread; prepare: decode and resize to 256x256, regions: five of that size";
         section(title, images::tabulate(images), &images::remarks(images));
     }
     if let Some(cost) = &report.cost {

@@ -72,9 +72,11 @@ impl Pillow {
         }
     }
 
-    /// Loads a JPEG for the following tasks; returns the SHA-256 of its 256x256 pixels, in hexadecimal.
-    pub(super) fn load(&mut self, jpeg: &[u8]) -> Result<String, anyhow::Error> {
-        self.tell(format!("load {}\n", jpeg.len()).as_bytes())?;
+    /// Loads a JPEG for the following tasks; returns the SHA-256 of its 256x256 pixels and those of the regions, in
+    /// hexadecimal.
+    pub(super) fn load(&mut self, jpeg: &[u8], regions: &[[u32; 4]]) -> Result<String, anyhow::Error> {
+        let regions = regions.iter().map(|[x0, y0, x1, y1]| format!(" {x0},{y0},{x1},{y1}")).collect::<String>();
+        self.tell(format!("load {}{regions}\n", jpeg.len()).as_bytes())?;
         self.tell(jpeg)?;
         self.answer()
     }

@@ -129,7 +129,7 @@ fn pillow_itself_makes_the_same_pixels() {
         eprintln!("SKIPPED pillow_itself_makes_the_same_pixels: no .venv-pillow, which `make bench` installs");
         return;
     }
-    let report = bench(&["--only", "decode,prepare", "--rounds", "1", "--sizes", "64x48,256x256,1000x700"]);
+    let report = bench(&["--only", "decode,prepare,regions", "--rounds", "1", "--sizes", "64x48,256x256,1000x700"]);
     assert_eq!(report["images"]["pillow"]["version"], "11.3.0");
     for row in report["images"]["rows"].as_array().expect("rows") {
         assert_eq!(row["same_pixels"], true, "{row}");
