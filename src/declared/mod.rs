@@ -204,7 +204,8 @@ impl Reader {
 
     /// What a file says of itself. It says less once `cancel` is cancelled.
     pub fn read(&self, bytes: &[u8], format: Format, cancel: &Cancel) -> Declared {
-        let mut found = Found { claims: Vec::new(), marks: &self.marks, detail: self.detail, text_left: MOST_TEXTS };
+        let (marks, detail) = (&self.marks, self.detail);
+        let mut found = Found { bytes, claims: Vec::new(), marks, detail, text_left: MOST_TEXTS };
         for block in metadata(bytes, format) {
             if cancel.is_cancelled() {
                 break;
@@ -271,6 +272,8 @@ impl Claim {
 
 /// What has been found in one file so far.
 struct Found<'a> {
+    /// The file.
+    bytes: &'a [u8],
     claims: Vec<Claim>,
     marks: &'a Marks,
     detail: Detail,

@@ -139,6 +139,39 @@ fn what_a_camera_writes_is_a_capture_that_nobody_vouches_for() {
     assert_eq!(read(&exif(&[(0x10f, b"Canon\0")])), Declared::default());
 }
 
+/// In a picture of 600 x 400 pixels.
+#[test]
+fn a_cameras_thumbnail_is_compared_with_the_picture() {
+    let golden = |name| std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name));
+    let picture = golden("images/coffee_420_q75.jpg").expect("a picture");
+    let detail = |thumbnail: &[u8]| {
+        let mut block = b"MM\0*\0\0\0\x08".to_vec();
+        let field = |tag: u16, kind: u16, count: u32, value: u32| {
+            [&tag.to_be_bytes()[..], &kind.to_be_bytes(), &count.to_be_bytes(), &value.to_be_bytes()].concat()
+        };
+        let ascii = |text: &[u8; 4]| u32::from_be_bytes(*text);
+        // The first directory ends at 38, the second at 68.
+        block.extend([&[0, 2][..], &field(0x10f, 2, 4, ascii(b"Acme")), &field(0x110, 2, 4, ascii(b"One\0"))].concat());
+        block.extend(38_u32.to_be_bytes());
+        let length = thumbnail.len() as u32;
+        block.extend([&[0, 2][..], &field(0x201, 4, 1, 68), &field(0x202, 4, 1, length), &[0; 4], thumbnail].concat());
+        let body = [b"Exif\0\0".as_slice(), &block].concat();
+        let segment = [&[0xff, 0xe1][..], &(body.len() as u16 + 2).to_be_bytes(), &body].concat();
+        let declared = read(&[&picture[..2], &segment, &picture[2..]].concat());
+        let [claim] = &declared.claims[..] else { panic!("{declared:?}") };
+        assert_eq!((claim.kind, claim.tool.as_deref()), (Kind::Captured, Some("Acme One")));
+        claim.detail.clone().expect("a detail")
+    };
+    let thumbnail = |width: u16, height: u16| {
+        let size = [height.to_be_bytes(), width.to_be_bytes()].concat();
+        [&b"\xff\xd8\xff\xc0\0\x0b\x08"[..], &size, b"\x01\x01\x11\0\xff\xda\0\x02\xff\xd9"].concat()
+    };
+    assert!(detail(&thumbnail(160, 107)).contains("a thumbnail of the picture's shape"));
+    assert!(detail(&thumbnail(160, 120)).contains("a thumbnail of another shape"));
+    assert!(detail(&thumbnail(106, 160)).contains("a thumbnail of another shape"));
+    assert!(detail(b"no JPEG").contains("without a thumbnail"));
+}
+
 #[test]
 fn prompts_are_given_only_where_they_are_asked_for() {
     let bytes = png_text("parameters", &format!("a secret\nSteps: 20, Sampler: Euler, Seed: 1{}", " long".repeat(100)));

@@ -3,6 +3,9 @@
 /// Orientation, TIFF 6.0 page 36.
 pub(super) const ORIENTATION: u16 = 274;
 
+/// A C2PA manifest store: alone in the chain's last directory, or among the first's.
+pub(super) const C2PA: u16 = 52545;
+
 const BYTE: u16 = 1;
 const ASCII: u16 = 2;
 const SHORT: u16 = 3;
@@ -40,6 +43,9 @@ impl Entry {
 }
 
 impl<'a> Tiff<'a> {
+    /// A file of more pages is said to have so many.
+    const MOST_DIRECTORIES: usize = 10_000;
+
     /// `None` unless the bytes start like a classic TIFF.
     pub(super) fn new(bytes: &'a [u8]) -> Option<Self> {
         let order = match bytes.get(..4)? {
@@ -78,16 +84,19 @@ impl<'a> Tiff<'a> {
         Some((0..count).map_while(move |index| tiff.entry(start.checked_add(2 + index * 12)?)))
     }
 
-    /// Number of directories in the file's chain, at most `most`, which also stops at a cycle.
-    pub(super) fn count_directories(&self, most: u32) -> u32 {
-        let mut place = self.u32(4);
-        let mut count = 0;
-        while let Some(start) = place.filter(|&start| start != 0 && count < most).map(|start| start as usize) {
-            let Some(entries) = self.u16(start) else { break };
-            count += 1;
-            place = self.u32(start + 2 + usize::from(entries) * 12);
-        }
-        count
+    /// So many bytes from a place on.
+    pub(super) fn bytes(&self, start: u32, length: u32) -> Option<&'a [u8]> {
+        self.bytes.get(start as usize..)?.get(..length as usize)
+    }
+
+    /// Where the directories of the file's chain begin: at most [`MOST_DIRECTORIES`](Self::MOST_DIRECTORIES), which also ends
+    /// a cycle.
+    pub(super) fn directories(&self) -> impl Iterator<Item = usize> + use<'a> {
+        let tiff = *self;
+        let start = move |at: usize| tiff.u32(at).filter(|&start| start != 0).map(|start| start as usize);
+        let next = move |&here: &usize| start(here.checked_add(2 + usize::from(tiff.u16(here)?) * 12)?);
+        let all = std::iter::successors(start(4), next).take_while(move |&here| tiff.u16(here).is_some());
+        all.take(Self::MOST_DIRECTORIES)
     }
 
     fn entry(&self, at: usize) -> Option<Entry> {

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use super::{
     Format, avif, gif,
-    ifd::Tiff,
-    jpeg::{SOS, Segment, Segments},
+    ifd::{self, Tiff},
+    jpeg::{self, SOS, Segment, Segments},
     png, webp,
 };
 
@@ -63,6 +63,17 @@ pub fn exif_fields(exif: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     let second = place().and_then(|start| tiff?.directory(start as usize));
     let entries = first().into_iter().flatten().chain(second.into_iter().flatten());
     entries.filter_map(move |entry| Some((entry.tag, tiff?.value(&entry)?)))
+}
+
+/// Width and height of an EXIF block's thumbnail, if it has one as JPEG (EXIF 3.0 section 4.5.8).
+pub fn exif_thumbnail(exif: &[u8]) -> Option<[u32; 2]> {
+    const START: u16 = 0x0201;
+    const LENGTH: u16 = 0x0202;
+    let tiff = Tiff::new(exif)?;
+    let second = tiff.directories().nth(1)?;
+    let number = |tag| tiff.unsigned(&tiff.directory(second)?.find(|entry| entry.tag == tag)?, 0);
+    let header = jpeg::inspect(tiff.bytes(number(START)?, number(LENGTH)?)?).ok()?;
+    Some([header.width, header.height])
 }
 
 fn of_jpeg(bytes: &[u8]) -> Vec<Metadata<'_>> {
@@ -220,7 +231,6 @@ fn of_tiff(bytes: &[u8]) -> Option<Vec<Metadata<'_>>> {
     const XMP: u16 = 700;
     const IPTC: u16 = 33723;
     const PHOTOSHOP: u16 = 34377;
-    const C2PA: u16 = 52545;
     let tiff = Tiff::new(bytes)?;
     let blocks = tiff.first_directory()?.filter_map(|entry| {
         let value = tiff.value(&entry)?;
@@ -228,11 +238,13 @@ fn of_tiff(bytes: &[u8]) -> Option<Vec<Metadata<'_>>> {
             XMP => Some(Metadata::Xmp(value.into())),
             IPTC => Some(Metadata::Iptc(value)),
             PHOTOSHOP => Some(Metadata::Photoshop(value)),
-            C2PA => Some(Metadata::C2pa(value.into())),
             _ => None,
         }
     });
-    Some(std::iter::once(Metadata::Exif(bytes)).chain(blocks).take(MOST_BLOCKS).collect())
+    let store_in = |start| tiff.value(&tiff.directory(start)?.find(|entry| entry.tag == ifd::C2PA)?);
+    let store = tiff.directories().last().and_then(store_in).or_else(|| store_in(tiff.directories().next()?));
+    let store = store.map(|store| Metadata::C2pa(store.into()));
+    Some(std::iter::once(Metadata::Exif(bytes)).chain(blocks).chain(store).take(MOST_BLOCKS).collect())
 }
 
 #[cfg(test)]

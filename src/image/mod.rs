@@ -69,7 +69,7 @@ pub use footprint::{region_box, source_box};
 pub use format::{Format, sniff};
 pub use header::{Encoding, Header};
 pub use limits::Limits;
-pub use metadata::{Metadata, exif_fields, metadata};
+pub use metadata::{Metadata, exif_fields, exif_thumbnail, metadata};
 pub use regions::{Region, Regions, cost_of_regions, places, prepare_regions};
 pub use rows::{Pixels, Rgb};
 pub use sniff::Foreign;

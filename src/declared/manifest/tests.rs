@@ -9,7 +9,7 @@ use super::{
     super::{Declared, Detail, Kind, Reader, Source, Validation, source_type},
     Cancel,
 };
-use crate::image::{Format, Metadata, metadata, sniff};
+use crate::image::{Format, Limits, Metadata, inspect, metadata, sniff};
 
 fn picture(name: &str) -> Vec<u8> {
     std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/images").join(name)).expect("a picture")
@@ -49,8 +49,16 @@ fn a_signature_is_valid_under_its_trust_list_and_untrusted_without() {
         "coffee_q80.webp",
         "chelsea_trns.gif",
         "../variants/avif_420_full.avif",
+        "../variants/rgb08_13x9_le_c1_one.tif",
     ] {
-        let file = signed(&picture(name), DigitalSourceType::TrainedAlgorithmicMedia, &signer);
+        let unsigned = picture(name);
+        let file = signed(&unsigned, DigitalSourceType::TrainedAlgorithmicMedia, &signer);
+        // The manifest is no page of the file.
+        let [before, after] = [&unsigned, &file].map(|bytes| {
+            let limits = Limits { min_side: 0, ..Limits::default() };
+            inspect(bytes, &limits).expect("a picture").frames
+        });
+        assert_eq!(before, after, "{name}");
         for (trust, validation) in [
             (Some(ours.as_str()), Validation::Valid),
             (Some(others.as_str()), Validation::Untrusted),

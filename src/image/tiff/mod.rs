@@ -9,13 +9,20 @@ mod layout;
 use std::time::Duration;
 
 use super::colour::{self, Palette};
-use super::ifd::Tiff;
+use super::ifd::{self, Tiff};
 use super::rows::RowSink;
 use super::{Cancel, Encoding, Format, Header, ImageError, cost};
 use layout::{Colour, Compression, Layout};
 
-/// Limit of counted pages.
-const MAX_PAGES: u32 = 10_000;
+/// Directories of the file. One with nothing but a C2PA manifest is no page.
+fn pages(bytes: &[u8]) -> u32 {
+    let Some(tiff) = Tiff::new(bytes) else { return 0 };
+    let is_page = |&start: &usize| {
+        let mut entries = tiff.directory(start).into_iter().flatten();
+        !(entries.next().is_some_and(|entry| entry.tag == ifd::C2PA) && entries.next().is_none())
+    };
+    tiff.directories().filter(is_page).count() as u32
+}
 
 fn undecodable(reason: &'static str) -> ImageError {
     Format::Tiff.undecodable(reason)
@@ -70,7 +77,7 @@ pub(super) fn inspect(bytes: &[u8]) -> Result<Header, ImageError> {
         width,
         height,
         exif_orientation: layout.orientation.0,
-        frames: Tiff::new(bytes).map_or(1, |tiff| tiff.count_directories(MAX_PAGES).max(1)),
+        frames: pages(bytes).max(1),
         encoding: match layout.jpeg_chunk(bytes, 0) {
             Some(jpeg) => Encoding::Lossy { quality: jpeg.quality() },
             None => Encoding::Lossless,
