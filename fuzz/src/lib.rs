@@ -79,7 +79,7 @@ impl Service {
         let listener = self.runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a free port");
         let address = listener.local_addr().expect("an address");
         let app = self.app.clone();
-        self.runtime.spawn(async move { app.serve(listener, None, std::future::pending()).await });
+        self.runtime.spawn(async move { app.serve(listener.into(), None, std::future::pending()).await });
         address
     }
 
