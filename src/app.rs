@@ -14,15 +14,16 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 use crate::{
     api,
     audit::Audit,
-    config::{DeclaredConfig, JudgeConfig, ServeConfig, Switch},
+    config::{ClassRoute, DeclaredConfig, JudgeConfig, ServeConfig, Switch},
     declared::{self, Kind, Source},
     image::Limits,
     judge::{Class, Judge, OperatingPoint, Settings, Verdict, Warning},
     keys::KeysFile,
-    metrics::{Identity, Metrics, ScoreReference},
+    metrics::{Identity, Metrics, ModelIdentity, ScoreReference},
     model::{Execution, Manifest, Model, OnnxModel, Provider, SessionOptions, cpus, runtime, start_sessions},
     oip, page,
-    scheduler::{Rebuild, Scheduler, SchedulerConfig},
+    scheduler::{Pool, Rebuild, Scheduler, SchedulerConfig},
+    served::{Models, Served},
     server::{
         self, AppState, Dialects, Listener, ProblemJson, Route,
         lifecycle::{Lifecycle, Phase},
@@ -63,6 +64,23 @@ pub fn judge(manifest: &Manifest, settings: &JudgeConfig) -> Result<Judge, anyho
     Judge::new(manifest.rules.clone(), manifest.preprocessing, settings).map_err(anyhow::Error::msg)
 }
 
+/// The models that are served, and which class of file goes to which.
+///
+/// # Errors
+/// One line for the operator: settings that a model does not support, models or routes that do not fit each other.
+pub fn models(
+    manifests: impl IntoIterator<Item = Arc<Manifest>>,
+    settings: &JudgeConfig,
+    routes: &[ClassRoute],
+) -> Result<Models, anyhow::Error> {
+    let served = manifests.into_iter().map(|manifest| {
+        let judge = judge(&manifest, settings).with_context(|| format!("the model {}", manifest.name))?;
+        Ok(Served { manifest, judge })
+    });
+    let served = served.collect::<Result<_, anyhow::Error>>()?;
+    Models::new(served, routes).map_err(anyhow::Error::msg)
+}
+
 /// What reads what files say of themselves, unless it is switched off.
 ///
 /// # Errors
@@ -80,10 +98,22 @@ pub fn declared(settings: &DeclaredConfig) -> Result<Option<Arc<declared::Reader
     Ok(Some(Arc::new(reader)))
 }
 
-/// The metrics' constant facts about a model.
-pub fn identity<'a>(manifest: &'a Manifest, judge: &'a Judge) -> Identity<'a> {
+/// The metrics' constant facts about the models.
+pub fn identity(models: &Models) -> Identity<'_> {
     Identity {
-        model: &manifest.name,
+        models: models.all().iter().map(model_identity).collect(),
+        ort_version: runtime::VERSION,
+        providers: Provider::ALL.map(Provider::name).to_vec(),
+        verdicts: Verdict::ALL.map(Verdict::as_str).to_vec(),
+        warnings: Warning::ALL.map(Warning::as_str).to_vec(),
+        classes: Class::ALL.map(Class::as_str).to_vec(),
+        declared: [Source::ALL.map(Source::as_str).to_vec(), Kind::ALL.map(Kind::as_str).to_vec()],
+    }
+}
+
+fn model_identity(Served { manifest, judge }: &Served) -> ModelIdentity<'_> {
+    ModelIdentity {
+        name: &manifest.name,
         version: &manifest.version,
         digest: &manifest.digest,
         rules: judge.digest(),
@@ -93,12 +123,6 @@ pub fn identity<'a>(manifest: &'a Manifest, judge: &'a Judge) -> Identity<'a> {
             real: &scores.real,
             fake: &scores.fake,
         }),
-        ort_version: runtime::VERSION,
-        providers: Provider::ALL.map(Provider::name).to_vec(),
-        verdicts: Verdict::ALL.map(Verdict::as_str).to_vec(),
-        warnings: Warning::ALL.map(Warning::as_str).to_vec(),
-        classes: Class::ALL.map(Class::as_str).to_vec(),
-        declared: [Source::ALL.map(Source::as_str).to_vec(), Kind::ALL.map(Kind::as_str).to_vec()],
     }
 }
 
@@ -128,13 +152,17 @@ impl App {
     /// An app that is not ready yet: probes and metrics answer, work is refused until [`App::start`].
     ///
     /// # Errors
-    /// One line for the operator: an API keys file or a collector's address that cannot be used.
-    pub fn new(config: ServeConfig, manifest: Arc<Manifest>, execution: &Execution) -> Result<Self, anyhow::Error> {
+    /// One line for the operator: models that do not fit each other or the settings, an API keys file or a collector's
+    /// address that cannot be used.
+    pub fn new(config: ServeConfig, models: &[(Arc<Manifest>, Execution)]) -> Result<Self, anyhow::Error> {
         let calls = config.grpc_listen.map_or(&[][..], |_| oip::grpc::ROUTES);
         let series = series().chain(server::series(calls, &oip::grpc::GrpcStatus));
-        let judge = judge(&manifest, &config.judge)?;
-        let metrics = Arc::new(Metrics::new(&identity(&manifest, &judge), series)?);
-        metrics.runs_on(execution.provider.name(), execution.precision.name());
+        let manifests = models.iter().map(|(manifest, _)| Arc::clone(manifest));
+        let served = self::models(manifests, &config.judge, &config.route)?;
+        let metrics = Arc::new(Metrics::new(&identity(&served), series)?);
+        for (number, (_, execution)) in models.iter().enumerate() {
+            metrics.runs_on(number, execution.provider.name(), execution.precision.name());
+        }
         let keys = config.api_keys_file.as_deref().map(KeysFile::open).transpose()?;
         let audit = config.audit_log.as_deref().map(|path| {
             Audit::open(path, config.audit_log_max_bytes.as_u64(), AUDIT_PARTS, metrics.audit_lines.clone())
@@ -143,11 +171,12 @@ impl App {
         let audit = audit.transpose()?;
         let cors = cors(&config.cors_origin)?;
         let declared = declared(&config.declared)?;
-        let traces = config.otlp_endpoint.as_deref().map(|url| Traces::new(url, &manifest.digest)).transpose()?;
+        let digests = served.all().iter().map(|served| served.manifest.digest.as_str());
+        let digests = digests.collect::<Vec<_>>().join(",");
+        let traces = config.otlp_endpoint.as_deref().map(|url| Traces::new(url, &digests)).transpose()?;
         let state = AppState {
             config,
-            manifest,
-            judge,
+            models: Arc::new(served),
             metrics,
             lifecycle: Lifecycle::default(),
             requests: TaskTracker::new(),
@@ -160,35 +189,39 @@ impl App {
         Ok(Self { state: Arc::new(state), declared, cors })
     }
 
-    /// Builds and warms up the sessions and reports their provider in the metrics; blocks.
+    /// Builds and warms up the sessions of the model of this number and reports their provider in the metrics; blocks.
     ///
     /// # Errors
     /// One line for the operator.
-    pub fn load(&self, options: SessionOptions) -> Result<(SessionOptions, Vec<OnnxModel>), anyhow::Error> {
+    pub fn load(
+        &self,
+        model: usize,
+        options: SessionOptions,
+    ) -> Result<(SessionOptions, Vec<OnnxModel>), anyhow::Error> {
         let (options, sessions) = start_sessions(options)?;
         let (metrics, execution) = (&self.state.metrics, options.execution());
-        metrics.runs_on(execution.provider.name(), execution.precision.name());
-        for tried in execution.availability(&self.state.config.model)? {
+        metrics.runs_on(model, execution.provider.name(), execution.precision.name());
+        for tried in execution.availability(options.config())? {
             metrics.provider(tried.provider.name(), tried.refusal.is_none());
         }
         Ok((options, sessions))
     }
 
-    /// Starts the scheduler on these models; from then on requests are accepted.
-    pub fn start<M: Model>(&self, models: Vec<M>, rebuild: Rebuild<M>) {
+    /// Starts the scheduler on the models' sessions, in their order; from then on requests are accepted.
+    pub fn start<M: Model>(&self, pools: Vec<Pool<M>>) {
         let settings = &self.state.config;
+        let sessions = pools.iter().map(|pool| pool.sessions.len()).max();
         let config = SchedulerConfig {
-            max_in_flight: settings.max_in_flight(models.len()),
+            max_in_flight: settings.max_in_flight(sessions.unwrap_or(0)),
             max_admitted_bytes: settings.max_admitted_bytes.as_u64(),
             max_queue_delay: settings.max_queue_delay,
             cpus: cpus(),
             // A decode estimated to exceed every request's deadline is refused.
             limits: Limits { max_cost: settings.request_timeout, ..settings.limits.image() },
-            preprocessing: self.state.manifest.preprocessing,
             hash_pixels: false,
             declared: self.declared.clone(),
         };
-        let started = Scheduler::start(config, models, rebuild, Arc::clone(&self.state.metrics));
+        let started = Scheduler::start(config, pools, Arc::clone(&self.state.metrics));
         if self.state.scheduler.set(started).is_ok() {
             self.state.lifecycle.enter(Phase::Serving);
         }

@@ -76,6 +76,9 @@ pub mod keys;
 #[cfg(feature = "server")]
 #[doc(hidden)]
 pub mod scheduler;
+#[cfg(feature = "server")]
+#[doc(hidden)]
+pub mod served;
 
 #[cfg(feature = "server")]
 #[doc(hidden)]

@@ -2,7 +2,11 @@
 
 #![no_main]
 
-use std::{fs, path::Path, sync::LazyLock};
+use std::{
+    fs,
+    path::Path,
+    sync::{Arc, LazyLock},
+};
 
 use lfm_serve::{app, config::JudgeConfig, metrics::Metrics, model::Manifest};
 use libfuzzer_sys::fuzz_target;
@@ -18,8 +22,10 @@ fuzz_target!(|text: &[u8]| {
     fs::write(FOLDER.path().join("manifest.json"), text).expect("written");
     match Manifest::read(FOLDER.path()) {
         Ok(manifest) => {
-            let judge = app::judge(&manifest, &JudgeConfig::default()).expect("the manifest's own rules");
-            let metrics = Metrics::new(&app::identity(&manifest, &judge), app::series()).expect("metrics");
+            let manifest = Arc::new(manifest);
+            let models = app::models([Arc::clone(&manifest)], &JudgeConfig::default(), &[]);
+            let models = models.expect("the manifest's own rules");
+            let metrics = Metrics::new(&app::identity(&models), app::series()).expect("metrics");
             metrics.encode().expect("text");
             for name in manifest.file_names() {
                 // Of the folder itself: there is none.

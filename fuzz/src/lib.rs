@@ -17,6 +17,7 @@ use lfm_serve::{
     app::App,
     config::ServeConfig,
     model::{Execution, Manifest},
+    scheduler::Pool,
 };
 use tokio::{net::TcpListener, runtime::Runtime, task::yield_now};
 use tower::ServiceExt;
@@ -64,10 +65,10 @@ impl Service {
         let manifest = Arc::new(Manifest::read(&model).expect("the manifest of the tests"));
         let config = Flags::parse_from(FLAGS).config;
         let app = runtime.block_on(async {
-            let app = App::new(config, manifest, &Execution::CPU).expect("an app");
+            let app = App::new(config, &[(manifest, Execution::CPU)]).expect("an app");
             let model = Fake::instant();
             let rebuild = model.rebuild();
-            app.start(vec![model], rebuild);
+            app.start(vec![Pool { sessions: vec![model], rebuild }]);
             app
         });
         let (http, grpc) = (app.router(), app.grpc_router());

@@ -18,6 +18,8 @@ use super::{
 use crate::{
     answer::{AttributionInfo, caption},
     error::Error,
+    judge::Asked,
+    served::Served,
     server::{AppState, RequestContext, counted},
 };
 
@@ -41,17 +43,16 @@ pub(super) async fn explain(
 ) -> Result<Response, Error> {
     let explained = counted(&state.metrics, &context, async {
         let form = accept::negotiate(&headers, OFFERS)?;
-        // Before the body is read: no image changes it.
-        if !state.manifest.explains() {
-            return Err(Error::not_explainable());
-        }
-        let Received { query, scheduler, upload, permit, deadline } =
-            receive(&state, &context, query, &headers, body).await?;
-        let (result, judgement, scored) =
-            judge(&state, scheduler, &context, &query, upload.clone(), permit, deadline).await?;
+        // Before the body is read, where no image changes it.
+        state.models.check(&Asked { explained: true, ..Asked::default() })?;
+        let Received { query, scheduler, job } = receive(&state, &context, query, &headers, body).await?;
+        let (upload, deadline) = (job.payload.clone(), job.deadline);
+        let asked = Asked { explained: true, ..query.asked() };
+        let (result, judgement, scored) = judge(&state, scheduler, &context, &query, asked, job).await?;
         let attribution = scored.attribution(judgement.calibration.a, judgement.calibration.b)?;
         if form == "png" {
-            let caption = caption(&judgement, &state.manifest, &state.judge);
+            let Served { manifest, judge } = &state.models.all()[scored.assigned.model];
+            let caption = caption(&judgement, manifest, judge);
             let png = scheduler.overlay(upload, &scored, attribution, caption, deadline).await?;
             return Ok(([(header::CONTENT_TYPE, HeaderValue::from_static("image/png"))], png).into_response());
         }

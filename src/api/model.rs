@@ -8,13 +8,34 @@ use utoipa::ToSchema;
 
 use crate::{
     image::Format,
-    judge::{Evidence, OperatingPoint, RegionChoice, RegionRules, Warning},
+    judge::{Class, Evidence, OperatingPoint, RegionChoice, RegionRules, Warning},
+    served::{Models, Served},
     server::AppState,
 };
 
-/// The model that is served.
+/// The model that is served; of several the one that judges what no route names.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ModelResponse {
+    #[serde(flatten)]
+    model: ModelAbout,
+    limits: LimitsInfo,
+    /// All models, only where there are several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    models: Vec<RoutedAbout>,
+}
+
+/// One of several models.
+#[derive(Debug, Serialize, ToSchema)]
+struct RoutedAbout {
+    #[serde(flatten)]
+    model: ModelAbout,
+    /// The classes of file that it judges.
+    classes: Vec<Class>,
+}
+
+/// A model.
+#[derive(Debug, Serialize, ToSchema)]
+struct ModelAbout {
     name: String,
     version: String,
     /// Digest of the weights.
@@ -45,7 +66,6 @@ pub(super) struct ModelResponse {
     voiding: Vec<Warning>,
     /// How good the model is, as its export measured it.
     figures: serde_json::Value,
-    limits: LimitsInfo,
 }
 
 /// What this server takes.
@@ -63,29 +83,45 @@ struct LimitsInfo {
     max_batch_images: usize,
 }
 
+impl ModelAbout {
+    fn of(Served { manifest, judge }: &Served) -> Self {
+        let rules = judge.rules();
+        Self {
+            name: manifest.name.clone(),
+            version: manifest.version.clone(),
+            digest: manifest.digest.clone(),
+            rules: judge.digest().to_owned(),
+            licence_class: manifest.licence_class.clone(),
+            preprocessing: manifest.preprocessing.as_str(),
+            input: manifest.preprocessing.input(),
+            explains: manifest.explains(),
+            regions: judge.settings().regions,
+            region_rules: rules.regions,
+            operating_point: judge.operating_point(),
+            evidence: rules.evidence.clone(),
+            threshold: judge.threshold(),
+            band: rules.band,
+            voiding: rules.voiding.clone(),
+            figures: manifest.metrics.clone(),
+        }
+    }
+}
+
+impl RoutedAbout {
+    /// All models, if there are several.
+    fn all(models: &Models) -> Vec<Self> {
+        let about = |(number, served)| Self { model: ModelAbout::of(served), classes: models.classes_of(number) };
+        models.all().iter().enumerate().filter(|_| models.are_several()).map(about).collect()
+    }
+}
+
 /// What judges, by which rules, and within which limits.
 #[utoipa::path(get, path = "/v1/model", tag = "model", security(("bearer" = []), ("api_key" = []), ()),
     responses((status = 200, description = "The model", body = ModelResponse)))]
 pub(super) async fn model(State(state): State<Arc<AppState>>) -> Json<ModelResponse> {
-    let (manifest, judge, limits) = (&state.manifest, &state.judge, &state.config.limits);
-    let rules = judge.rules();
+    let limits = &state.config.limits;
     Json(ModelResponse {
-        name: manifest.name.clone(),
-        version: manifest.version.clone(),
-        digest: manifest.digest.clone(),
-        rules: judge.digest().to_owned(),
-        licence_class: manifest.licence_class.clone(),
-        preprocessing: manifest.preprocessing.as_str(),
-        input: manifest.preprocessing.input(),
-        explains: manifest.explains(),
-        regions: judge.settings().regions,
-        region_rules: rules.regions,
-        operating_point: judge.operating_point(),
-        evidence: rules.evidence.clone(),
-        threshold: judge.threshold(),
-        band: rules.band,
-        voiding: rules.voiding.clone(),
-        figures: manifest.metrics.clone(),
+        model: ModelAbout::of(state.models.first()),
         limits: LimitsInfo {
             formats: Format::ALL.map(Format::as_str).to_vec(),
             max_body_bytes: limits.max_body_bytes.as_u64(),
@@ -93,5 +129,6 @@ pub(super) async fn model(State(state): State<Arc<AppState>>) -> Json<ModelRespo
             min_side: limits.min_side,
             max_batch_images: state.config.max_batch_images,
         },
+        models: RoutedAbout::all(&state.models),
     })
 }

@@ -2,15 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Extension, Json,
-    body::Body,
-    extract::{RawQuery, State},
-    http::HeaderMap,
-};
-use futures_util::future::join_all;
-use tokio::time::Instant;
-
 use super::{
     contents::{Contents, Part},
     fields::{Fields, LONGEST_ID, bad, shown},
@@ -21,11 +12,19 @@ use super::{
 };
 use crate::{
     error::Error,
-    judge::Judgement,
+    judge::{Asked, Judgement},
     metrics::Outcome,
-    scheduler::{Job, Permit, Scheduler, Scored, Upload},
+    scheduler::{Job, Scheduler, Scored, Upload},
+    served::Choice,
     server::{AppState, Judged, RequestContext, Stay, counted, deadline, read_body},
 };
+use axum::{
+    Extension, Json,
+    body::Body,
+    extract::{RawQuery, State},
+    http::HeaderMap,
+};
+use futures_util::future::join_all;
 
 /// Judge one image.
 ///
@@ -43,9 +42,8 @@ pub(super) async fn score(
     body: Body,
 ) -> Result<Json<ScoreResponse>, Error> {
     let judged = counted(&state.metrics, &context, async {
-        let Received { query, scheduler, upload, permit, deadline } =
-            receive(&state, &context, query, &headers, body).await?;
-        judge(&state, scheduler, &context, &query, upload, permit, deadline).await
+        let Received { query, scheduler, job } = receive(&state, &context, query, &headers, body).await?;
+        judge(&state, scheduler, &context, &query, query.asked(), job).await
     });
     judged.await.map(|(response, ..)| Json(response))
 }
@@ -54,9 +52,7 @@ pub(super) async fn score(
 pub(super) struct Received<'a> {
     pub(super) query: ScoreQuery,
     pub(super) scheduler: &'a Scheduler,
-    pub(super) upload: Upload,
-    pub(super) permit: Permit,
-    pub(super) deadline: Instant,
+    pub(super) job: Job<Upload>,
 }
 
 /// Takes in a request with one image.
@@ -75,7 +71,8 @@ pub(super) async fn receive<'a>(
     let (body, held) = context.reading(read_body(state, context, scheduler, headers, body, deadline)).await?;
     let (bytes, fields, held) = upload::single(headers, body, held, scheduler).await?;
     let query = with_fields(state, query, raw_query.as_deref(), fields)?;
-    Ok(Received { query, scheduler, upload: Upload { bytes, held: Arc::new(held) }, permit, deadline })
+    let upload = Upload { bytes, held: Arc::new(held) };
+    Ok(Received { query, scheduler, job: Job::new(upload, deadline, Arc::new(permit)) })
 }
 
 /// Judge several images.
@@ -118,7 +115,8 @@ pub(super) async fn score_batch(
         async move {
             let (id, judged) = match part {
                 Ok(Part { id, bytes }) => {
-                    let way = judge(state, scheduler, context, query, Upload { bytes, held }, permit, deadline);
+                    let job = Job::new(Upload { bytes, held }, deadline, Arc::new(permit));
+                    let way = judge(state, scheduler, context, query, query.asked(), job);
                     (id, counted(&state.metrics, context, way).await.map(|(response, ..)| response))
                 }
                 Err((id, error)) => (id, counted(&state.metrics, context, async { Err(error) }).await),
@@ -142,18 +140,17 @@ pub(super) async fn judge(
     scheduler: &Scheduler,
     context: &RequestContext,
     query: &ScoreQuery,
-    upload: Upload,
-    permit: Permit,
-    deadline: Instant,
+    asked: Asked,
+    job: Job<Upload>,
 ) -> Result<(ScoreResponse, Judgement, Scored), Error> {
-    let job = Job::new(upload, deadline, Arc::new(permit));
     let Judged { judgement, scored, total } =
-        state.judge(scheduler, context, job, &query.asked(), query.external_id.as_deref()).await?;
+        state.judge(scheduler, context, Choice::ByClass, job, &asked, query.external_id.as_deref()).await?;
     let timings = TimingsMs::new(&scored.timings, total);
     let id = Arc::clone(&context.id);
     let external_id = query.external_id.clone();
+    let served = &state.models.all()[scored.assigned.model];
     let response =
-        ScoreResponse::new(id, external_id, state, &judgement, &scored.image, scored.declared.as_ref(), timings);
+        ScoreResponse::new(id, external_id, served, &judgement, &scored.image, scored.declared.as_ref(), timings);
     Ok((response, judgement, scored))
 }
 
@@ -172,7 +169,7 @@ fn checked(state: &AppState, query: Option<&str>) -> Result<ScoreQuery, Error> {
     if query.max_false_alarms.is_some_and(|share| !(0.0..=1.0).contains(&share)) {
         return Err(bad("`max_false_alarms` is a number between 0 and 1"));
     }
-    state.judge.check(&query.asked()).map_err(bad)?;
+    state.models.check(&query.asked())?;
     if query.external_id.as_ref().is_some_and(|id| id.len() > LONGEST_ID) {
         return Err(bad(format!("`external_id` is longer than {LONGEST_ID} bytes")));
     }

@@ -10,7 +10,8 @@ use crate::{
     declared::Declared,
     image::ImageFacts,
     judge::{Asked, Judgement, RegionChoice, Verdict, Warning},
-    server::{AppState, probes::ModelInfo},
+    served::Served,
+    server::probes::ModelInfo,
     timings::Timings,
 };
 
@@ -77,7 +78,7 @@ impl ScoreResponse {
     pub(super) fn new(
         id: Arc<str>,
         external_id: Option<String>,
-        state: &AppState,
+        served: &Served,
         judgement: &Judgement,
         image: &ImageFacts,
         declared: Option<&Declared>,
@@ -95,7 +96,7 @@ impl ScoreResponse {
             judged: JudgedInfo::new(judgement, &image.header),
             evidence: judgement.evidence.as_ref().map(EvidenceInfo::from),
             declared: declared.cloned(),
-            model: ModelInfo::of(state),
+            model: ModelInfo::of(served),
             image: image.into(),
             timings_ms,
         }
@@ -133,7 +134,8 @@ pub(super) struct ScoreQuery {
 impl ScoreQuery {
     /// What it asks of the judge.
     pub(super) fn asked(&self) -> Asked {
-        Asked { threshold: self.threshold, max_false_alarms: self.max_false_alarms, regions: self.regions }
+        let &Self { threshold, max_false_alarms, regions, .. } = self;
+        Asked { threshold, max_false_alarms, regions, explained: false }
     }
 }
 

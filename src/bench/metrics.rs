@@ -24,9 +24,9 @@ pub(super) struct Report {
 
 pub(super) fn measure(model: Option<&Path>, rounds: &Rounds) -> Result<Report, anyhow::Error> {
     let manifest = Manifest::read(&find_folder(model)?)?;
-    let judge = app::judge(&manifest, &JudgeConfig::default())?;
-    let metrics = Metrics::new(&app::identity(&manifest, &judge), app::series())?;
-    let judgement = judge.judge_pixels(1.0, false);
+    let models = app::models([manifest.into()], &JudgeConfig::default(), &[])?;
+    let metrics = Metrics::new(&app::identity(&models), app::series())?;
+    let judgement = models.first().judge.judge_pixels(1.0, false);
     let samples = rounds.interleave("metrics", &[()], |()| {
         let (seconds, ()) = thread_seconds(|| (0..IMAGES).for_each(|_| count(&metrics, &judgement)));
         Ok(seconds / f64::from(IMAGES))
@@ -45,7 +45,7 @@ fn count(metrics: &Metrics, judgement: &Judgement) {
     for stage in [Stage::Read, Stage::Decode, Stage::Queue, Stage::Inference, Stage::Total] {
         metrics.stage(stage, took);
     }
-    metrics.batch(Release::Idle, 1, took);
+    metrics.batch(0, Release::Idle, 1, took);
     let warnings = judgement.warnings.iter().map(|warning| warning.as_str());
     metrics.judged(judgement.verdict.as_str(), judgement.score, judgement.regions.len(), warnings);
     if let Some(found) = &judgement.evidence {

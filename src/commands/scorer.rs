@@ -25,7 +25,8 @@ use crate::{
     judge::{Asked, Judge, Judgement},
     metrics::Metrics,
     model::{self, Manifest, Model, Provider, SessionOptions},
-    scheduler::{Client, Job, Rebuild, Scheduler, SchedulerConfig, Scored, Upload},
+    scheduler::{Client, Job, Pool, Scheduler, SchedulerConfig, Scored, Upload},
+    served::{Choice, Models, Served},
     server::judge_image,
 };
 
@@ -38,8 +39,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// A model at work in this process.
 pub(super) struct Scorer {
     scheduler: Scheduler,
-    manifest: Arc<Manifest>,
-    judge: Judge,
+    /// One.
+    models: Models,
     max_file_bytes: u64,
     limits: image::Limits,
     side_by_side: usize,
@@ -82,20 +83,20 @@ impl Scorer {
             Provider::Cuda | Provider::TensorRt => options,
         };
         let (options, sessions) = spawn_blocking(move || model::start_sessions(options)).await??;
-        Self::on(Arc::clone(options.manifest()), sessions, app::rebuild(options), judge, limits, declared)
+        let manifest = Arc::clone(options.manifest());
+        Self::on(manifest, Pool { sessions, rebuild: app::rebuild(options) }, judge, limits, declared)
     }
 
     fn on<M: Model>(
         manifest: Arc<Manifest>,
-        models: Vec<M>,
-        rebuild: Rebuild<M>,
+        pool: Pool<M>,
         judge: &JudgeConfig,
         limits: &LimitsConfig,
         declared: &DeclaredConfig,
     ) -> Result<Self, anyhow::Error> {
-        let judge = app::judge(&manifest, judge)?;
-        let metrics = Arc::new(Metrics::new(&app::identity(&manifest, &judge), [])?);
-        let at_once: usize = models.iter().map(|model| model.costs().len()).sum();
+        let models = app::models([manifest], judge, &[])?;
+        let metrics = Arc::new(Metrics::new(&app::identity(&models), [])?);
+        let at_once: usize = pool.sessions.iter().map(|model| model.costs().len()).sum();
         // Enough that neither the decoders nor the sessions, with whole batches, wait for the other.
         let side_by_side = 2 * (at_once + model::cpus());
         let config = SchedulerConfig {
@@ -105,14 +106,12 @@ impl Scorer {
             max_queue_delay: Duration::ZERO,
             cpus: model::cpus(),
             limits: any_time(limits),
-            preprocessing: manifest.preprocessing,
             hash_pixels: true,
             declared: app::declared(declared)?,
         };
         Ok(Self {
-            scheduler: Scheduler::start(config, models, rebuild, metrics),
-            manifest,
-            judge,
+            scheduler: Scheduler::start(config, vec![pool], metrics),
+            models,
             max_file_bytes: limits.max_body_bytes.as_u64(),
             limits: any_time(limits),
             side_by_side,
@@ -130,12 +129,12 @@ impl Scorer {
 
     /// What judges.
     pub(super) fn judge(&self) -> &Judge {
-        &self.judge
+        &self.models.first().judge
     }
 
     /// The model's manifest.
     pub(super) fn manifest(&self) -> &Manifest {
-        &self.manifest
+        &self.models.first().manifest
     }
 
     /// How many files are worked on at a time.
@@ -197,7 +196,9 @@ impl Scorer {
         let payload = Upload { bytes, held };
         let upload = self.explains.then(|| payload.clone());
         let job = Job::new(payload, deadline, permit);
-        let (judgement, scored) = judge_image(&self.judge, &self.scheduler, job, &Asked::default()).await?;
+        let asked = Asked { explained: self.explains, ..Asked::default() };
+        let judging = judge_image(&self.models, Choice::ByClass, &self.scheduler, job, &asked);
+        let (judgement, scored) = judging.await?;
         let explanation = match upload {
             Some(upload) => Some(self.explain(upload, &judgement, &scored, deadline).await?),
             None => None,
@@ -214,7 +215,8 @@ impl Scorer {
     ) -> Result<Explanation, Error> {
         let attribution = scored.attribution(judgement.calibration.a, judgement.calibration.b)?;
         let wire = AttributionInfo::new(&attribution, &scored.image.header);
-        let caption = caption(judgement, &self.manifest, &self.judge);
+        let Served { manifest, judge } = self.models.first();
+        let caption = caption(judgement, manifest, judge);
         let overlay = self.scheduler.overlay(upload, scored, attribution, caption, deadline).await?;
         Ok(Explanation { attribution: wire, overlay })
     }
@@ -330,9 +332,9 @@ mod tests {
         let scored: Vec<_> = paused.expect("a runtime").block_on(async {
             let manifest =
                 Manifest::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/model")).expect("a manifest");
-            let rebuild: Rebuild<Slow> = Arc::new(|| Err("it never fails".into()));
+            let pool = Pool { sessions: vec![model], rebuild: Arc::new(|| Err("it never fails".into())) };
             let judge = JudgeConfig::default();
-            let scorer = Scorer::on(manifest.into(), vec![model], rebuild, &judge, &limits, &silent).expect("a scorer");
+            let scorer = Scorer::on(manifest.into(), pool, &judge, &limits, &silent).expect("a scorer");
             scorer.score_all(&files, None).map(|(path, scored)| (path.to_path_buf(), scored)).collect().await
         });
         for (index, (path, scored)) in scored.iter().enumerate() {

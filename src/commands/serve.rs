@@ -16,6 +16,7 @@ use crate::{
     config::ServeConfig,
     keys::KeysFile,
     model::{Model, SessionOptions, placement_summary},
+    scheduler::Pool,
     server::{
         self, Listener,
         lifecycle::{self, AtOnce},
@@ -49,8 +50,10 @@ async fn serve(config: ServeConfig, log: &Log, at_once: AtOnce) -> Result<ExitCo
         move || running.get().and_then(|app| app.state.keys.as_ref()).map(KeysFile::reload).is_some()
     };
     let stop = lifecycle::stop_signal(config.drain_delay, reload)?;
-    let options = SessionOptions::read(&config.model, config.max_batch_size)?;
-    let app = App::new(config.clone(), Arc::clone(options.manifest()), options.execution())?;
+    let read = |model| SessionOptions::read(&model, config.max_batch_size);
+    let options = config.models().into_iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    let models = options.iter().map(|options| (Arc::clone(options.manifest()), options.execution().clone()));
+    let app = App::new(config.clone(), &models.collect::<Vec<_>>())?;
     log.count_dropped_in(app.state.metrics.log_lines_dropped.clone());
     let _ = running.set(app.clone());
     let mut passed = Passed::take_over()?;
@@ -82,26 +85,29 @@ async fn serve(config: ServeConfig, log: &Log, at_once: AtOnce) -> Result<ExitCo
         let app = app.clone();
         async move {
             let loading = app.clone();
-            let (options, sessions) = spawn_blocking(move || loading.load(options)).await??;
-            let (count, batch) = (sessions.len(), sessions.first().map_or(0, |session| session.costs().len()));
-            let placement = sessions.first().map(|session| placement_summary(session.nodes()));
-            let execution = options.execution().clone();
+            let load = move || options.into_iter().enumerate().map(|(number, one)| loading.load(number, one)).collect();
+            let loaded: Vec<_> = spawn_blocking(move || -> Result<_, anyhow::Error> { load() }).await??;
             at_once.loaded();
-            app.start(sessions, app::rebuild(options));
-            tracing::info!(
-                %address,
-                grpc_address = grpc_address.map(tracing::field::display),
-                admin_address = admin_address.map(tracing::field::display),
-                model = app.state.manifest.name,
-                digest = app.state.manifest.digest,
-                licence_class = app.state.manifest.licence_class,
-                provider = execution.provider.name(),
-                precision = execution.precision.name(),
-                placement,
-                sessions = count,
-                max_batch_size = batch,
-                "ready"
-            );
+            // A line for each model.
+            for (options, sessions) in &loaded {
+                let (manifest, execution) = (options.manifest(), options.execution());
+                tracing::info!(
+                    %address,
+                    grpc_address = grpc_address.map(tracing::field::display),
+                    admin_address = admin_address.map(tracing::field::display),
+                    model = manifest.name,
+                    digest = manifest.digest,
+                    licence_class = manifest.licence_class,
+                    provider = execution.provider.name(),
+                    precision = execution.precision.name(),
+                    placement = sessions.first().map(|session| placement_summary(session.nodes())),
+                    sessions = sessions.len(),
+                    max_batch_size = sessions.first().map_or(0, |session| session.costs().len()),
+                    "ready"
+                );
+            }
+            let pool = |(options, sessions)| Pool { sessions, rebuild: app::rebuild(options) };
+            app.start(loaded.into_iter().map(pool).collect());
             // Scripts wait for this line: the model is warm by now.
             let mut lines = format!("listening on http://{address}");
             if let Some(address) = grpc_address {

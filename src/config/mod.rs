@@ -12,8 +12,12 @@ use crate::{
 };
 
 #[cfg(feature = "server")]
+mod route;
+#[cfg(feature = "server")]
 mod serve;
 
+#[cfg(feature = "server")]
+pub use route::ClassRoute;
 #[cfg(feature = "server")]
 pub use serve::{LogConfig, LogFormat, ServeConfig};
 

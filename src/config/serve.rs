@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
 
-use super::{Auto, DeclaredConfig, JudgeConfig, LimitsConfig, ModelConfig};
+use super::{Auto, ClassRoute, DeclaredConfig, JudgeConfig, LimitsConfig, ModelConfig, RuntimeConfig};
 
 /// The longest duration that makes sense for any setting.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
@@ -19,9 +19,21 @@ const MOST_IMAGES: usize = 4096;
 /// The `serve` command's settings.
 #[derive(Debug, Clone, Args)]
 pub struct ServeConfig {
-    /// Model and runtime.
+    /// Model folder (manifest.json and its graphs); given more than once, or by commas, each class of file is judged by
+    /// one of the models (--route). Default: beside the executable (../share/lfm-serve/model), then the checkout's
+    /// models/.
+    #[arg(long = "model", env = "LFM_MODEL", value_name = "DIR", value_delimiter = ',')]
+    pub models: Vec<PathBuf>,
+
+    /// Classes of file that a model judges, e.g. lossy=NAME; NAME is the manifest's. Classes are those of the evidence,
+    /// `jpeg` and `lossy` (JPEG, lossy WebP, AVIF) stand for several, a narrower one overrides. The first model judges
+    /// the rest.
+    #[arg(long, env = "LFM_ROUTE", value_name = "CLASS=NAME,..", value_delimiter = ',')]
+    pub route: Vec<ClassRoute>,
+
+    /// The runtime.
     #[command(flatten)]
-    pub model: ModelConfig,
+    pub runtime: RuntimeConfig,
 
     /// How logits become verdicts.
     #[command(flatten)]
@@ -137,7 +149,16 @@ pub struct ServeConfig {
 }
 
 impl ServeConfig {
-    /// Images admitted at once, with this many sessions.
+    /// Each model with the runtime.
+    pub fn models(&self) -> Vec<ModelConfig> {
+        let model = |model| ModelConfig { model, runtime: self.runtime.clone() };
+        match &self.models[..] {
+            [] => vec![model(None)],
+            folders => folders.iter().cloned().map(|folder| model(Some(folder))).collect(),
+        }
+    }
+
+    /// Images admitted at once, where a model has this many sessions.
     pub fn max_in_flight(&self, sessions: usize) -> usize {
         self.max_in_flight.or_else(|| sessions.saturating_mul(64).max(128))
     }

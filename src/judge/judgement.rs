@@ -29,6 +29,8 @@ pub struct Asked {
     pub max_false_alarms: Option<f64>,
     /// In place of the setting.
     pub regions: Option<RegionChoice>,
+    /// Whether an explanation is wanted too.
+    pub explained: bool,
 }
 
 /// What the network says of one region.

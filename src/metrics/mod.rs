@@ -17,7 +17,7 @@ use prometheus::{
     Opts, Registry, TextEncoder, core::Collector,
 };
 
-pub use identity::{Identity, ScoreReference};
+pub use identity::{Identity, ModelIdentity, ScoreReference};
 pub use labels::{Closed, Outcome, Release, Stage};
 
 use crate::{error::Code, timings::Timings};
@@ -52,6 +52,7 @@ pub struct Metrics {
     verdicts: IntCounterVec,
     evidence: IntCounterVec,
     declared: IntCounterVec,
+    model_images: Vec<IntCounter>,
     regions: Histogram,
     /// Scores given: the distribution shifts when the uploads or the forgeries do.
     pub score: Histogram,
@@ -72,13 +73,14 @@ pub struct Metrics {
     key_share: GaugeVec,
     /// Sessions that can run a batch.
     pub sessions: IntGauge,
-    model_info: IntGaugeVec,
+    model_info: Vec<IntGaugeVec>,
     execution_provider_available: IntGaugeVec,
     session_busy_seconds: prometheus::Counter,
     connections_closed: IntCounterVec,
     /// Lines that the log could not write in time.
     pub log_lines_dropped: IntCounter,
-    runs: Mutex<Runs>,
+    /// By the model's number.
+    runs: Vec<Mutex<Runs>>,
 }
 
 /// Figures of the Open Inference Protocol's statistics that histograms do not hold exactly: batches by size, and the
@@ -120,9 +122,15 @@ impl Metrics {
                 ("ort_version", identity.ort_version),
             ],
         )?;
-        let judging: Vec<_> = identity.judging.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        add.info("lfm_judge_info", "How verdicts are given unless a caller asks otherwise; always 1.", &judging)?;
-        if let Some(reference) = identity.reference {
+        let several = identity.models.len() > 1;
+        for model in &identity.models {
+            let judging = model.judging.iter().map(|(name, value)| (*name, value.as_str()));
+            // Of one model `lfm_model_info` has the name.
+            let labels: Vec<_> = judging.chain(several.then_some(("model", model.name))).collect();
+            add.info("lfm_judge_info", "How verdicts are given unless a caller asks otherwise; always 1.", &labels)?;
+        }
+        // `lfm_score` counts all models' scores: no model's own can be compared with it.
+        if let [ModelIdentity { reference: Some(reference), .. }] = &identity.models[..] {
             let scores = HistogramOpts::new(
                 "lfm_score_reference",
                 "Scores of the model's validation images, by their true class, counted at the middle of their bin; constant.",
@@ -168,6 +176,14 @@ impl Metrics {
                 "Claims that judged files make of themselves, by where they stand and what they say.",
                 &["source", "kind"],
             )?,
+            model_images: identity
+                .models
+                .iter()
+                .map(|model| {
+                    let images = Opts::new("lfm_model_images_total", "Images judged, by model.");
+                    add.register(IntCounter::with_opts(images.const_label("model", model.name))?)
+                })
+                .collect::<Result<_, _>>()?,
             regions: add.register(Histogram::with_opts(
                 HistogramOpts::new("lfm_regions", "Regions that an image was judged by.")
                     .buckets(vec![1.0, 2.0, 3.0, 4.0, 5.0, 9.0, 16.0]),
@@ -203,14 +219,20 @@ impl Metrics {
                 &["key"],
             )?)?,
             sessions: add.gauge("lfm_sessions", "Sessions that can run a batch.")?,
-            model_info: add.register(IntGaugeVec::new(
-                Opts::new("lfm_model_info", "The model that is served; always 1.")
-                    .const_label("model", identity.model)
-                    .const_label("version", identity.version)
-                    .const_label("digest", identity.digest)
-                    .const_label("rules", identity.rules),
-                &["execution_provider", "precision"],
-            )?)?,
+            model_info: identity
+                .models
+                .iter()
+                .map(|model| {
+                    add.register(IntGaugeVec::new(
+                        Opts::new("lfm_model_info", "The model that is served; always 1.")
+                            .const_label("model", model.name)
+                            .const_label("version", model.version)
+                            .const_label("digest", model.digest)
+                            .const_label("rules", model.rules),
+                        &["execution_provider", "precision"],
+                    )?)
+                })
+                .collect::<Result<_, _>>()?,
             execution_provider_available: add.register(IntGaugeVec::new(
                 Opts::new("lfm_execution_provider_available", "Whether the execution provider can run here."),
                 &["provider"],
@@ -228,7 +250,7 @@ impl Metrics {
                 "lfm_log_lines_dropped_total",
                 "Lines of the log that could not be written in time.",
             )?)?,
-            runs: Mutex::default(),
+            runs: identity.models.iter().map(|_| Mutex::default()).collect(),
             registry: registry.clone(),
         };
         metrics.fill(identity, routes);
@@ -284,10 +306,10 @@ impl Metrics {
         self.declared.with_label_values(&[source, kind]).inc();
     }
 
-    /// Sets the provider of the model, which may differ from the first choice.
-    pub fn runs_on(&self, provider: &str, precision: &str) {
-        self.model_info.reset();
-        self.model_info.with_label_values(&[provider, precision]).set(1);
+    /// Sets the provider of the model of this number, which may differ from the first choice.
+    pub fn runs_on(&self, model: usize, provider: &str, precision: &str) {
+        self.model_info[model].reset();
+        self.model_info[model].with_label_values(&[provider, precision]).set(1);
     }
 
     /// Whether an execution provider can run here.
@@ -320,22 +342,23 @@ impl Metrics {
         }
     }
 
-    /// One batch ran.
-    pub fn batch(&self, reason: Release, size: usize, busy: Duration) {
+    /// One batch ran on the model of this number.
+    pub fn batch(&self, model: usize, reason: Release, size: usize, busy: Duration) {
         self.batches.with_label_values(&[reason.as_str()]).inc();
         self.batch_size.observe(size as f64);
         self.session_busy_seconds.inc_by(busy.as_secs_f64());
-        let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut runs = self.runs[model].lock().unwrap_or_else(PoisonError::into_inner);
         let (count, spent) = runs.by_size.entry(size).or_default();
         *count += 1;
         *spent += busy;
         runs.last = Some(SystemTime::now());
     }
 
-    /// One image was judged, `total` after its request's head.
-    pub fn answered(&self, stages: &Timings, total: Duration) {
+    /// One image was judged by the model of this number, `total` after its request's head.
+    pub fn answered(&self, model: usize, stages: &Timings, total: Duration) {
         self.stage(Stage::Total, total);
-        let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        self.model_images[model].inc();
+        let mut runs = self.runs[model].lock().unwrap_or_else(PoisonError::into_inner);
         runs.images += 1;
         runs.stages.decode += stages.decode;
         runs.stages.queue += stages.queue;
@@ -343,9 +366,9 @@ impl Metrics {
         runs.total += total;
     }
 
-    /// The runs so far.
-    pub fn runs(&self) -> Runs {
-        self.runs.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The runs of the model of this number so far.
+    pub fn runs(&self, model: usize) -> Runs {
+        self.runs[model].lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Images with this outcome.

@@ -101,6 +101,11 @@ impl SessionOptions {
         self.config.runtime.sessions.or_else(|| self.execution.provider.sessions(cpus))
     }
 
+    /// The folder and the runtime.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
     /// What the sessions run on.
     pub fn execution(&self) -> &Execution {
         &self.execution

@@ -17,7 +17,7 @@ use tower_http::compression::CompressionLayer;
 
 use super::{
     infer::{self, Inference},
-    protocol::{ModelConfig, ModelMetadata, ModelStatistics, Request, ServerMetadata, check_model, json},
+    protocol::{ModelConfig, ModelMetadata, ModelStatistics, Request, ServerMetadata, find_model, json},
 };
 use crate::{
     error::{
@@ -115,8 +115,8 @@ fn probes() -> Router<Arc<AppState>> {
         .route("/v2/models/{name}/versions/{version}/ready", get(model_ready))
 }
 
-/// Extractor: the path names the served model.
-struct OurModel;
+/// Extractor: the number of the model that the path names.
+struct OurModel(usize);
 
 #[derive(Deserialize)]
 struct ModelPath {
@@ -130,7 +130,7 @@ impl FromRequestParts<Arc<AppState>> for OurModel {
     async fn from_request_parts(parts: &mut Parts, state: &Arc<AppState>) -> Result<Self, Error> {
         let path = Path::<ModelPath>::from_request_parts(parts, state).await;
         let Path(path) = path.map_err(|_| Error::new(Code::NotFound, "the path names no model"))?;
-        check_model(&state.manifest, &path.name, path.version.as_deref()).map(|()| Self)
+        find_model(&state.models, &path.name, path.version.as_deref()).map(Self)
     }
 }
 
@@ -153,44 +153,52 @@ async fn ready(State(state): State<Arc<AppState>>) -> Result<Json<Ready>, Error>
     state.readiness().map(|()| Json(Ready { ready: true }))
 }
 
-async fn model_ready(_: OurModel, State(state): State<Arc<AppState>>) -> Result<StatusCode, Error> {
-    state.readiness().map(|()| StatusCode::OK)
+async fn model_ready(OurModel(model): OurModel, State(state): State<Arc<AppState>>) -> Result<StatusCode, Error> {
+    state.model_readiness(model).map(|()| StatusCode::OK)
 }
 
-async fn metadata(_: OurModel, State(state): State<Arc<AppState>>) -> Json<ModelMetadata> {
-    Json(ModelMetadata::of(&state.manifest))
+async fn metadata(OurModel(model): OurModel, State(state): State<Arc<AppState>>) -> Json<ModelMetadata> {
+    Json(ModelMetadata::of(&state.models.all()[model].manifest))
 }
 
-async fn config(_: OurModel, State(state): State<Arc<AppState>>) -> Json<ModelConfig> {
-    Json(ModelConfig::of(&state.manifest))
+async fn config(OurModel(model): OurModel, State(state): State<Arc<AppState>>) -> Json<ModelConfig> {
+    Json(ModelConfig::of(&state.models.all()[model].manifest))
 }
 
 #[derive(Serialize)]
 struct Statistics {
-    model_stats: [ModelStatistics; 1],
+    model_stats: Vec<ModelStatistics>,
+}
+
+impl Statistics {
+    fn of(state: &AppState, models: impl Iterator<Item = usize>) -> Json<Self> {
+        let model = |model| ModelStatistics::of(model, &state.models, &state.metrics);
+        Json(Self { model_stats: models.map(model).collect() })
+    }
 }
 
 async fn statistics(State(state): State<Arc<AppState>>) -> Json<Statistics> {
-    Json(Statistics { model_stats: [ModelStatistics::of(&state.manifest, &state.metrics)] })
+    Statistics::of(&state, 0..state.models.all().len())
 }
 
-async fn model_statistics(_: OurModel, state: State<Arc<AppState>>) -> Json<Statistics> {
-    statistics(state).await
+async fn model_statistics(OurModel(model): OurModel, State(state): State<Arc<AppState>>) -> Json<Statistics> {
+    Statistics::of(&state, std::iter::once(model))
 }
 
 async fn infer(
-    _: OurModel,
+    OurModel(model): OurModel,
     State(state): State<Arc<AppState>>,
     Extension(context): Extension<RequestContext>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Error> {
     let mut stay = Stay::new(&state.metrics, &context);
-    let received = receive(&state, &context, &headers, body).await;
+    let received = receive(&state, model, &context, &headers, body).await;
     let inference = received.inspect_err(|error| stay.end(Outcome::of(error.code)))?;
     stay.forget();
     let answer = infer::judge(&state, &context, inference).await?;
-    let written = spawn_blocking(move || json::write(&state.manifest, &answer.id, &answer.outputs)).await;
+    let written =
+        spawn_blocking(move || json::write(&state.models.all()[model].manifest, &answer.id, &answer.outputs)).await;
     let written = written.map_err(|_| Error::inference_failed())?.map_err(|error| {
         tracing::error!(%error, "an answer cannot be written");
         Error::inference_failed()
@@ -206,6 +214,7 @@ async fn infer(
 /// Admits and reads an inference request.
 async fn receive<'a>(
     state: &'a Arc<AppState>,
+    model: usize,
     context: &RequestContext,
     headers: &HeaderMap,
     body: Body,
@@ -218,10 +227,10 @@ async fn receive<'a>(
     scheduler.grow_bytes(&mut held, json::parsed_bytes(&body, json_length))?;
     let most = state.config.max_batch_images;
     // Off the async threads: a body can be tens of megabytes.
-    let manifest = Arc::clone(&state.manifest);
+    let manifest = Arc::clone(&state.models.all()[model].manifest);
     let request = spawn_blocking(move || Request::check(&manifest, json::read(body, json_length)?, most)).await;
     let request = request.map_err(|_| Error::inference_failed())??;
-    Inference::new(context, scheduler, request, first, held, deadline)
+    Inference::new(context, scheduler, model, request, first, held, deadline)
 }
 
 fn json_length(headers: &HeaderMap) -> Result<Option<usize>, Error> {

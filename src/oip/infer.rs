@@ -11,12 +11,15 @@ use crate::{
     error::Error,
     judge::Asked,
     scheduler::{Job, Permit, Scheduler, Share, Upload},
+    served::Choice,
     server::{AppState, RequestContext, counted},
 };
 
 /// An admitted request.
 pub(super) struct Inference<'a> {
     scheduler: &'a Scheduler,
+    /// Number of the model that the caller named.
+    model: usize,
     request: Request,
     /// An in-flight permit for each image.
     permits: Vec<Permit>,
@@ -41,6 +44,7 @@ impl<'a> Inference<'a> {
     pub(super) fn new(
         context: &RequestContext,
         scheduler: &'a Scheduler,
+        model: usize,
         request: Request,
         first: Permit,
         held: Share,
@@ -49,7 +53,7 @@ impl<'a> Inference<'a> {
         let deadline = request.timeout.map_or(deadline, |timeout| deadline.min(context.started + timeout));
         let more = (1..request.images.len()).map(|_| context.admit_image(scheduler));
         let permits = std::iter::once(Ok(first)).chain(more).collect::<Result<_, _>>()?;
-        Ok(Self { scheduler, request, permits, held: Arc::new(held), deadline })
+        Ok(Self { scheduler, model, request, permits, held: Arc::new(held), deadline })
     }
 }
 
@@ -62,12 +66,13 @@ pub(super) async fn judge(
     context: &RequestContext,
     inference: Inference<'_>,
 ) -> Result<Answer, Error> {
-    let Inference { scheduler, request, permits, held, deadline } = inference;
+    let Inference { scheduler, model, request, permits, held, deadline } = inference;
     let several = request.images.len() > 1;
     let images = request.images.into_iter().zip(permits).enumerate().map(|(index, (image, permit))| {
         let held = Arc::clone(&held);
         async move {
-            let one = judge_one(state, scheduler, context, image, held, permit, deadline);
+            let job = Job::new(image, deadline, Arc::new(permit));
+            let one = judge_one(state, scheduler, model, context, job, held);
             counted(&state.metrics, context, one).await.map_err(|mut error| {
                 if several {
                     error.detail = format!("image {index}: {}", error.detail);
@@ -77,25 +82,26 @@ pub(super) async fn judge(
         }
     });
     let (judged, _permits): (Vec<_>, Vec<_>) = try_join_all(images).await?.into_iter().unzip();
+    let manifest = &state.models.all()[model].manifest;
     let outputs = request.outputs.into_iter();
-    let outputs = outputs.map(|wanted| (wanted, wanted.output.tensor(&state.manifest, &judged))).collect();
+    let outputs = outputs.map(|wanted| (wanted, wanted.output.tensor(manifest, &judged))).collect();
     Ok(Answer { id: request.id, outputs })
 }
 
 async fn judge_one(
     state: &AppState,
     scheduler: &Scheduler,
+    model: usize,
     context: &RequestContext,
-    image: Image,
+    job: Job<Image>,
     held: Arc<Share>,
-    permit: Permit,
-    deadline: Instant,
 ) -> Result<(Judged, Arc<Permit>), Error> {
-    let permit = Arc::new(permit);
+    let Job { payload: image, deadline, permit, .. } = job;
     Ok(match image {
         Image::File(bytes) => {
             let job = Job::new(Upload { bytes, held }, deadline, permit);
-            let judged = state.judge(scheduler, context, job, &Asked::default(), None).await?;
+            let choice = Choice::Named(model);
+            let judged = state.judge(scheduler, context, choice, job, &Asked::default(), None).await?;
             // The centre always exists: the scheduler runs at least one region.
             let centre = judged.scored.regions.into_iter().next().ok_or_else(Error::inference_failed)?;
             let declared = judged.scored.declared;
@@ -103,7 +109,7 @@ async fn judge_one(
         }
         Image::Pixels(pixels) => {
             let job = Job::new(pixels, deadline, permit);
-            let judged = state.judge_pixels(scheduler, context, job).await?;
+            let judged = state.judge_pixels(scheduler, context, model, job).await?;
             let Job { payload: output, permit, .. } = judged.scored;
             (Judged { judgement: judged.judgement, declared: None, output }, permit)
         }

@@ -229,13 +229,15 @@ async function about(box) {
     const response = await fetch('v1/model', { headers, credentials: 'omit' });
     const model = await response.json();
     if (!response.ok) throw new Error(model.title);
-    place.replaceChildren(...terms(limits(model)));
+    // Several models judge different classes of file.
+    const models = model.models ?? [model];
+    place.replaceChildren(...models.flatMap((one) => terms(limits(one))));
   } catch (error) {
     place.replaceChildren(...terms({ Model: `Its description could not be read: ${error.message}` }));
   }
 }
 
-function limits({ name, version, digest, rules, licence_class: licence, operating_point: point, evidence, threshold }) {
+function limits({ name, version, digest, rules, licence_class: licence, operating_point: point, evidence, threshold, classes: judges }) {
   const classes = Object.entries(evidence?.classes ?? {});
   const blind = classes.filter(([, tables]) => Object.values(tables.regions).every(({ a }) => a === 0));
   const decides = point
@@ -244,6 +246,7 @@ function limits({ name, version, digest, rules, licence_class: licence, operatin
     : `Generated is said above the score ${threshold}.`;
   return {
     Model: `${name} ${version}`,
+    ...(judges && { Judges: judges.map((kind) => CLASSES[kind] ?? kind).join('; ') }),
     'Licence class': `${licence}: what the licences of its training data allow`,
     'How it decides': decides,
     'Cannot judge': blind.map(([kind]) => CLASSES[kind] ?? kind).join('; ') || 'no class of file is named',

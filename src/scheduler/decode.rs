@@ -11,10 +11,10 @@ use sha2::{Digest, Sha256};
 use tokio::{task::spawn_blocking, time::Instant};
 
 use super::{
-    Job, Permit, SchedulerConfig, Upload,
+    Job, Permit, SchedulerConfig, Scored, Upload,
     line::{Demand, Line, Paused, Turn},
     memory::DecodeMemory,
-    regions::Input,
+    regions::{Assigned, Input, RegionPlan},
 };
 use crate::{
     declared::{self, Declared},
@@ -34,6 +34,7 @@ pub(super) struct Decoders {
 
 /// What a decode worker learns of an image, besides its pixels.
 pub(super) struct Seen {
+    pub(super) assigned: Assigned,
     pub(super) image: ImageFacts,
     /// What the file says of itself, where that is wanted.
     pub(super) declared: Option<Declared>,
@@ -49,19 +50,21 @@ impl Decoders {
         Self { line, config: Arc::new(config) }
     }
 
-    /// Decodes one image and cuts at most `most` regions. Also returns the decode's [`Turn`], so that the run can take
-    /// over its CPU. Dropping the future stops the decode; its memory and the job's permit are returned once it stops.
+    /// Decodes one image for the model that the plan assigns it to. Also returns the decode's [`Turn`], so that the run
+    /// can take over its CPU. Dropping the future stops the decode; its memory and the job's permit are returned once it stops.
     pub(super) async fn prepare(
         &self,
         job: Job<Upload>,
-        most: Regions,
+        plan: RegionPlan<'_>,
     ) -> Result<(Seen, Job<Vec<Input>>, Turn), Error> {
         let arrived = Instant::now();
         let config = Arc::clone(&self.config);
-        let (header, demand) = self.inspect(job.payload.bytes.clone(), most).await?;
+        let (header, memory) = self.inspect(job.payload.bytes.clone()).await?;
+        let assigned = (plan.assign)(&header)?;
+        let demand = Demand { cost: image::cost_of_regions(&header, assigned.preprocessing, assigned.most), memory };
         let (permit, deadline) = (Arc::clone(&job.permit), job.deadline);
         let decoded = self.in_turn(&permit, deadline, demand, move |cancel| {
-            let (seen, input) = decode(&job.payload, header, most, &config, cancel)?;
+            let (seen, input) = decode(&job.payload, header, assigned, &config, cancel)?;
             Ok((seen, job.map(|_| input)))
         });
         let ((seen, mut job), spent, turn) = decoded.await?;
@@ -71,19 +74,18 @@ impl Decoders {
         Ok((seen, job, turn))
     }
 
-    /// Decodes an image again for display and runs `draw` on the same blocking thread.
+    /// Decodes a scored image again for display and runs `draw` on the same blocking thread.
     pub(super) async fn view<T: Send + 'static>(
         &self,
-        permit: &Permit,
+        scored: &Scored,
         upload: Upload,
-        header: Header,
         longest: u32,
         deadline: Instant,
         draw: impl FnOnce(&View) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let preprocessing = self.config.preprocessing;
+        let (header, preprocessing) = (scored.image.header, scored.assigned.preprocessing);
         let demand = Demand { cost: header.cost, memory: header.peak_bytes };
-        let drawn = self.in_turn(permit, deadline, demand, move |cancel| {
+        let drawn = self.in_turn(&scored.permit, deadline, demand, move |cancel| {
             let view = SCRATCH.with_borrow_mut(|scratch| {
                 image::view(&upload.bytes, &header, preprocessing, Regions::One, longest, scratch, cancel)
             })?;
@@ -92,13 +94,13 @@ impl Decoders {
         drawn.await.map(|(drawn, ..)| drawn)
     }
 
-    /// The header, and what decoding the image and reading what its file says of itself takes.
-    async fn inspect(&self, bytes: Bytes, most: Regions) -> Result<(Header, Demand), Error> {
+    /// The header, and the memory that decoding the image and reading what its file says of itself takes.
+    async fn inspect(&self, bytes: Bytes) -> Result<(Header, u64), Error> {
         if bytes.len() <= INSPECT_HERE {
-            return inspect(&bytes, most, &self.config);
+            return inspect(&bytes, &self.config);
         }
         let config = Arc::clone(&self.config);
-        let inspected = spawn_blocking(move || inspect(&bytes, most, &config));
+        let inspected = spawn_blocking(move || inspect(&bytes, &config));
         inspected.await.map_err(|error| panicked(&error))?
     }
 
@@ -163,26 +165,25 @@ fn panicked(error: &tokio::task::JoinError) -> Error {
     Error::new(Code::UndecodableImage, "the decoder failed on this image")
 }
 
-fn inspect(bytes: &[u8], most: Regions, config: &SchedulerConfig) -> Result<(Header, Demand), Error> {
+fn inspect(bytes: &[u8], config: &SchedulerConfig) -> Result<(Header, u64), Error> {
     let header = image::inspect(bytes, &config.limits)?;
     // One after the other. An image is not refused for what its file says beside it.
     let largest = DecodeMemory::new(config.limits.max_pixels).largest();
     let reading = config.declared.as_ref().map_or(0, |_| declared::peak_bytes(bytes, header.format).min(largest));
-    let cost = image::cost_of_regions(&header, config.preprocessing, most);
-    Ok((header, Demand { cost, memory: header.peak_bytes.max(reading) }))
+    Ok((header, header.peak_bytes.max(reading)))
 }
 
 fn decode(
     upload: &Upload,
     header: Header,
-    most: Regions,
+    assigned: Assigned,
     config: &SchedulerConfig,
     cancel: &Cancel,
 ) -> Result<(Seen, Vec<Input>), Error> {
     let bytes = &upload.bytes;
-    let regions = SCRATCH.with_borrow_mut(|scratch| {
-        image::prepare_regions(bytes, &header, config.preprocessing, most, scratch, cancel)
-    })?;
+    let Assigned { preprocessing, most, .. } = assigned;
+    let regions = SCRATCH
+        .with_borrow_mut(|scratch| image::prepare_regions(bytes, &header, preprocessing, most, scratch, cancel))?;
     let first = regions.first().map(|region| &region.pixels);
     let image = ImageFacts {
         header,
@@ -191,6 +192,6 @@ fn decode(
         rgb256_sha256: first.filter(|_| config.hash_pixels).map(|pixels| Sha256::digest(pixels.as_bytes()).into()),
     };
     let declared = config.declared.as_ref().map(|reader| reader.read(bytes, header.format, cancel));
-    let input = |region: image::Region| Input { no_signal: config.preprocessing.no_signal(&region.pixels), region };
-    Ok((Seen { image, declared }, regions.into_iter().map(input).collect()))
+    let input = |region: image::Region| Input { no_signal: preprocessing.no_signal(&region.pixels), region };
+    Ok((Seen { assigned, image, declared }, regions.into_iter().map(input).collect()))
 }

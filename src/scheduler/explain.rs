@@ -44,7 +44,7 @@ impl Scheduler {
         deadline: Instant,
     ) -> Result<Vec<u8>, Error> {
         let header = scored.image.header;
-        let drawn = self.decoders.view(&scored.permit, upload, header, overlay::LONGEST, deadline, move |view| {
+        let drawn = self.decoders.view(scored, upload, overlay::LONGEST, deadline, move |view| {
             let subject = Subject { view, header: &header, attribution: &attribution, caption: &caption };
             overlay::draw(&subject).map_err(|error| {
                 tracing::error!(%error, "the overlay cannot be written");

@@ -97,15 +97,22 @@ impl SessionMemory {
     }
 }
 
-/// The settings that determine the server's memory use.
+/// What a model takes.
 #[derive(Debug, Clone, Copy)]
-pub struct Memory {
-    /// Sessions.
-    pub sessions: u64,
-    /// What they take.
+pub struct ModelMemory {
+    /// Its sessions.
     pub session: SessionMemory,
-    /// How an image becomes the network's input.
+    /// How an image becomes its input.
     pub preprocessing: Preprocessing,
+}
+
+/// The settings that determine the server's memory use.
+#[derive(Debug, Clone)]
+pub struct Memory {
+    /// The models.
+    pub models: Vec<ModelMemory>,
+    /// Sessions of each.
+    pub sessions: u64,
     /// Bytes of request bodies held.
     pub max_admitted_bytes: u64,
     /// Pixels of the largest image.
@@ -118,14 +125,15 @@ pub struct Memory {
 
 impl Memory {
     /// Bytes in use when ready: process, weights and sessions.
-    pub fn at_start(self) -> u64 {
-        let SessionMemory { shared, each } = self.session;
-        (PROCESS + shared).saturating_add(each.saturating_mul(self.sessions))
+    pub fn at_start(&self) -> u64 {
+        let model =
+            |SessionMemory { shared, each }: SessionMemory| shared.saturating_add(each.saturating_mul(self.sessions));
+        self.models.iter().fold(PROCESS, |sum, one| sum.saturating_add(model(one.session)))
     }
 
     /// Peak bytes: those at the start, all connections, all bodies, all decoding, and the most regions of each image in
     /// flight.
-    pub fn most(self) -> u64 {
+    pub fn most(&self) -> u64 {
         self.at_start()
             .saturating_add(CONNECTION.saturating_mul(self.max_connections))
             .saturating_add(self.max_admitted_bytes)
@@ -133,11 +141,13 @@ impl Memory {
             .saturating_add(self.max_in_flight.saturating_mul(self.image()))
     }
 
-    /// Bytes of an image's most regions.
-    fn image(self) -> u64 {
-        let [width, height] = self.preprocessing.input();
-        let tiles = self.preprocessing.takes_tile(u32::MAX, u32::MAX);
-        let regions = if tiles { Regions::Sixteen.count() as u64 } else { 1 };
-        regions * u64::from(width) * u64::from(height) * 3
+    /// Bytes of an image's most regions, for the model with the most.
+    fn image(&self) -> u64 {
+        let bytes = |preprocessing: Preprocessing| {
+            let tiles = preprocessing.takes_tile(u32::MAX, u32::MAX);
+            let regions = if tiles { Regions::Sixteen.count() as u64 } else { 1 };
+            regions * preprocessing.input_bytes() as u64
+        };
+        self.models.iter().map(|one| bytes(one.preprocessing)).max().unwrap_or(0)
     }
 }

@@ -27,7 +27,7 @@ use tokio_util::task::TaskTracker;
 pub use budget::Share;
 pub use client::{Client, network};
 pub use line::{Job, Permit, Upload};
-pub use regions::{RegionPlan, ScoredRegion};
+pub use regions::{Assigned, RegionPlan, ScoredRegion};
 pub use worker::Rebuild;
 
 use self::{
@@ -40,7 +40,7 @@ use self::{
 use crate::{
     declared::{self, Declared},
     error::Error,
-    image::{ImageFacts, Limits, Pixels, Preprocessing},
+    image::{ImageFacts, Limits, Pixels},
     metrics::{Metrics, Stage},
     model::{Model, Output},
     timings::Timings,
@@ -61,17 +61,25 @@ pub struct SchedulerConfig {
     pub cpus: usize,
     /// Limits on one image.
     pub limits: Limits,
-    /// How an image becomes 256x256.
-    pub preprocessing: Preprocessing,
     /// Whether [`ImageFacts::rgb256_sha256`] is wanted: it costs a hash of 196,608 bytes an image.
     pub hash_pixels: bool,
     /// Reads what files say of themselves, where that is wanted.
     pub declared: Option<Arc<declared::Reader>>,
 }
 
+/// The sessions of one model.
+pub struct Pool<M> {
+    /// At least one.
+    pub sessions: Vec<M>,
+    /// Replaces one that fails.
+    pub rebuild: Rebuild<M>,
+}
+
 /// A scored image.
 #[derive(Debug)]
 pub struct Scored {
+    /// The model that ran it.
+    pub assigned: Assigned,
     /// The image.
     pub image: ImageFacts,
     /// What its file says of itself, where that is wanted.
@@ -95,27 +103,26 @@ pub struct Scheduler {
 }
 
 impl Scheduler {
-    /// Starts one worker per model. `rebuild` replaces a model that fails.
-    pub fn start<M: Model>(
-        config: SchedulerConfig,
-        models: Vec<M>,
-        rebuild: Rebuild<M>,
-        metrics: Arc<Metrics>,
-    ) -> Self {
-        let runs_take_cpu = models.iter().all(Model::takes_cpu);
+    /// Starts one worker per session. The models' numbers are their places in `pools`.
+    pub fn start<M: Model>(config: SchedulerConfig, pools: Vec<Pool<M>>, metrics: Arc<Metrics>) -> Self {
+        let takes_cpu = |pool: &Pool<M>| pool.sessions.iter().all(Model::takes_cpu);
+        // More sessions of a model than CPUs were configured: let all of them run concurrently. Those of several models
+        // share the CPUs.
+        let on_cpu = pools.iter().filter(|pool| takes_cpu(pool)).map(|pool| pool.sessions.len()).max();
         let bounds = Bounds {
-            // More sessions than CPUs were configured: let all of them run concurrently.
-            cpus: if runs_take_cpu { config.cpus.max(models.len()) } else { config.cpus },
-            runs_take_cpu,
+            cpus: config.cpus.max(on_cpu.unwrap_or(0)),
+            runs_take_cpu: pools.iter().map(takes_cpu).collect(),
             memory: DecodeMemory::new(config.limits.max_pixels),
             images: config.max_in_flight,
             delay: config.max_queue_delay,
         };
         let line = Line::new(bounds, Arc::clone(&metrics));
         let workers = TaskTracker::new();
-        for model in models {
-            let worker = Worker::new(model, Arc::clone(&rebuild), Arc::clone(&line), Arc::clone(&metrics));
-            workers.spawn(worker.run());
+        for (number, Pool { sessions, rebuild }) in pools.into_iter().enumerate() {
+            for session in sessions {
+                let (rebuild, line, metrics) = (Arc::clone(&rebuild), Arc::clone(&line), Arc::clone(&metrics));
+                workers.spawn(Worker::new(number, session, rebuild, line, metrics).run());
+            }
         }
         workers.close();
         Self {
@@ -191,20 +198,20 @@ impl Scheduler {
     pub async fn score(&self, job: Job<Upload>, plan: RegionPlan<'_>) -> Result<Scored, Error> {
         let deadline = job.deadline;
         let way = async {
-            let (Seen { image, declared }, job, turn) = self.decoders.prepare(job, plan.most).await?;
+            let (Seen { assigned, image, declared }, job, turn) = self.decoders.prepare(job, plan).await?;
             self.metrics.stage(Stage::Decode, job.timings.decode);
-            let job = self.run_regions(plan, &image, job, turn).await?;
-            Ok(Scored { image, declared, regions: job.payload, timings: job.timings, permit: job.permit })
+            let job = self.run_regions(plan, assigned.model, &image, job, turn).await?;
+            Ok(Scored { assigned, image, declared, regions: job.payload, timings: job.timings, permit: job.permit })
         };
         timeout_at(deadline, way).await.unwrap_or_else(|_| Err(Error::deadline_exceeded()))
     }
 
-    /// Scores an image that needs no decoding. Dropping the future withdraws it.
+    /// Scores an image that needs no decoding on the model of this number. Dropping the future withdraws it.
     ///
     /// # Errors
     /// `deadline_exceeded`, at the job's deadline; `inference_failed`.
-    pub async fn score_pixels(&self, job: Job<Pixels>) -> Result<Job<Output>, Error> {
-        let way = timeout_at(job.deadline, self.line.run(job, None));
+    pub async fn score_pixels(&self, model: usize, job: Job<Pixels>) -> Result<Job<Output>, Error> {
+        let way = timeout_at(job.deadline, self.line.run(model, job, None));
         let job = way.await.unwrap_or_else(|_| Err(Error::deadline_exceeded()))?;
         self.metrics.stage(Stage::Queue, job.timings.queue);
         self.metrics.stage(Stage::Inference, job.timings.inference);
@@ -216,9 +223,9 @@ impl Scheduler {
         self.line.longest_run().is_some_and(|busy| busy > limit)
     }
 
-    /// Sessions that run a batch or can take one.
-    pub fn live_sessions(&self) -> usize {
-        self.line.sessions()
+    /// Sessions of a model that run a batch or can take one.
+    pub fn live_sessions(&self, model: usize) -> usize {
+        self.line.sessions(model)
     }
 
     /// The API keys with the most recent work, by name, each with its share of all work: a bounded number.

@@ -8,16 +8,27 @@ use futures_util::future::try_join_all;
 use super::{Job, Scheduler, line::Turn};
 use crate::{
     error::Error,
-    image::{ImageFacts, Region, Regions},
+    image::{Header, ImageFacts, Preprocessing, Region, Regions},
     metrics::Stage,
     model::Output,
 };
 
-/// Which regions of an image are run.
+/// Which model runs an image, and what of the image is decoded for it.
+#[derive(Debug, Clone, Copy)]
+pub struct Assigned {
+    /// The model's number.
+    pub model: usize,
+    /// How the image becomes its input.
+    pub preprocessing: Preprocessing,
+    /// Limit: this many regions are decoded.
+    pub most: Regions,
+}
+
+/// Which regions of an image are run, and on which model.
 #[derive(Clone, Copy)]
 pub struct RegionPlan<'a> {
-    /// Limit: this many are decoded.
-    pub most: Regions,
+    /// The model of an image, or why there is none, for the caller.
+    pub assign: &'a (dyn Fn(&Header) -> Result<Assigned, Error> + Sync),
     /// The total number wanted, given those already run. It must depend on nothing else, so that the same bytes give
     /// the same answer under any load.
     pub wanted: &'a (dyn Fn(&ImageFacts, &[ScoredRegion]) -> usize + Sync),
@@ -47,6 +58,7 @@ impl Scheduler {
     pub(super) async fn run_regions(
         &self,
         plan: RegionPlan<'_>,
+        model: usize,
         facts: &ImageFacts,
         job: Job<Vec<Input>>,
         decoded: Turn,
@@ -63,7 +75,7 @@ impl Scheduler {
             let runs = regions.drain(..wanted).map(|Input { region: Region { pixels, bounds }, no_signal }| {
                 let job = Job { payload: pixels, deadline, permit: Arc::clone(&permit), timings };
                 // The first run takes over the CPU of the decode.
-                let run = self.line.run(job, decoded.take());
+                let run = self.line.run(model, job, decoded.take());
                 async move { run.await.map(|job| (bounds, no_signal, job)) }
             });
             for (bounds, no_signal, row) in try_join_all(runs.collect::<Vec<_>>()).await? {

@@ -19,8 +19,10 @@ pub type Rebuild<M> = Arc<dyn Fn() -> Result<M, String> + Send + Sync>;
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// One model and its work loop.
+/// One session of a model and its work loop.
 pub(super) struct Worker<M> {
+    /// The model's number.
+    number: usize,
     model: M,
     rebuild: Rebuild<M>,
     line: Arc<Line>,
@@ -28,19 +30,19 @@ pub(super) struct Worker<M> {
 }
 
 impl<M: Model> Worker<M> {
-    pub(super) fn new(model: M, rebuild: Rebuild<M>, line: Arc<Line>, metrics: Arc<Metrics>) -> Self {
-        Self { model, rebuild, line, metrics }
+    pub(super) fn new(number: usize, model: M, rebuild: Rebuild<M>, line: Arc<Line>, metrics: Arc<Metrics>) -> Self {
+        Self { number, model, rebuild, line, metrics }
     }
 
     /// Runs batches until the line is closed and empty.
     pub(super) async fn run(mut self) {
-        let mut up = self.line.join(self.model.costs().first().copied());
-        while let Some(batch) = self.line.next_batch(self.model.costs()).await {
+        let mut up = self.line.join(self.number, self.model.costs().first().copied());
+        while let Some(batch) = self.line.next_batch(self.number, self.model.costs()).await {
             if self.run_batch(batch).await.is_err() {
                 // A session that failed is replaced before the next batch.
                 drop(up);
                 self.replace_model().await;
-                up = self.line.join(self.model.costs().first().copied());
+                up = self.line.join(self.number, self.model.costs().first().copied());
             }
         }
     }
@@ -51,7 +53,7 @@ impl<M: Model> Worker<M> {
         let size = batch.jobs.len();
         let outcome = self.run_model(batch.pixels()).await;
         let spent = started.elapsed();
-        self.metrics.batch(batch.reason, size, spent);
+        self.metrics.batch(self.number, batch.reason, size, spent);
         let jobs = std::mem::take(&mut batch.jobs);
         let result = match outcome {
             Ok(outputs) => {

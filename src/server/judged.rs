@@ -6,11 +6,12 @@ use super::{AppState, RequestContext};
 use crate::{
     audit,
     declared::Declared,
-    error::{Code, Error},
-    image::{ImageFacts, Pixels},
-    judge::{Asked, Judge, Judgement, RegionLogit},
+    error::Error,
+    image::{Header, ImageFacts, Pixels},
+    judge::{Asked, Judgement, RegionLogit},
     model::Output,
-    scheduler::{Job, RegionPlan, Scheduler, Scored, ScoredRegion, Upload},
+    scheduler::{Assigned, Job, RegionPlan, Scheduler, Scored, ScoredRegion, Upload},
+    served::{Choice, Models},
     timings::Timings,
 };
 
@@ -32,26 +33,34 @@ fn logits(regions: &[ScoredRegion]) -> Vec<RegionLogit> {
     regions.iter().map(logit).collect()
 }
 
-/// Scores one encoded image, as many of its regions as the judge wants, and judges it.
+/// Scores one encoded image on the chosen model, as many of its regions as that one's judge wants, and judges it.
 ///
 /// # Errors
-/// `bad_request` where the model cannot do what is asked for; what is wrong with the image; `deadline_exceeded`;
-/// `inference_failed`.
+/// `bad_request`, `not_explainable` where the model cannot do what is asked for; what is wrong with the image;
+/// `deadline_exceeded`; `inference_failed`.
 pub(crate) async fn judge_image(
-    judge: &Judge,
+    models: &Models,
+    choice: Choice,
     scheduler: &Scheduler,
     job: Job<Upload>,
     asked: &Asked,
 ) -> Result<(Judgement, Scored), Error> {
-    judge.check(asked).map_err(|detail| Error::new(Code::BadRequest, detail))?;
-    let wanted = |image: &ImageFacts, seen: &[ScoredRegion]| judge.wanted(asked, &image.header, &logits(seen));
-    let scored = scheduler.score(job, RegionPlan { most: judge.most(asked), wanted: &wanted }).await?;
-    let judgement = judge.judge(asked, Some(&scored.image.header), &logits(&scored.regions));
+    let assign = |header: &Header| {
+        let (model, served) = models.choose(choice, header);
+        served.check(asked)?;
+        Ok(Assigned { model, preprocessing: served.manifest.preprocessing, most: served.judge.most(asked) })
+    };
+    let judge = |header: &Header| &models.choose(choice, header).1.judge;
+    let wanted =
+        |image: &ImageFacts, seen: &[ScoredRegion]| judge(&image.header).wanted(asked, &image.header, &logits(seen));
+    let scored = scheduler.score(job, RegionPlan { assign: &assign, wanted: &wanted }).await?;
+    let header = &scored.image.header;
+    let judgement = judge(header).judge(asked, Some(header), &logits(&scored.regions));
     Ok((judgement, scored))
 }
 
 impl AppState {
-    /// Judges one encoded image.
+    /// Judges one encoded image by the chosen model.
     ///
     /// # Errors
     /// As [`judge_image`].
@@ -59,20 +68,23 @@ impl AppState {
         &self,
         scheduler: &Scheduler,
         context: &RequestContext,
+        choice: Choice,
         job: Job<Upload>,
         asked: &Asked,
         external_id: Option<&str>,
     ) -> Result<Judged<Scored>, Error> {
-        let (judgement, scored) = judge_image(&self.judge, scheduler, job, asked).await?;
-        let total = self.count(context, &judgement, &scored.timings);
+        let (judgement, scored) = judge_image(&self.models, choice, scheduler, job, asked).await?;
+        let model = scored.assigned.model;
+        let total = self.count(context, model, &judgement, &scored.timings);
         for claim in scored.declared.iter().flat_map(|declared| &declared.claims) {
             self.metrics.declared(claim.source.as_str(), claim.kind.as_str());
         }
-        self.record(context, external_id, Some((&scored.image, scored.declared.as_ref())), &judgement, &scored.timings);
+        let file = Some((&scored.image, scored.declared.as_ref()));
+        self.record(context, model, external_id, file, &judgement, &scored.timings);
         Ok(Judged { judgement, scored, total })
     }
 
-    /// Judges pixels as they are. How the picture was stored, and how large it was, is not known then.
+    /// Judges pixels as they are by the model of this number. How the picture was stored, and how large it was, is not known then.
     ///
     /// # Errors
     /// `deadline_exceeded`; `inference_failed`.
@@ -80,13 +92,15 @@ impl AppState {
         &self,
         scheduler: &Scheduler,
         context: &RequestContext,
+        model: usize,
         job: Job<Pixels>,
     ) -> Result<Judged<Job<Output>>, Error> {
-        let no_signal = self.manifest.preprocessing.no_signal(&job.payload);
-        let scored = scheduler.score_pixels(job).await?;
-        let judgement = self.judge.judge_pixels(scored.payload.logit, no_signal);
-        let total = self.count(context, &judgement, &scored.timings);
-        self.record(context, None, None, &judgement, &scored.timings);
+        let served = &self.models.all()[model];
+        let no_signal = served.manifest.preprocessing.no_signal(&job.payload);
+        let scored = scheduler.score_pixels(model, job).await?;
+        let judgement = served.judge.judge_pixels(scored.payload.logit, no_signal);
+        let total = self.count(context, model, &judgement, &scored.timings);
+        self.record(context, model, None, None, &judgement, &scored.timings);
         Ok(Judged { judgement, scored, total })
     }
 
@@ -94,6 +108,7 @@ impl AppState {
     fn record(
         &self,
         context: &RequestContext,
+        model: usize,
         external_id: Option<&str>,
         file: Option<(&ImageFacts, Option<&Declared>)>,
         judgement: &Judgement,
@@ -129,13 +144,13 @@ impl AppState {
                 warnings: judgement.warnings.iter().map(|warning| warning.as_str()).collect(),
             },
             declared: file.and_then(|(_, declared)| declared.cloned()),
-            model_digest: self.manifest.digest.clone(),
+            model_digest: self.models.all()[model].manifest.digest.clone(),
             timings_ms: timings.into(),
         });
     }
 
     /// Counts a judgement; gives the time from the request's head to now.
-    fn count(&self, context: &RequestContext, judgement: &Judgement, timings: &Timings) -> Duration {
+    fn count(&self, context: &RequestContext, model: usize, judgement: &Judgement, timings: &Timings) -> Duration {
         context.judged(timings);
         let warnings = judgement.warnings.iter().map(|warning| warning.as_str());
         self.metrics.judged(judgement.verdict.as_str(), judgement.score, judgement.regions.len(), warnings);
@@ -143,7 +158,7 @@ impl AppState {
             self.metrics.evidence(found.class.as_str(), judgement.verdict.as_str());
         }
         let total = context.started.elapsed();
-        self.metrics.answered(timings, total);
+        self.metrics.answered(model, timings, total);
         total
     }
 }

@@ -18,8 +18,10 @@ use crate::{
         Code::{self, *},
         Error,
     },
+    judge::Class,
     metrics,
     model::Manifest,
+    served::Served,
 };
 
 /// The routes that no key guards.
@@ -60,11 +62,20 @@ pub(crate) struct ModelInfo {
 }
 
 impl ModelInfo {
-    pub(crate) fn of(state: &AppState) -> Self {
-        let Manifest { name, version, digest, .. } = &*state.manifest;
-        let rules = state.judge.digest().to_owned();
+    pub(crate) fn of(Served { manifest, judge }: &Served) -> Self {
+        let Manifest { name, version, digest, .. } = &**manifest;
+        let rules = judge.digest().to_owned();
         Self { name: name.clone(), version: version.clone(), digest: digest.clone(), rules }
     }
+}
+
+/// One of several models.
+#[derive(Debug, Serialize, ToSchema)]
+struct RoutedModel {
+    #[serde(flatten)]
+    model: ModelInfo,
+    /// The classes of file that it judges.
+    classes: Vec<Class>,
 }
 
 /// What a probe that passes answers.
@@ -72,13 +83,20 @@ impl ModelInfo {
 pub(crate) struct Health {
     /// `ok`.
     status: &'static str,
-    /// The model that answers.
+    /// The model that answers; of several the one that judges what no route names.
     model: ModelInfo,
+    /// All models, only where there are several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    models: Vec<RoutedModel>,
 }
 
 impl Health {
     fn ok(state: &AppState) -> Json<Self> {
-        Json(Self { status: "ok", model: ModelInfo::of(state) })
+        let models = &state.models;
+        let routed =
+            |(number, served)| RoutedModel { model: ModelInfo::of(served), classes: models.classes_of(number) };
+        let several = models.all().iter().enumerate().filter(|_| models.are_several());
+        Json(Self { status: "ok", model: ModelInfo::of(models.first()), models: several.map(routed).collect() })
     }
 }
 

@@ -16,11 +16,10 @@ use crate::{
     audit::Audit,
     config::ServeConfig,
     error::{Code, Error},
-    judge::Judge,
     keys::KeysFile,
     metrics::Metrics,
-    model::Manifest,
     scheduler::Scheduler,
+    served::Models,
     trace::Traces,
 };
 
@@ -33,10 +32,8 @@ const WATCHDOG: Duration = Duration::from_secs(60);
 pub struct AppState {
     /// The settings.
     pub config: ServeConfig,
-    /// The model that is served.
-    pub manifest: Arc<Manifest>,
-    /// How its logits become verdicts, by its manifest and the settings.
-    pub judge: Judge,
+    /// The models that are served.
+    pub models: Arc<Models>,
     /// Counters, gauges and histograms.
     pub metrics: Arc<Metrics>,
     /// The phase between start and stop.
@@ -78,14 +75,22 @@ impl AppState {
         }
     }
 
-    /// Whether a load balancer should send requests here.
+    /// Whether a load balancer should send requests here: every model has a session.
     ///
     /// # Errors
     /// `not_ready` or `draining`.
     pub fn readiness(&self) -> Result<(), Error> {
+        (0..self.models.all().len()).try_for_each(|model| self.model_readiness(model))
+    }
+
+    /// Whether the model of this number can be asked.
+    ///
+    /// # Errors
+    /// `not_ready` or `draining`.
+    pub fn model_readiness(&self, model: usize) -> Result<(), Error> {
         self.lifecycle.readiness()?;
         match self.scheduler.get() {
-            Some(scheduler) if scheduler.live_sessions() > 0 => Ok(()),
+            Some(scheduler) if scheduler.live_sessions(model) > 0 => Ok(()),
             _ => Err(Error::new(Code::NotReady, "no session can run the model")),
         }
     }

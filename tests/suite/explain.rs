@@ -147,7 +147,7 @@ fn score_explains_files_into_a_folder() {
 /// field removed changes them.
 #[tokio::test]
 async fn a_place_depends_exactly_on_its_receptive_field() {
-    let options = SessionOptions::read(&config(&[]).model, Auto::Fixed(1)).expect("the bundled model");
+    let options = SessionOptions::read(&config(&[]).models()[0], Auto::Fixed(1)).expect("the bundled model");
     let mut model = OnnxModel::start(&options).expect("a session");
     // Noise within the box, uniform grey around it.
     let only = |[x0, y0, x1, y1]: [u32; 4]| {

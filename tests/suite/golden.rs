@@ -96,7 +96,7 @@ fn hostile_files_that_pillow_reads_score_as_it_does() {
 #[tokio::test]
 async fn top_k_values_and_places_are_the_references() {
     let Some(shared) = shared("the golden top-k") else { return };
-    let config = ModelConfig { model: Some(published_model(&shared).into()), ..config(&[]).model };
+    let config = ModelConfig { model: Some(published_model(&shared).into()), runtime: config(&[]).runtime };
     let options = SessionOptions::read(&config, Auto::Fixed(1)).expect("the published model");
     let mut model = OnnxModel::start(&options).expect("a session");
     let folder = shared.join("reference/golden/topk");
@@ -129,7 +129,7 @@ fn npy(file: &[u8]) -> impl Iterator<Item = f32> {
 /// One image's logit does not depend on its batch, to the last bit.
 #[tokio::test]
 async fn a_logit_does_not_depend_on_its_batch() {
-    let options = SessionOptions::read(&config(&[]).model, Auto::Fixed(32)).expect("the bundled model");
+    let options = SessionOptions::read(&config(&[]).models()[0], Auto::Fixed(32)).expect("the bundled model");
     let mut model = OnnxModel::start(&options).expect("a session");
     let limits = lfm_serve::image::Limits::default();
     let inputs: Vec<Pixels> =

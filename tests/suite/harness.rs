@@ -14,6 +14,7 @@ use lfm_serve::{
     app::App,
     config::ServeConfig,
     model::{Execution, Manifest},
+    scheduler::Pool,
 };
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
@@ -85,6 +86,12 @@ pub fn config(flags: &[&str]) -> ServeConfig {
     Flags::try_parse_from([&["serve"], quick, flags].concat()).expect("the flags are right").config
 }
 
+/// The sessions of one model.
+pub fn pool(sessions: Vec<Fake>) -> Pool<Fake> {
+    let rebuild = sessions.first().expect("at least one session").rebuild();
+    Pool { sessions, rebuild }
+}
+
 /// An app in this process, on a real socket, with fake sessions.
 pub struct TestApp {
     pub app: App,
@@ -100,15 +107,19 @@ impl TestApp {
     /// An app whose sessions are `models`.
     pub async fn start(models: Vec<Fake>, flags: &[&str]) -> Self {
         let test = Self::starting(flags).await;
-        let rebuild = models.first().expect("at least one model").rebuild();
-        test.app.start(models, rebuild);
+        test.app.start(vec![pool(models)]);
         test
     }
 
     /// An app that serves its probes and is not ready.
     pub async fn starting(flags: &[&str]) -> Self {
         let manifest = Arc::new(Manifest::read(&root().join("tests/data/model")).expect("the manifest of the tests"));
-        let app = App::new(config(flags), manifest, &Execution::CPU).expect("an app");
+        Self::of(&[(manifest, Execution::CPU)], flags).await
+    }
+
+    /// The same, of these models.
+    pub async fn of(models: &[(Arc<Manifest>, Execution)], flags: &[&str]) -> Self {
+        let app = App::new(config(flags), models).expect("an app");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         // One connection per request: a reused one could be closed by the server at that moment.

@@ -36,7 +36,7 @@ fn import(folder: &Path, name: &str, flags: &[(&str, &str)]) -> (Option<i32>, St
     run(&arguments)
 }
 
-fn imported(name: &str, flags: &[(&str, &str)]) -> (TempDir, String) {
+pub fn imported(name: &str, flags: &[(&str, &str)]) -> (TempDir, String) {
     let folder = tempfile::tempdir().expect("a folder");
     let (status, out, error) = import(folder.path(), name, flags);
     assert_eq!(status, Some(0), "{out}{error}");

@@ -39,6 +39,7 @@ mod readme;
 mod request_ids;
 mod scheduler;
 mod score;
+mod several;
 mod signals;
 mod silence;
 mod systemd;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::{
     fake::Fake,
-    harness::{Server, TestApp, assert_problem, picture},
+    harness::{Server, TestApp, assert_problem, picture, pool},
 };
 
 #[tokio::test]
@@ -21,7 +21,7 @@ async fn before_the_model_is_loaded_only_liveness_passes() {
     assert_problem(app.get("/startupz").await, 503, "not_ready").await;
     assert_problem(app.score(picture()).await, 503, "not_ready").await;
     let model = Fake::instant();
-    app.app.start(vec![model.clone()], model.rebuild());
+    app.app.start(vec![pool(vec![model.clone()])]);
     for probe in ["/livez", "/startupz"] {
         assert_eq!(app.get(probe).await.status(), 200, "{probe}");
     }
@@ -29,7 +29,7 @@ async fn before_the_model_is_loaded_only_liveness_passes() {
         tokio::task::yield_now().await;
     }
     let ready: Value = app.get("/readyz").await.json().await.expect("JSON");
-    assert_eq!(ready["model"]["digest"], app.app.state.manifest.digest);
+    assert_eq!(ready["model"]["digest"], app.app.state.models.first().manifest.digest);
     assert_eq!(app.score(picture()).await.status(), 200);
 }
 

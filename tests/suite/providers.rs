@@ -12,6 +12,7 @@ use lfm_serve::{
     config::{Auto, ModelConfig, Precision},
     image::{Limits, inspect, prepare},
     model::{Execution, GRAPH, GraphProbe, OnnxModel, Provider, STANDARD_GRAPH, SessionOptions},
+    scheduler::Pool,
 };
 use serde_json::Value;
 use tracing::{Level, subscriber::with_default};
@@ -153,8 +154,8 @@ async fn load_on_tensorrt(test: &TestApp) -> (Loaded, Vec<Value>) {
     let writer = Arc::new(written.reopen().expect("the file"));
     let log = tracing_subscriber::fmt().json().with_max_level(Level::WARN).with_writer(writer).finish();
     let load = move || {
-        app.state.metrics.runs_on(TENSORRT.provider.name(), TENSORRT.precision.name());
-        app.load(SessionOptions::on(TENSORRT, &app.state.config.model, Auto::Fixed(1))?)
+        app.state.metrics.runs_on(0, TENSORRT.provider.name(), TENSORRT.precision.name());
+        app.load(0, SessionOptions::on(TENSORRT, &app.state.config.models()[0], Auto::Fixed(1))?)
     };
     let loaded = tokio::task::spawn_blocking(|| with_default(log, load)).await.expect("no panic");
     let lines = std::fs::read_to_string(written.path()).expect("a log");
@@ -183,13 +184,14 @@ async fn auto_steps_down_from_a_provider_that_cannot_run_the_model() {
         assert!(log.len() == 1 && why.contains(reason) && !why.contains('\n'), "{log:?}");
         assert_eq!((&fields["provider"], &fields["next_best"]), (&"tensorrt".into(), &"cpu".into()));
 
-        let shown = options.execution().availability(&test.app.state.config.model).expect("ONNX Runtime is there");
+        let shown =
+            options.execution().availability(&test.app.state.config.models()[0]).expect("ONNX Runtime is there");
         let shown = shown.iter().map(|one| (one.provider, one.refusal.as_deref())).collect::<Vec<_>>();
         assert!(matches!(
             shown[..],
             [(Provider::Cpu, None), (Provider::Cuda, Some(_)), (Provider::TensorRt, Some(told))] if told == why
         ));
-        test.app.start(sessions, app::rebuild(options));
+        test.app.start(vec![Pool { sessions, rebuild: app::rebuild(options) }]);
         assert_eq!(test.score(picture()).await.status(), 200);
         assert_eq!(test.metric(r#"lfm_execution_provider_available{provider="cpu"}"#).await, 1.0);
         assert_eq!(test.metric(r#"lfm_execution_provider_available{provider="tensorrt"}"#).await, 0.0);
@@ -243,9 +245,9 @@ fn a_missing_or_old_gpu_is_one_line() {
 /// TensorRT's graph equals the one with our operator: both give the same on the CPU, for every golden image.
 #[test]
 fn both_graphs_give_the_same_logits() {
-    let mut models = vec![config(&[]).model];
+    let mut models = config(&[]).models();
     if let Some(shared) = shared("both graphs of the published model") {
-        models.push(ModelConfig { model: Some(published_model(&shared).into()), ..config(&[]).model });
+        models.push(ModelConfig { model: Some(published_model(&shared).into()), runtime: config(&[]).runtime });
     }
     let names = std::fs::read_dir(root().join("tests/golden/images")).expect("the golden images");
     let images: Vec<_> = names

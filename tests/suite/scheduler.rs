@@ -15,14 +15,14 @@ use lfm_serve::{
     image::{ImageFacts, Limits, Preprocessing, Regions},
     metrics::Metrics,
     model::{Manifest, Output, RunError},
-    scheduler::{Client, Job, RegionPlan, Scheduler, SchedulerConfig, Scored, ScoredRegion, Upload},
+    scheduler::{Assigned, Client, Job, RegionPlan, Scheduler, SchedulerConfig, Scored, ScoredRegion, Upload},
 };
 use proptest::prelude::*;
 use tokio::time::Instant;
 
 use crate::{
     fake::{Fake, answer},
-    harness::{paused, picture, root},
+    harness::{paused, picture, pool, root},
 };
 
 fn config() -> SchedulerConfig {
@@ -32,7 +32,6 @@ fn config() -> SchedulerConfig {
         max_queue_delay: Duration::ZERO,
         cpus: 2,
         limits: Limits::default(),
-        preprocessing: Preprocessing::Resize,
         hash_pixels: false,
         declared: None,
     }
@@ -40,10 +39,9 @@ fn config() -> SchedulerConfig {
 
 fn scheduler(config: SchedulerConfig, models: Vec<Fake>) -> Arc<Scheduler> {
     let manifest = Manifest::read(&root().join("tests/data/model")).expect("the manifest of the tests");
-    let judge = app::judge(&manifest, &JudgeConfig::default()).expect("a judge");
-    let metrics = Arc::new(Metrics::new(&app::identity(&manifest, &judge), app::series()).expect("metrics"));
-    let rebuild = models[0].rebuild();
-    Arc::new(Scheduler::start(config, models, rebuild, metrics))
+    let served = app::models([manifest.into()], &JudgeConfig::default(), &[]).expect("a model");
+    let metrics = Arc::new(Metrics::new(&app::identity(&served), app::series()).expect("metrics"));
+    Arc::new(Scheduler::start(config, vec![pool(models)], metrics))
 }
 
 fn one(_: &ImageFacts, _: &[ScoredRegion]) -> usize {
@@ -51,7 +49,12 @@ fn one(_: &ImageFacts, _: &[ScoredRegion]) -> usize {
 }
 
 /// Only the centre.
-const ONE: RegionPlan<'static> = RegionPlan { most: Regions::One, wanted: &one };
+const ONE: RegionPlan<'static> = RegionPlan { assign: &|_| Ok(resized(Regions::One)), wanted: &one };
+
+/// To the only model.
+fn resized(most: Regions) -> Assigned {
+    Assigned { model: 0, preprocessing: Preprocessing::Resize, most }
+}
 
 /// A job as a request makes it.
 fn job(scheduler: &Scheduler, bytes: Vec<u8>, patience: Duration) -> Result<Job<Upload>, Error> {

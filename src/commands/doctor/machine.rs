@@ -5,6 +5,7 @@ use std::fs;
 use bytesize::ByteSize;
 
 use super::{
+    Imported,
     limits::Limits,
     report::{Bytes, Finding},
 };
@@ -13,7 +14,7 @@ use crate::{
     conv,
     image::Preprocessing,
     model::{self, Provider},
-    scheduler::memory::{Memory, SessionMemory},
+    scheduler::memory::{Memory, ModelMemory, SessionMemory},
     server::MOST_CONNECTIONS,
     topk,
 };
@@ -55,7 +56,7 @@ pub(super) fn limits(limits: &Limits, config: &ServeConfig) -> Finding {
         .as_ref()
         .map_or("memory unknown".into(), |(bytes, source)| format!("{} of memory ({source})", ByteSize(*bytes)));
     let detail = format!("{quota}; {memory}");
-    let (sessions, threads) = (sessions(config), config.model.runtime.intra_threads.or_else(|| 1));
+    let (sessions, threads) = (sessions(config), config.runtime.intra_threads.or_else(|| 1));
     if sessions.saturating_mul(threads) > model::cpus() {
         let cpus = model::cpus();
         return Finding::warn(format!("{detail}; {sessions} sessions of {threads} threads share {cpus} CPUs"));
@@ -63,21 +64,23 @@ pub(super) fn limits(limits: &Limits, config: &ServeConfig) -> Finding {
     Finding::ok(detail)
 }
 
-/// LFM's sessions under these settings.
-pub(super) fn lfm_session(config: &ServeConfig) -> SessionMemory {
-    SessionMemory::lfm(config.max_batch_size.or_else(|| Provider::Cpu.largest_tried()) as u64)
+/// What a model's sessions take under these settings, an imported one's by its weights alone. One that cannot be read is
+/// taken for LFM: what is wrong with it another check says.
+pub(super) fn needs(config: &ServeConfig, imported: Option<&Imported>) -> ModelMemory {
+    match imported {
+        Some(&Imported { preprocessing, graph }) => ModelMemory { session: SessionMemory::each(graph), preprocessing },
+        None => {
+            let batch = config.max_batch_size.or_else(|| Provider::Cpu.largest_tried());
+            ModelMemory { session: SessionMemory::lfm(batch as u64), preprocessing: Preprocessing::Crop }
+        }
+    }
 }
 
-/// Whether `serve` with these settings has enough memory for such sessions.
-pub(super) fn memory(
-    limits: &Limits,
-    config: &ServeConfig,
-    session: SessionMemory,
-    preprocessing: Preprocessing,
-) -> Finding {
-    let memory = memory_of(config, session, preprocessing);
+/// Whether `serve` with these settings has enough memory for such models.
+pub(super) fn memory(limits: &Limits, config: &ServeConfig, models: &[ModelMemory]) -> Finding {
+    let memory = memory_of(config, models);
     let (start, heaviest) = (memory.at_start(), memory.most());
-    let sessions = sessions(config);
+    let sessions = sessions(config) * models.len();
     let (start_text, heaviest_text) = (ByteSize(start), ByteSize(heaviest));
     let need = format!(
         "serve needs {start_text} for {sessions} sessions, {heaviest_text} under the heaviest load that its settings admit"
@@ -100,12 +103,11 @@ pub(super) fn memory(
 }
 
 /// The settings that determine the memory of `serve`.
-fn memory_of(config: &ServeConfig, session: SessionMemory, preprocessing: Preprocessing) -> Memory {
+fn memory_of(config: &ServeConfig, models: &[ModelMemory]) -> Memory {
     let sessions = sessions(config);
     Memory {
+        models: models.to_vec(),
         sessions: sessions as u64,
-        session,
-        preprocessing,
         max_admitted_bytes: config.max_admitted_bytes.as_u64(),
         max_pixels: config.limits.max_pixels.0,
         max_in_flight: config.max_in_flight(sessions) as u64,
@@ -113,6 +115,7 @@ fn memory_of(config: &ServeConfig, session: SessionMemory, preprocessing: Prepro
     }
 }
 
+/// Sessions of each model.
 fn sessions(config: &ServeConfig) -> usize {
-    config.model.runtime.sessions.or_else(model::cpus)
+    config.runtime.sessions.or_else(model::cpus)
 }

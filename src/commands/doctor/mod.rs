@@ -17,7 +17,7 @@ use self::{
     report::{Finding, Report},
 };
 use crate::{
-    config::{Auto, ModelConfig, ServeConfig},
+    config::{Auto, ModelConfig, RuntimeConfig, ServeConfig},
     image::Preprocessing,
     model::{
         AssignedNode, FOREIGN_GRAPH, Manifest, Model, OnnxModel, SessionOptions, find_folder, runtime, start_sessions,
@@ -45,32 +45,50 @@ pub(super) fn run(args: &DoctorArgs) -> Result<ExitCode, anyhow::Error> {
 }
 
 fn examine(config: &ServeConfig) -> Report {
-    let model = &config.model;
+    let models = config.models();
     let limits = Limits::read(Path::new("/"));
     let mut report = Report::new();
     report.add("cpu", machine::cpu());
     report.add("limits", machine::limits(&limits, config));
     // Before anything large is loaded: with too small a limit the kernel would kill the program without a message.
-    let imported = Imported::look(model);
-    let memory = match &imported {
-        Some(imported) => imported.at_least(&limits, config),
-        // Also if there is no model: what is wrong with it is said below.
-        None => machine::memory(&limits, config, machine::lfm_session(config), Preprocessing::Crop),
+    let imported: Vec<_> = models.iter().map(Imported::look).collect();
+    let mut needs: Vec<_> = imported.iter().map(|imported| machine::needs(config, imported.as_ref())).collect();
+    let memory = machine::memory(&limits, config, &needs);
+    let memory = match imported.iter().any(Option::is_some) {
+        true => memory.after("counted with the weights alone, what runs take is below under session"),
+        false => memory,
     };
     let memory = ("memory", report.add("memory", memory));
     report.add("golden", golden::check());
     report.add("op", op::check());
-    let manifest = ("manifest", report.add("manifest", model::manifest(model)));
-    let library = ("library", report.add("library", after(&[memory], || library(model))));
-    let graphs = after(&[library, manifest], || model::graphs(model));
-    let graphs = ("graphs", report.add("graphs", graphs));
-    let mut session = Session::default();
-    let served = after(&[library, manifest, graphs], || providers(config, &mut session));
-    let providers = ("providers", report.add("providers", served));
-    if let Some(imported) = &imported {
-        report.add("session", after(&[providers], || Ok(imported.measured(&limits, config, session.bytes))));
+    // Of one model nothing needs to say which.
+    let which =
+        |model: &ModelConfig| model.model.as_ref().filter(|_| models.len() > 1).map(|f| f.display().to_string());
+    let manifest = |model| ("manifest", report.add_of(which(model), "manifest", model::manifest(model)));
+    let manifests: Vec<_> = models.iter().map(manifest).collect();
+    if models.len() > 1 {
+        report.add("routes", after(&manifests, || model::routes(config)));
     }
-    report.add("placement", after(&[providers], || Ok(Finding::placement(session.nodes))));
+    let library = ("library", report.add("library", after(&[memory], || library(&config.runtime))));
+    for (number, model) in models.iter().enumerate() {
+        let manifest = manifests[number];
+        let graphs = after(&[library, manifest], || model::graphs(model));
+        let graphs = ("graphs", report.add_of(which(model), "graphs", graphs));
+        let mut session = Session::default();
+        let served = after(&[library, manifest, graphs], || providers(config, model, &mut session));
+        let providers = ("providers", report.add_of(which(model), "providers", served));
+        if let Some(imported) = &imported[number] {
+            // Part of it may be memory that was freed before.
+            let bytes = session.bytes.max(imported.graph);
+            let measured = after(&[providers], || {
+                needs[number].session = SessionMemory::each(bytes);
+                let finding = machine::memory(&limits, config, &needs);
+                Ok(finding.after(&format!("a session took {}", ByteSize(bytes))))
+            });
+            report.add_of(which(model), "session", measured);
+        }
+        report.add_of(which(model), "placement", after(&[providers], || Ok(Finding::placement(session.nodes))));
+    }
     report
 }
 
@@ -96,20 +114,6 @@ impl Imported {
         let graph = fs::metadata(folder.join(FOREIGN_GRAPH)).ok()?.len();
         (!manifest.explains()).then_some(Self { preprocessing: manifest.preprocessing, graph })
     }
-
-    /// The memory that it needs for its weights alone.
-    fn at_least(&self, limits: &Limits, config: &ServeConfig) -> Finding {
-        let finding = machine::memory(limits, config, SessionMemory::each(self.graph), self.preprocessing);
-        finding.after("counted with the weights alone, what runs take is below under session")
-    }
-
-    /// The memory that it needs, by what a session took.
-    fn measured(&self, limits: &Limits, config: &ServeConfig, bytes: u64) -> Finding {
-        // Part of it may be memory that was freed before.
-        let bytes = bytes.max(self.graph);
-        let finding = machine::memory(limits, config, SessionMemory::each(bytes), self.preprocessing);
-        finding.after(&format!("a session took {}", ByteSize(bytes)))
-    }
 }
 
 /// A check that depends on others having passed.
@@ -121,17 +125,17 @@ fn after(needed: &[(&str, bool)], check: impl FnOnce() -> Result<Finding, anyhow
 }
 
 /// ONNX Runtime: loaded, and of the tested version.
-fn library(config: &ModelConfig) -> Result<Finding, anyhow::Error> {
-    runtime::environment(config.runtime.ort_library.as_deref())?;
-    let path = runtime::find_library(config.runtime.ort_library.as_deref())?;
+fn library(config: &RuntimeConfig) -> Result<Finding, anyhow::Error> {
+    runtime::environment(config.ort_library.as_deref())?;
+    let path = runtime::find_library(config.ort_library.as_deref())?;
     let path = path.canonicalize().unwrap_or(path);
     Ok(Finding::ok(format!("ONNX Runtime {}, {}", runtime::VERSION, path.display())))
 }
 
 /// The execution providers: which can be used, why others cannot, and which one `serve` runs on; a session like those
 /// of `serve` is built to try it.
-fn providers(config: &ServeConfig, session: &mut Session) -> Result<Finding, anyhow::Error> {
-    let mut model = config.model.clone();
+fn providers(config: &ServeConfig, model: &ModelConfig, session: &mut Session) -> Result<Finding, anyhow::Error> {
+    let mut model = model.clone();
     model.runtime.sessions = Auto::Fixed(1);
     let options = SessionOptions::read(&model, config.max_batch_size)?;
     let chosen = options.execution().provider;

@@ -2,8 +2,10 @@
 
 use super::{golden, report::Finding};
 use crate::{
-    config::ModelConfig,
+    app,
+    config::{ModelConfig, ServeConfig},
     image::Pixels,
+    judge::Class,
     model::{CPU_GRAPH, FOREIGN_GRAPH, GRAPH, GraphProbe, Manifest, Output, STANDARD_GRAPH, find_folder},
 };
 
@@ -33,6 +35,18 @@ pub(super) fn manifest(config: &ModelConfig) -> Result<Finding, anyhow::Error> {
         return Ok(Finding::ok(detail));
     }
     Ok(Finding::warn(format!("{detail}; there is no {STANDARD_GRAPH} to compare with")))
+}
+
+/// Which of several models judges which class of file.
+pub(super) fn routes(config: &ServeConfig) -> Result<Finding, anyhow::Error> {
+    let manifest = |model: &ModelConfig| Ok(Manifest::read(&find_folder(model.model.as_deref())?)?.into());
+    let manifests = config.models().iter().map(manifest).collect::<Result<Vec<_>, anyhow::Error>>()?;
+    let models = app::models(manifests, &config.judge, &config.route)?;
+    let judges = models.all().iter().enumerate().map(|(number, served)| {
+        let classes: Vec<_> = models.classes_of(number).into_iter().map(Class::as_str).collect();
+        format!("{} judges {}", served.manifest.name, classes.join(", "))
+    });
+    Ok(Finding::ok(judges.collect::<Vec<_>>().join("; ")))
 }
 
 /// The folder's graphs, each in a session.

@@ -115,6 +115,9 @@ pub(super) struct Report {
 #[derive(Debug, Serialize)]
 struct Check {
     name: &'static str,
+    /// The model's folder, where there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model: Option<String>,
     #[serde(flatten)]
     finding: Finding,
 }
@@ -126,10 +129,15 @@ impl Report {
 
     /// Adds a check; returns whether dependent checks can run.
     pub(super) fn add(&mut self, name: &'static str, finding: impl Into<Finding>) -> bool {
+        self.add_of(None, name, finding)
+    }
+
+    /// The same, of one of several models.
+    pub(super) fn add_of(&mut self, model: Option<String>, name: &'static str, finding: impl Into<Finding>) -> bool {
         let finding = finding.into();
         let holds = matches!(finding.status, Status::Ok | Status::Warn);
         self.ok &= finding.status != Status::Fail;
-        self.checks.push(Check { name, finding });
+        self.checks.push(Check { name, model, finding });
         holds
     }
 
@@ -141,8 +149,9 @@ impl Report {
     /// A line per check, and a summary.
     pub(super) fn text(&self) -> String {
         let mut lines = vec![format!("lfm-serve {}", self.version)];
-        for Check { name, finding } in &self.checks {
-            lines.push(format!("{:<5} {name:<10} {}", finding.status.label(), finding.detail));
+        for Check { name, model, finding } in &self.checks {
+            let model = model.as_ref().map_or(String::new(), |model| format!("{model}: "));
+            lines.push(format!("{:<5} {name:<10} {model}{}", finding.status.label(), finding.detail));
         }
         let failed: Vec<_> =
             self.checks.iter().filter(|check| check.finding.status == Status::Fail).map(|check| check.name).collect();

@@ -103,7 +103,9 @@ async fn receive(
         let state = Arc::clone(state);
         move || {
             let scheduler = state.scheduler()?;
-            let most = state.config.max_batch_images.saturating_mul(state.manifest.preprocessing.input_bytes());
+            // The message names the model: till then the largest input counts.
+            let inputs = state.models.all().iter().map(|served| served.manifest.preprocessing.input_bytes());
+            let most = state.config.max_batch_images.saturating_mul(inputs.max().unwrap_or(0));
             scheduler.grow_bytes(&mut held, decoded_bytes(&message, most)?)?;
             let request = ModelInferRequest::decode(message).map_err(|_| bad("the message cannot be read"))?;
             Ok::<_, Error>((request, held))

@@ -8,7 +8,7 @@ use tonic::{Response, Status};
 use super::{
     super::{
         infer::{self, Inference},
-        protocol::{self, Request, ServerMetadata, check_model},
+        protocol::{self, Request, ServerMetadata, find_model},
     },
     convert,
     message::Admitted,
@@ -17,6 +17,7 @@ use super::{
 use crate::{
     error::Error,
     metrics::Outcome,
+    model::Manifest,
     server::{AppState, RequestContext, Stay},
 };
 
@@ -27,31 +28,35 @@ pub(super) struct Service(pub(super) Arc<AppState>);
 type Answer<T> = Result<Response<T>, Status>;
 
 impl Service {
-    fn check_model(&self, name: &str, version: &str) -> Result<(), Error> {
-        check_model(&self.0.manifest, name, Some(version))
+    fn find_model(&self, name: &str, version: &str) -> Result<usize, Error> {
+        find_model(&self.0.models, name, Some(version))
+    }
+
+    fn manifest(&self, model: usize) -> &Arc<Manifest> {
+        &self.0.models.all()[model].manifest
     }
 
     async fn infer(&self, context: &RequestContext, admitted: Admitted) -> Result<proto::ModelInferResponse, Error> {
         let state = &self.0;
         let mut stay = Stay::new(&state.metrics, context);
         let received = self.receive(context, admitted).await;
-        let inference = received.inspect_err(|error| stay.end(Outcome::of(error.code)))?;
+        let (model, inference) = received.inspect_err(|error| stay.end(Outcome::of(error.code)))?;
         stay.forget();
         let answer = infer::judge(state, context, inference).await?;
-        Ok(convert::answer(&state.manifest, answer))
+        Ok(convert::answer(self.manifest(model), answer))
     }
 
-    async fn receive(&self, context: &RequestContext, admitted: Admitted) -> Result<Inference<'_>, Error> {
+    async fn receive(&self, context: &RequestContext, admitted: Admitted) -> Result<(usize, Inference<'_>), Error> {
         let state = &self.0;
         let Admitted { request, permit, held, deadline } = admitted;
-        self.check_model(&request.model_name, &request.model_version)?;
+        let model = self.find_model(&request.model_name, &request.model_version)?;
         let scheduler = state.scheduler()?;
         let most = state.config.max_batch_images;
         // Off the async threads: pixels are copied.
-        let manifest = Arc::clone(&state.manifest);
+        let manifest = Arc::clone(self.manifest(model));
         let request = spawn_blocking(move || Request::check(&manifest, convert::request(request)?, most)).await;
         let request = request.map_err(|_| Error::inference_failed())??;
-        Inference::new(context, scheduler, request, permit, held, deadline)
+        Ok((model, Inference::new(context, scheduler, model, request, permit, held, deadline)?))
     }
 }
 
@@ -70,8 +75,8 @@ impl GrpcInferenceService for Service {
         request: tonic::Request<proto::ModelReadyRequest>,
     ) -> Answer<proto::ModelReadyResponse> {
         let proto::ModelReadyRequest { name, version } = request.get_ref();
-        self.check_model(name, version)?;
-        Ok(Response::new(proto::ModelReadyResponse { ready: self.0.readiness().is_ok() }))
+        let model = self.find_model(name, version)?;
+        Ok(Response::new(proto::ModelReadyResponse { ready: self.0.model_readiness(model).is_ok() }))
     }
 
     async fn server_metadata(
@@ -86,8 +91,8 @@ impl GrpcInferenceService for Service {
         request: tonic::Request<proto::ModelMetadataRequest>,
     ) -> Answer<proto::ModelMetadataResponse> {
         let proto::ModelMetadataRequest { name, version } = request.get_ref();
-        self.check_model(name, version)?;
-        Ok(Response::new(protocol::ModelMetadata::of(&self.0.manifest).into()))
+        let model = self.find_model(name, version)?;
+        Ok(Response::new(protocol::ModelMetadata::of(self.manifest(model)).into()))
     }
 
     async fn model_config(
@@ -95,8 +100,8 @@ impl GrpcInferenceService for Service {
         request: tonic::Request<proto::ModelConfigRequest>,
     ) -> Answer<proto::ModelConfigResponse> {
         let proto::ModelConfigRequest { name, version } = request.get_ref();
-        self.check_model(name, version)?;
-        let config = protocol::ModelConfig::of(&self.0.manifest);
+        let model = self.find_model(name, version)?;
+        let config = protocol::ModelConfig::of(self.manifest(model));
         Ok(Response::new(proto::ModelConfigResponse { config: Some(config.into()) }))
     }
 
@@ -105,11 +110,15 @@ impl GrpcInferenceService for Service {
         request: tonic::Request<proto::ModelStatisticsRequest>,
     ) -> Answer<proto::ModelStatisticsResponse> {
         let proto::ModelStatisticsRequest { name, version } = request.get_ref();
-        if !name.is_empty() {
-            self.check_model(name, version)?;
-        }
-        let statistics = protocol::ModelStatistics::of(&self.0.manifest, &self.0.metrics);
-        Ok(Response::new(proto::ModelStatisticsResponse { model_stats: vec![statistics.into()] }))
+        let models = match name.as_str() {
+            "" => 0..self.0.models.all().len(),
+            name => {
+                let model = self.find_model(name, version)?;
+                model..model + 1
+            }
+        };
+        let statistics = |model| protocol::ModelStatistics::of(model, &self.0.models, &self.0.metrics).into();
+        Ok(Response::new(proto::ModelStatisticsResponse { model_stats: models.map(statistics).collect() }))
     }
 
     async fn model_infer(

@@ -12,7 +12,7 @@ mod request;
 mod statistics;
 mod tensor;
 
-pub use model::{ConfigInput, ConfigOutput, ModelConfig, ModelMetadata, ServerMetadata, TensorMetadata, check_model};
+pub use model::{ConfigInput, ConfigOutput, ModelConfig, ModelMetadata, ServerMetadata, TensorMetadata, find_model};
 pub use request::{Contents, Image, Parameters, Request, Wanted, WrittenInput, WrittenOutput, WrittenRequest};
 pub use statistics::{BatchStatistics, Duration, InferStatistics, ModelStatistics};
 pub use tensor::{Data, DataType, Judged, Output, Spec, Tensor, inputs};

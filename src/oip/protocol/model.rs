@@ -6,19 +6,21 @@ use super::tensor::{DataType, Output, Spec, inputs};
 use crate::{
     error::{Code, Error},
     model::Manifest,
+    served::Models,
 };
 
-/// Checks that this is the served model. No version, or an empty one, matches any.
+/// The number of the served model of this name. No version, or an empty one, matches any.
 ///
 /// # Errors
 /// `not_found`.
-pub fn check_model(manifest: &Manifest, name: &str, version: Option<&str>) -> Result<(), Error> {
-    let known_version = version.is_none_or(|version| version.is_empty() || version == manifest.version);
-    if name == manifest.name && known_version {
-        return Ok(());
-    }
-    let version = version.filter(|version| !version.is_empty()).map_or(String::new(), |v| format!(" version {v:?}"));
-    Err(Error::new(Code::NotFound, format!("Request for unknown model: {name:?}{version} is not found")))
+pub fn find_model(models: &Models, name: &str, version: Option<&str>) -> Result<usize, Error> {
+    let version = version.filter(|version| !version.is_empty());
+    let is_it =
+        |manifest: &Manifest| name == manifest.name && version.is_none_or(|version| version == manifest.version);
+    models.all().iter().position(|served| is_it(&served.manifest)).ok_or_else(|| {
+        let version = version.map_or(String::new(), |version| format!(" version {version:?}"));
+        Error::new(Code::NotFound, format!("Request for unknown model: {name:?}{version} is not found"))
+    })
 }
 
 /// The answer to server metadata.

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::{
     metrics::{Metrics, Outcome},
-    model::Manifest,
+    served::Models,
 };
 
 /// The statistics of a model, since the start.
@@ -43,7 +43,7 @@ pub struct Duration {
 pub struct InferStatistics {
     /// Images judged, from the request's head to the answer.
     pub success: Duration,
-    /// Images not judged; their time is not kept.
+    /// Images not judged, by any model: what is refused was not given to one. Their time is not kept.
     pub fail: Duration,
     /// Waiting, for a decoder and for a session.
     pub queue: Duration,
@@ -73,9 +73,10 @@ pub struct BatchStatistics {
 }
 
 impl ModelStatistics {
-    /// The statistics now.
-    pub fn of(manifest: &Manifest, metrics: &Metrics) -> Self {
-        let runs = metrics.runs();
+    /// The statistics now of the model of this number.
+    pub fn of(model: usize, models: &Models, metrics: &Metrics) -> Self {
+        let manifest = &models.all()[model].manifest;
+        let runs = metrics.runs(model);
         let count = runs.images;
         let stage = |spent: time::Duration| Duration { count, ns: nanos(spent) };
         let failed = Outcome::ALL.into_iter().filter(|&outcome| outcome != Outcome::Scored);

@@ -22,6 +22,8 @@ pub(super) type Rank = (u64, u64, Place);
 #[derive(Debug, Default)]
 pub(super) struct Accounts {
     of: HashMap<ClientId, Account>,
+    /// Models that runs can be for.
+    models: usize,
     /// For each resource, the virtual start time of the work served last. No clock counts as earlier: a client that
     /// was idle, or could not be served, gets no credit for it.
     floor: [u64; 2],
@@ -38,7 +40,8 @@ pub(super) struct Account {
     pub(super) decodes: BTreeMap<Place, WaitingDecode>,
     /// Decodes that have begun and yielded their CPU.
     pub(super) paused: BTreeMap<Place, WaitingResume>,
-    pub(super) runs: BTreeMap<Place, WaitingRun>,
+    /// By the model's number.
+    pub(super) runs: Vec<BTreeMap<Place, WaitingRun>>,
     pub(super) standing: StandingLine,
     /// Virtual nanoseconds per resource.
     clock: [u64; 2],
@@ -46,6 +49,10 @@ pub(super) struct Account {
 }
 
 impl Accounts {
+    pub(super) fn new(models: usize) -> Self {
+        Self { models, ..Self::default() }
+    }
+
     /// The client's account, opened if there is none.
     pub(super) fn open(&mut self, client: &Client) -> &mut Account {
         let account = self.of.entry(client.id.clone()).or_insert_with(|| {
@@ -56,7 +63,7 @@ impl Accounts {
                 images: 0,
                 decodes: BTreeMap::new(),
                 paused: BTreeMap::new(),
-                runs: BTreeMap::new(),
+                runs: (0..self.models).map(|_| BTreeMap::new()).collect(),
                 standing: StandingLine::default(),
                 clock: self.floor,
                 served: self.served,
@@ -144,7 +151,7 @@ impl Account {
 
     /// Work that waits.
     pub(super) fn waiting(&self) -> usize {
-        self.decodes.len() + self.paused.len() + self.runs.len()
+        self.decodes.len() + self.paused.len() + self.runs.iter().map(BTreeMap::len).sum::<usize>()
     }
 }
 

@@ -41,12 +41,12 @@ use crate::{
 };
 
 /// Limits of the line.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Bounds {
     /// Concurrent work: decodes, and runs where they take a CPU.
     pub(super) cpus: usize,
-    /// Whether the sessions run on the CPU.
-    pub(super) runs_take_cpu: bool,
+    /// Whether a model's sessions run on the CPU, by its number.
+    pub(super) runs_take_cpu: Vec<bool>,
     /// Memory limit of decodes that have begun.
     pub(super) memory: DecodeMemory,
     /// Limit of images in flight.
@@ -59,13 +59,15 @@ pub(super) struct Bounds {
 #[derive(Debug)]
 pub(super) struct Line {
     state: Mutex<State>,
-    bounds: Bounds,
+    memory: DecodeMemory,
+    delay: Duration,
     metrics: Arc<Metrics>,
 }
 
 impl Line {
     pub(super) fn new(bounds: Bounds, metrics: Arc<Metrics>) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::new(State::new(bounds)), bounds, metrics })
+        let Bounds { memory, delay, .. } = bounds;
+        Arc::new(Self { state: Mutex::new(State::new(bounds)), memory, delay, metrics })
     }
 
     /// Changes the state, then starts all work that can start.
@@ -121,7 +123,7 @@ impl Line {
         demand: Demand,
     ) -> Result<Turn, Error> {
         let since = Instant::now();
-        self.bounds.memory.check(demand.memory)?;
+        self.memory.check(demand.memory)?;
         if since + demand.cost > deadline {
             return Err(Error::new(
                 Code::DeadlineExceeded,
@@ -139,15 +141,20 @@ impl Line {
         turn
     }
 
-    /// Waits for a session and for its answer. Dropping the future withdraws an image that has not started.
-    pub(super) async fn run(self: &Arc<Self>, job: Job<Pixels>, decoded: Option<Turn>) -> Result<Job<Output>, Error> {
+    /// Waits for a session of the model and for its answer. Dropping the future withdraws an image that has not started.
+    pub(super) async fn run(
+        self: &Arc<Self>,
+        model: usize,
+        job: Job<Pixels>,
+        decoded: Option<Turn>,
+    ) -> Result<Job<Output>, Error> {
         let (reply, mut answer) = oneshot::channel();
         let (permit, since) = (Arc::clone(&job.permit), Instant::now());
         let waiting = WaitingRun { job, since, reply };
         #[expect(clippy::result_large_err, reason = "moved once, and only at the end of the process")]
         let place = self.with(|state| match state.is_closed() {
             true => Err(waiting),
-            false => Ok(state.wait_to_run(&permit, waiting)),
+            false => Ok(state.wait_to_run(model, &permit, waiting)),
         });
         // Not before the image is queued: so the CPU that decoded it may run it at once.
         drop(decoded);
@@ -155,24 +162,24 @@ impl Line {
             return Err(Error::new(Code::Draining, "the server is shutting down"));
         };
         let _withdraw = Withdraw { line: self, client: &permit.client.id, place };
-        if !self.bounds.delay.is_zero() {
+        if !self.delay.is_zero() {
             tokio::select! {
                 biased;
                 answer = &mut answer => return answer.unwrap_or_else(|_| Err(Error::inference_failed())),
                 // The queue delay is over: a session that waits for more images starts now.
-                () = sleep_until(since + self.bounds.delay) => self.with(|_| ()),
+                () = sleep_until(since + self.delay) => self.with(|_| ()),
             }
         }
         // A worker that dies before it answers a job drops the sender.
         answer.await.unwrap_or_else(|_| Err(Error::inference_failed()))
     }
 
-    /// The next batch for a session whose runs of n images take `costs[n - 1]`; `None` once the line is closed and
-    /// no run waits.
-    pub(super) async fn next_batch(self: &Arc<Self>, costs: &[Duration]) -> Option<Batch> {
+    /// The next batch for a session of the model whose runs of n images take `costs[n - 1]`; `None` once the line is
+    /// closed and no run of the model waits.
+    pub(super) async fn next_batch(self: &Arc<Self>, model: usize, costs: &[Duration]) -> Option<Batch> {
         loop {
             let (call, called) = oneshot::channel();
-            self.with(|state| state.idle(Idle { most: costs.len().max(1), call }));
+            self.with(|state| state.idle(model, Idle { most: costs.len().max(1), call }));
             let mut call: Call = called.await.ok()?;
             call.answered = true;
             let (batch, late) = self.with(|state| state.take_batch(&mut call, costs, Instant::now()));
@@ -202,8 +209,8 @@ impl Line {
         self.with(State::cpu_returned);
     }
 
-    fn call_missed(self: &Arc<Self>) {
-        self.with(State::call_missed);
+    fn call_missed(self: &Arc<Self>, model: usize) {
+        self.with(|state| state.call_missed(model));
     }
 
     fn run_over(self: &Arc<Self>, batch: &Batch) {
@@ -221,19 +228,19 @@ impl Line {
         self.lock().longest_run()
     }
 
-    /// Registers a session; dropping the guard deregisters it.
-    pub(super) fn join(self: &Arc<Self>, first_cost: Option<Duration>) -> SessionUp {
-        self.with(|state| state.join(first_cost));
+    /// Registers a session of the model; dropping the guard deregisters it.
+    pub(super) fn join(self: &Arc<Self>, model: usize, first_cost: Option<Duration>) -> SessionUp {
+        self.with(|state| state.join(model, first_cost));
         self.metrics.sessions.inc();
-        SessionUp(Arc::clone(self))
+        SessionUp(Arc::clone(self), model)
     }
 
-    /// Sessions that run a batch or can take one.
-    pub(super) fn sessions(&self) -> usize {
-        self.lock().sessions()
+    /// Sessions of the model that run a batch or can take one.
+    pub(super) fn sessions(&self, model: usize) -> usize {
+        self.lock().sessions(model)
     }
 
-    /// Refuses new runs; workers end when no run waits.
+    /// Refuses new runs; workers end when no run of their model waits.
     pub(super) fn close(self: &Arc<Self>) {
         self.with(State::close);
     }
@@ -246,11 +253,11 @@ impl Line {
 
 /// A registered session.
 #[derive(Debug)]
-pub(super) struct SessionUp(Arc<Line>);
+pub(super) struct SessionUp(Arc<Line>, usize);
 
 impl Drop for SessionUp {
     fn drop(&mut self) {
-        self.0.with(State::part);
+        self.0.with(|state| state.part(self.1));
         self.0.metrics.sessions.dec();
     }
 }

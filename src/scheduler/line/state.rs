@@ -40,13 +40,22 @@ pub(super) struct State {
     begun: usize,
     /// Estimated cost of the decodes that wait or have begun.
     decode_backlog: Duration,
-    /// Idle sessions.
-    idle: Vec<Idle>,
-    /// Sessions that were called and have not yet taken a batch.
-    called: usize,
-    sessions: usize,
+    /// The sessions of each model, by its number.
+    models: Vec<Sessions>,
     /// Start of each running batch, by batch number.
     running: BTreeMap<u64, Instant>,
+    /// Of all models' runs as they come.
+    run_cost: RunCost,
+}
+
+/// The sessions of one model.
+#[derive(Debug, Default)]
+struct Sessions {
+    idle: Vec<Idle>,
+    /// Those that were called and have not yet taken a batch.
+    called: usize,
+    /// Those that run a batch or can take one.
+    up: usize,
     run_cost: RunCost,
 }
 
@@ -84,7 +93,17 @@ impl Started {
 enum Kind {
     Decode,
     Resume,
-    Run,
+    /// Of the model of this number.
+    Run(usize),
+}
+
+/// The work with the lowest rank so far.
+type Best<'a> = Option<(Rank, Kind, &'a ClientId)>;
+
+fn offer<'a>(best: &mut Best<'a>, rank: Rank, kind: Kind, client: &'a ClientId) {
+    if best.as_ref().is_none_or(|(least, ..)| rank < *least) {
+        *best = Some((rank, kind, client));
+    }
 }
 
 /// Withdrawn work; dropped outside the lock.
@@ -92,9 +111,9 @@ pub(super) type Withdrawn = (Option<WaitingDecode>, Option<WaitingResume>, Optio
 
 impl State {
     pub(super) fn new(bounds: Bounds) -> Self {
+        let models = bounds.runs_take_cpu.len();
         Self {
-            bounds,
-            accounts: Accounts::default(),
+            accounts: Accounts::new(models),
             usage: Usage::default(),
             next_number: 0,
             closed: false,
@@ -103,11 +122,10 @@ impl State {
             memory_used: 0,
             begun: 0,
             decode_backlog: Duration::ZERO,
-            idle: Vec::new(),
-            called: 0,
-            sessions: 0,
+            models: (0..models).map(|_| Sessions::default()).collect(),
             running: BTreeMap::new(),
             run_cost: RunCost::default(),
+            bounds,
         }
     }
 
@@ -149,23 +167,24 @@ impl State {
         place
     }
 
-    pub(super) fn wait_to_run(&mut self, permit: &Permit, waiting: WaitingRun) -> Place {
+    pub(super) fn wait_to_run(&mut self, model: usize, permit: &Permit, waiting: WaitingRun) -> Place {
         let place = (permit.order, self.number());
-        self.accounts.open(&permit.client).runs.insert(place, waiting);
+        self.accounts.open(&permit.client).runs[model].insert(place, waiting);
         place
     }
 
     pub(super) fn withdraw(&mut self, client: &ClientId, place: Place) -> Withdrawn {
         let Some(account) = self.accounts.get_mut(client) else { return (None, None, None) };
-        let withdrawn = (account.decodes.remove(&place), account.paused.remove(&place), account.runs.remove(&place));
+        let run = account.runs.iter_mut().find_map(|runs| runs.remove(&place));
+        let withdrawn = (account.decodes.remove(&place), account.paused.remove(&place), run);
         if let Some(decode) = &withdrawn.0 {
             self.decode_backlog = self.decode_backlog.saturating_sub(decode.demand.cost);
         }
         withdrawn
     }
 
-    pub(super) fn idle(&mut self, session: Idle) {
-        self.idle.push(session);
+    pub(super) fn idle(&mut self, model: usize, session: Idle) {
+        self.models[model].idle.push(session);
     }
 
     /// Starts all work that can start.
@@ -174,70 +193,76 @@ impl State {
         while let Some((_, kind, client)) = self.next(self.cpus_free > 0, now) {
             let (place, client) = (client.1, client.0);
             let next = match kind {
-                Kind::Run => self.call(line),
+                Kind::Run(model) => self.call(line, model),
                 Kind::Resume => self.resume(line, &client, place),
                 Kind::Decode => self.begin(line, &client, place, now),
             };
             started.extend(next);
         }
-        if self.closed && self.runs() == 0 {
-            self.idle.clear();
+        for model in 0..self.models.len() {
+            if self.closed && self.runs(model) == 0 {
+                self.models[model].idle.clear();
+            }
         }
         started
     }
 
     /// The work to start next; `cpu`: whether a CPU is free.
     fn next(&self, cpu: bool, now: Instant) -> Option<(Rank, Kind, (ClientId, Place))> {
-        let run = (cpu || !self.bounds.runs_take_cpu)
-            && !self.idle.is_empty()
-            && self.runs() > self.called
-            && self.window_is_over(now);
         let begin = cpu && self.begun < MOST_BEGUN + self.bounds.cpus;
-        let mut best: Option<(Rank, Kind, &ClientId)> = None;
+        let mut best = None;
+        for model in (0..self.models.len()).filter(|&model| self.can_run(model, cpu, now)) {
+            for (client, account) in self.accounts.iter() {
+                if let Some((&place, _)) = account.runs[model].first_key_value() {
+                    let rank = self.accounts.rank(account, self.run_resource(model), place);
+                    offer(&mut best, rank, Kind::Run(model), client);
+                }
+            }
+        }
         // Of the decodes that need much memory only the first may start: later ones must not starve it of memory.
         let mut large: Option<(Rank, u64, &ClientId)> = None;
         for (client, account) in self.accounts.iter() {
-            let mut offer = |resource, place, kind| {
-                let rank = self.accounts.rank(account, resource, place);
-                if best.as_ref().is_none_or(|(least, ..)| rank < *least) {
-                    best = Some((rank, kind, client));
-                }
-            };
-            if run && let Some((&place, _)) = account.runs.first_key_value() {
-                offer(self.run_resource(), place, Kind::Run);
-            }
+            let rank = |place| self.accounts.rank(account, Resource::Cpu, place);
             if cpu && let Some((&place, _)) = account.paused.first_key_value() {
-                offer(Resource::Cpu, place, Kind::Resume);
+                offer(&mut best, rank(place), Kind::Resume, client);
             }
             if begin && let Some((&place, waiting)) = account.decodes.first_key_value() {
                 let memory = waiting.demand.memory;
+                let rank = rank(place);
                 if !self.bounds.memory.is_small(memory) {
-                    let rank = self.accounts.rank(account, Resource::Cpu, place);
                     if large.as_ref().is_none_or(|(least, ..)| rank < *least) {
                         large = Some((rank, memory, client));
                     }
                 } else if self.bounds.memory.fits(memory, self.memory_used) {
-                    offer(Resource::Cpu, place, Kind::Decode);
+                    offer(&mut best, rank, Kind::Decode, client);
                 }
             }
         }
         if let Some((rank, memory, client)) = large
             && self.bounds.memory.fits(memory, self.memory_used)
-            && best.as_ref().is_none_or(|(least, ..)| rank < *least)
         {
-            best = Some((rank, Kind::Decode, client));
+            offer(&mut best, rank, Kind::Decode, client);
         }
         best.map(|(rank, kind, client)| (rank, kind, (client.clone(), rank.2)))
     }
 
+    /// Whether a session of the model is free for a run that waits; `cpu`: whether a CPU is.
+    fn can_run(&self, model: usize, cpu: bool, now: Instant) -> bool {
+        let sessions = &self.models[model];
+        (cpu || !self.bounds.runs_take_cpu[model])
+            && !sessions.idle.is_empty()
+            && self.runs(model) > sessions.called
+            && self.window_is_over(model, now)
+    }
+
     /// Whether a session may start a batch now: the batch is full, no image is being decoded, or the delay is over.
-    fn window_is_over(&self, now: Instant) -> bool {
+    fn window_is_over(&self, model: usize, now: Instant) -> bool {
         let delay = self.bounds.delay;
         if delay.is_zero() || !self.is_decoding() {
             return true;
         }
-        let most = self.idle.last().map_or(1, |session| session.most);
-        let waiting = || self.accounts.iter().flat_map(|(_, account)| account.runs.values());
+        let most = self.models[model].idle.last().map_or(1, |session| session.most);
+        let waiting = || self.accounts.iter().flat_map(|(_, account)| account.runs[model].values());
         waiting().count() >= most || waiting().any(|run| run.since + delay <= now)
     }
 
@@ -250,11 +275,11 @@ impl State {
         Cpu(Arc::clone(line))
     }
 
-    fn call(&mut self, line: &Arc<Line>) -> Option<Started> {
-        let session = self.idle.pop()?;
-        self.called += 1;
-        let cpu = self.bounds.runs_take_cpu.then(|| self.take_cpu(line));
-        Some(Started::Call(session.call, Call { line: Arc::clone(line), cpu, answered: false }))
+    fn call(&mut self, line: &Arc<Line>, model: usize) -> Option<Started> {
+        let session = self.models[model].idle.pop()?;
+        self.models[model].called += 1;
+        let cpu = self.bounds.runs_take_cpu[model].then(|| self.take_cpu(line));
+        Some(Started::Call(session.call, Call { line: Arc::clone(line), model, cpu, answered: false }))
     }
 
     fn resume(&mut self, line: &Arc<Line>, client: &ClientId, place: Place) -> Option<Started> {
@@ -278,8 +303,8 @@ impl State {
         Some(Started::Decode(reply, Ok(Turn::new(cpu, client.clone(), place, demand, now))))
     }
 
-    pub(super) fn call_missed(&mut self) {
-        self.called -= 1;
+    pub(super) fn call_missed(&mut self, model: usize) {
+        self.models[model].called -= 1;
     }
 
     pub(super) fn slice_over(
@@ -327,6 +352,7 @@ impl State {
         let spent = (now - batch.started) / u32::try_from(batch.clients.len()).unwrap_or(u32::MAX).max(1);
         if batch.went_well {
             self.run_cost.observe(spent);
+            self.models[batch.model].run_cost.observe(spent);
         }
         for client in &batch.clients {
             self.settle(client, batch.resource, batch.ahead, spent, now);
@@ -338,13 +364,16 @@ impl State {
         self.usage.record(client, spent, now);
     }
 
-    pub(super) fn join(&mut self, first_cost: Option<Duration>) {
-        self.sessions += 1;
-        self.run_cost.expect(first_cost.unwrap_or_default());
+    pub(super) fn join(&mut self, model: usize, first_cost: Option<Duration>) {
+        let sessions = &mut self.models[model];
+        sessions.up += 1;
+        for cost in [&mut sessions.run_cost, &mut self.run_cost] {
+            cost.expect(first_cost.unwrap_or_default());
+        }
     }
 
-    pub(super) fn part(&mut self) {
-        self.sessions -= 1;
+    pub(super) fn part(&mut self, model: usize) {
+        self.models[model].up -= 1;
     }
 
     pub(super) fn close(&mut self) {
@@ -355,8 +384,8 @@ impl State {
         self.closed
     }
 
-    pub(super) fn sessions(&self) -> usize {
-        self.sessions
+    pub(super) fn sessions(&self, model: usize) -> usize {
+        self.models[model].up
     }
 
     pub(super) fn longest_run(&self) -> Option<Duration> {
@@ -376,20 +405,23 @@ impl State {
         self.accounts.iter().map(|(_, account)| account.waiting()).sum()
     }
 
-    fn runs(&self) -> usize {
-        self.accounts.iter().map(|(_, account)| account.runs.len()).sum()
+    /// Runs that wait for a session of the model.
+    fn runs(&self, model: usize) -> usize {
+        self.accounts.iter().map(|(_, account)| account.runs[model].len()).sum()
     }
 
-    fn run_resource(&self) -> Resource {
-        if self.bounds.runs_take_cpu { Resource::Cpu } else { Resource::Device }
+    fn run_resource(&self, model: usize) -> Resource {
+        if self.bounds.runs_take_cpu[model] { Resource::Cpu } else { Resource::Device }
     }
 
     /// Estimated time to finish the images in flight, as far as their cost is known.
     pub(super) fn time_to_drain(&self) -> Duration {
         let among = |workers: usize| u32::try_from(workers.max(1)).unwrap_or(u32::MAX);
         let runs = self.run_cost.get().saturating_mul(u32::try_from(self.images).unwrap_or(u32::MAX));
-        let on_cpus = if self.bounds.runs_take_cpu { self.decode_backlog + runs } else { self.decode_backlog };
-        (on_cpus / among(self.bounds.cpus)).max(runs / among(self.sessions))
+        let all_on_cpus = self.bounds.runs_take_cpu.iter().all(|&takes| takes);
+        let on_cpus = if all_on_cpus { self.decode_backlog + runs } else { self.decode_backlog };
+        let sessions = self.models.iter().map(|sessions| sessions.up).sum();
+        (on_cpus / among(self.bounds.cpus)).max(runs / among(sessions))
     }
 
     pub(super) fn top_keys(&self, now: Instant) -> Vec<(Arc<str>, f64)> {
@@ -406,8 +438,11 @@ impl State {
 
     pub(super) fn assert_nothing_is_held(&self) {
         assert_eq!((self.cpus_free, self.images, self.begun), (self.bounds.cpus, 0, 0));
-        assert_eq!((self.memory_used, self.decode_backlog, self.called), (0, Duration::ZERO, 0));
-        assert!(self.running.is_empty() && self.idle.is_empty() && self.sessions == 0);
+        assert_eq!((self.memory_used, self.decode_backlog), (0, Duration::ZERO));
+        for Sessions { idle, called, up, .. } in &self.models {
+            assert_eq!((idle.len(), called, up), (0, &0, &0));
+        }
+        assert!(self.running.is_empty());
         assert_eq!((self.accounts.iter().count(), self.waiting()), (0, 0));
     }
 }

@@ -16,11 +16,12 @@ use crate::{
 const MS: Duration = Duration::from_millis(1);
 const LONG: Duration = Duration::from_secs(600);
 
-fn line(cpus: usize, runs_take_cpu: bool, memory: DecodeMemory) -> Arc<Line> {
-    let models = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/model");
-    let manifest = Manifest::read(&models).expect("the bundled manifest");
-    let judge = app::judge(&manifest, &JudgeConfig::default()).expect("a judge");
-    let metrics = Arc::new(Metrics::new(&app::identity(&manifest, &judge), []).expect("metrics"));
+fn line(models: usize, cpus: usize, runs_take_cpu: bool, memory: DecodeMemory) -> Arc<Line> {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/model");
+    let manifest = Manifest::read(&folder).expect("the bundled manifest");
+    let served = app::models([manifest.into()], &JudgeConfig::default(), &[]).expect("a model");
+    let metrics = Arc::new(Metrics::new(&app::identity(&served), []).expect("metrics"));
+    let runs_take_cpu = vec![runs_take_cpu; models];
     let bounds = Bounds { cpus, runs_take_cpu, memory, images: 10_000, delay: Duration::ZERO };
     Line::new(bounds, metrics)
 }
@@ -58,6 +59,7 @@ struct Served {
 #[derive(Debug, Clone)]
 struct Image {
     client: usize,
+    model: usize,
     arrives: Duration,
     /// Time of the decode, and the error of its estimate.
     decode: Duration,
@@ -69,12 +71,13 @@ struct Image {
 }
 
 /// A session that runs each batch for as long as its slowest image takes.
-async fn session(line: Arc<Line>, images: Rc<Vec<Image>>, served: Rc<RefCell<Vec<Served>>>, most: usize) {
+async fn session(line: Arc<Line>, model: usize, images: Rc<Vec<Image>>, served: Rc<RefCell<Vec<Served>>>, most: usize) {
     let costs = vec![10 * MS; most];
-    let _up = line.join(costs.first().copied());
-    while let Some(mut batch) = line.next_batch(&costs).await {
+    let _up = line.join(model, costs.first().copied());
+    while let Some(mut batch) = line.next_batch(model, &costs).await {
         let jobs = std::mem::take(&mut batch.jobs);
         let of = |run: &WaitingRun| &images[id(&run.job.payload) as usize];
+        assert!(jobs.iter().all(|run| of(run).model == model), "another model's image");
         let takes = jobs.iter().map(|run| of(run).run).max().expect("no batch is empty");
         tokio::time::sleep(takes).await;
         batch.went_well = !jobs.iter().any(|run| of(run).fails);
@@ -113,7 +116,7 @@ async fn call(
         }
     }
     let job = Job::new(pixels(number), deadline, permit);
-    line.run(job, Some(turn)).await.map(|job| job.payload.logit)
+    line.run(image.model, job, Some(turn)).await.map(|job| job.payload.logit)
 }
 
 /// Time of the work within a window.
@@ -123,19 +126,24 @@ fn within(served: &[Served], from: Instant, to: Instant) -> Duration {
 }
 
 fn images(clients: usize) -> impl Strategy<Value = Vec<Image>> {
-    let image = (0..clients, 0..2000u64, prop_oneof![9 => 0..30u64, 1 => 100..400u64], 0.8..1.2f64, 5..25u64);
+    let image =
+        ((0..clients, 0..2usize), 0..2000u64, prop_oneof![9 => 0..30u64, 1 => 100..400u64], 0.8..1.2f64, 5..25u64);
     let ends =
         (prop::bool::weighted(0.03), prop_oneof![5 => Just(600_000u64), 1 => 1..3000u64], prop::bool::weighted(0.1));
-    let image = (image, ends).prop_map(|((client, arrives, decode, estimate, run), (fails, patience, leaves))| Image {
-        client,
-        arrives: arrives as u32 * MS,
-        decode: decode as u32 * MS,
-        estimate,
-        run: run as u32 * MS,
-        fails,
-        patience: patience as u32 * MS,
-        leaves,
-    });
+    let image =
+        (image, ends).prop_map(|(((client, model), arrives, decode, estimate, run), (fails, patience, leaves))| {
+            Image {
+                client,
+                model,
+                arrives: arrives as u32 * MS,
+                decode: decode as u32 * MS,
+                estimate,
+                run: run as u32 * MS,
+                fails,
+                patience: patience as u32 * MS,
+                leaves,
+            }
+        });
     prop::collection::vec(image, 1..300)
 }
 
@@ -159,10 +167,11 @@ fn habits() -> impl Strategy<Value = Vec<Habits>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
-    /// Random arrivals, costs, wrong estimates, deadlines, disconnects and failures: no image is lost or answered
-    /// twice, nothing is held at the end, and no waiting client gets less than half its fair share in any second.
+    /// Random arrivals, models, costs, wrong estimates, deadlines, disconnects and failures: no image is lost, answered
+    /// twice or run by another model, nothing is held at the end, and no waiting client gets less than half its fair share in any second.
     #[test]
     fn every_image_is_answered_once_and_every_client_gets_its_share(
+        models in 1..3usize,
         cpus in 1..4usize,
         most in 1..4usize,
         habits in habits(),
@@ -176,21 +185,21 @@ proptest! {
             .map(|image| {
                 let client = image.client % clients;
                 let Habits { work, estimate, .. } = habits[client];
-                Image { client, decode: image.decode * work, estimate: image.estimate * estimate, ..image }
+                Image { client, model: image.model % models, decode: image.decode * work, estimate: image.estimate * estimate, ..image }
             })
             .collect();
         paused(async move {
-            let line = line(cpus, runs_take_cpu, DecodeMemory::new(1_000_000));
+            let line = line(models, cpus, runs_take_cpu, DecodeMemory::new(1_000_000));
             let began = Instant::now();
             let served = Rc::new(RefCell::new(Vec::new()));
             let images = Rc::new(images);
             let of = |client: usize| {
                 Client::key(format!("client {client}"), NonZeroU32::new(weights[client]).expect("above 0"))
             };
-            let sessions: Vec<_> = (0..cpus)
-                .map(|_| {
+            let sessions: Vec<_> = (0..cpus * models)
+                .map(|number| {
                     let (line, images, served) = (Arc::clone(&line), Rc::clone(&images), Rc::clone(&served));
-                    tokio::task::spawn_local(session(line, images, served, most))
+                    tokio::task::spawn_local(session(line, number % models, images, served, most))
                 })
                 .collect();
             // Which clients have work that waits, every 10 ms.
@@ -268,7 +277,7 @@ async fn held(line: &Arc<Line>, client: &str, memory: u64) -> Turn {
 fn memory_is_waited_for_in_order_and_small_images_pass_large_ones() {
     paused(async {
         // 12 MB for large images, 1.5 MB more for small ones.
-        let line = line(8, true, DecodeMemory::new(1_000_000));
+        let line = line(1, 8, true, DecodeMemory::new(1_000_000));
         let first = held(&line, "a", 10_000_000).await;
         let mut large = Box::pin(held(&line, "b", 8_000_000));
         let mut next = Box::pin(held(&line, "c", 3_000_000));
@@ -286,7 +295,7 @@ fn memory_is_waited_for_in_order_and_small_images_pass_large_ones() {
 #[test]
 fn an_image_that_needs_more_memory_than_there_is_is_refused() {
     paused(async {
-        let line = line(1, true, DecodeMemory::new(1_000_000));
+        let line = line(1, 1, true, DecodeMemory::new(1_000_000));
         let permit = line.admit(&Client::LOCAL).expect("admitted");
         let demand = Demand { cost: MS, memory: 12_000_001 };
         let refused = line.decode(&permit, Instant::now() + LONG, demand).await.expect_err("too much");
@@ -298,7 +307,7 @@ fn an_image_that_needs_more_memory_than_there_is_is_refused() {
 #[test]
 fn a_decode_that_cannot_end_in_time_does_not_begin() {
     paused(async {
-        let line = line(1, true, DecodeMemory::new(1_000_000));
+        let line = line(1, 1, true, DecodeMemory::new(1_000_000));
         let permit = line.admit(&Client::LOCAL).expect("admitted");
         let demand = Demand { cost: Duration::from_millis(3800), memory: 1 };
         let refused = line.decode(&permit, Instant::now() + 500 * MS, demand).await.expect_err("too slow");
@@ -310,7 +319,7 @@ fn a_decode_that_cannot_end_in_time_does_not_begin() {
 #[test]
 fn a_long_decode_gives_way_and_goes_on() {
     paused(async {
-        let line = line(1, true, DecodeMemory::new(1_000_000));
+        let line = line(1, 1, true, DecodeMemory::new(1_000_000));
         let mut long = held(&line, "a", 1).await;
         tokio::time::sleep(20 * MS).await;
         assert!(long.give_way().is_none(), "nobody waits");
@@ -329,7 +338,7 @@ fn a_long_decode_gives_way_and_goes_on() {
 #[test]
 fn retry_after_counts_what_waits_to_be_decoded() {
     paused(async {
-        let line = line(1, true, DecodeMemory::new(1_000_000));
+        let line = line(1, 1, true, DecodeMemory::new(1_000_000));
         let _held = held(&line, "a", 1).await;
         assert_eq!(line.retry_after(), Duration::from_secs(1));
         let permit = line.admit(&Client::LOCAL).expect("admitted");

@@ -170,6 +170,8 @@ pub(in crate::scheduler) struct Paused(pub(super) ClientId, pub(super) Place);
 #[derive(Debug)]
 pub(super) struct Call {
     pub(in crate::scheduler) line: Arc<Line>,
+    /// The session's model.
+    pub(super) model: usize,
     pub(in crate::scheduler) cpu: Option<Cpu>,
     pub(in crate::scheduler) answered: bool,
 }
@@ -177,7 +179,7 @@ pub(super) struct Call {
 impl Drop for Call {
     fn drop(&mut self) {
         if !self.answered {
-            self.line.call_missed();
+            self.line.call_missed(self.model);
         }
     }
 }
@@ -186,6 +188,8 @@ impl Drop for Call {
 #[derive(Debug)]
 pub(in crate::scheduler) struct Batch {
     pub(in crate::scheduler) line: Arc<Line>,
+    /// The model that runs it.
+    pub(super) model: usize,
     pub(in crate::scheduler) number: u64,
     pub(in crate::scheduler) started: Instant,
     pub(in crate::scheduler) jobs: Vec<WaitingRun>,

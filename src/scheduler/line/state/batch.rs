@@ -22,27 +22,29 @@ impl State {
         costs: &[Duration],
         now: Instant,
     ) -> (Option<Batch>, Vec<Started>) {
-        self.called -= 1;
+        let model = call.model;
+        self.models[model].called -= 1;
         // Waiting runs are split among the free sessions: two half batches in parallel end sooner than one full batch
         // beside an idle core.
-        let cpus = if self.bounds.runs_take_cpu { self.cpus_free } else { usize::MAX };
-        let free = 1 + self.called + self.idle.len().min(cpus);
-        let (share, most) = (self.runs().div_ceil(free), costs.len().max(1));
-        let (resource, ahead) = (self.run_resource(), self.run_cost.get());
+        let cpus = if self.bounds.runs_take_cpu[model] { self.cpus_free } else { usize::MAX };
+        let sessions = &self.models[model];
+        let free = 1 + sessions.called + sessions.idle.len().min(cpus);
+        let (share, most) = (self.runs(model).div_ceil(free), costs.len().max(1));
+        let (resource, ahead) = (self.run_resource(model), sessions.run_cost.get());
         let (mut jobs, mut clients, mut late) = (Vec::new(), Vec::new(), Vec::new());
         let mut tightest = Duration::MAX;
         let mut reason = None;
         while jobs.len() < share.min(most) {
-            let Some((client, place)) = self.first_run() else { break };
+            let Some((client, place)) = self.first_run(model) else { break };
             let Some(account) = self.accounts.get_mut(&client) else { break };
-            let Some(deadline) = account.runs.get(&place).map(|waiting| waiting.job.deadline) else { break };
+            let Some(deadline) = account.runs[model].get(&place).map(|waiting| waiting.job.deadline) else { break };
             tightest = tightest.min(deadline.saturating_duration_since(now));
             // One more image must not make the run outlast the tightest deadline in it.
             if deadline > now && !jobs.is_empty() && costs.get(jobs.len()).is_some_and(|&cost| cost > tightest) {
                 reason = Some(Release::Deadline);
                 break;
             }
-            let Some(waiting) = account.runs.remove(&place) else { break };
+            let Some(waiting) = account.runs[model].remove(&place) else { break };
             if deadline <= now {
                 late.push(Started::Late(waiting.reply));
                 continue;
@@ -63,15 +65,26 @@ impl State {
         let number = self.number();
         self.running.insert(number, now);
         let (line, cpu) = (Arc::clone(&call.line), call.cpu.take());
-        let batch =
-            Batch { line, number, started: now, jobs, reason, clients, ahead, resource, went_well: false, _cpu: cpu };
+        let batch = Batch {
+            line,
+            model,
+            number,
+            started: now,
+            jobs,
+            reason,
+            clients,
+            ahead,
+            resource,
+            went_well: false,
+            _cpu: cpu,
+        };
         (Some(batch), late)
     }
 
-    fn first_run(&self) -> Option<(ClientId, Place)> {
-        let resource = self.run_resource();
+    fn first_run(&self, model: usize) -> Option<(ClientId, Place)> {
+        let resource = self.run_resource(model);
         let first = self.accounts.iter().filter_map(|(client, account)| {
-            let (&place, _) = account.runs.first_key_value()?;
+            let (&place, _) = account.runs[model].first_key_value()?;
             Some((self.accounts.rank(account, resource, place), client))
         });
         first.min_by_key(|(rank, _)| *rank).map(|((_, _, place), client)| (client.clone(), place))
