@@ -72,7 +72,7 @@ pub struct RuntimeConfig {
     #[arg(long, env = "LFM_GPU_MEMORY_LIMIT", value_name = "SIZE")]
     pub gpu_memory_limit: Option<ByteSize>,
 
-    /// Parallel sessions. `auto`: one per CPU that the cgroup allows; 2 on a GPU.
+    /// Parallel sessions of each model. `auto`: one per CPU that the cgroup allows; 2 on a GPU.
     #[arg(long, env = "LFM_SESSIONS", value_name = "N", default_value = "auto")]
     pub sessions: Auto<usize>,
 

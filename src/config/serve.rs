@@ -99,8 +99,8 @@ pub struct ServeConfig {
     #[arg(long, env = "LFM_MAX_BATCH_IMAGES", value_name = "N", default_value_t = 64)]
     pub max_batch_images: usize,
 
-    /// Images in flight: being read, decoded, queued or run. `auto`: 64 per session, at least 128. The last sixteenth
-    /// is reserved for clients that hold less than an equal share.
+    /// Images in flight: being read, decoded, queued or run. `auto`: 64 per session of a model, at least 128. The last
+    /// sixteenth is reserved for clients that hold less than an equal share.
     #[arg(long, env = "LFM_MAX_IN_FLIGHT", value_name = "N", default_value = "auto")]
     pub max_in_flight: Auto<usize>,
 

@@ -237,7 +237,8 @@ async function about(box) {
   }
 }
 
-function limits({ name, version, digest, rules, licence_class: licence, operating_point: point, evidence, threshold, classes: judges }) {
+function limits(model) {
+  const { name, version, digest, rules, licence_class: licence, operating_point: point, evidence, threshold } = model;
   const classes = Object.entries(evidence?.classes ?? {});
   const blind = classes.filter(([, tables]) => Object.values(tables.regions).every(({ a }) => a === 0));
   const decides = point
@@ -246,7 +247,7 @@ function limits({ name, version, digest, rules, licence_class: licence, operatin
     : `Generated is said above the score ${threshold}.`;
   return {
     Model: `${name} ${version}`,
-    ...(judges && { Judges: judges.map((kind) => CLASSES[kind] ?? kind).join('; ') }),
+    ...(model.classes && { Judges: model.classes.map((kind) => CLASSES[kind] ?? kind).join('; ') }),
     'Licence class': `${licence}: what the licences of its training data allow`,
     'How it decides': decides,
     'Cannot judge': blind.map(([kind]) => CLASSES[kind] ?? kind).join('; ') || 'no class of file is named',

@@ -44,7 +44,7 @@ async fn app() -> TestApp {
 }
 
 /// A message on the wire: the compression flag, its length, the message.
-fn framed(message: &[u8]) -> Vec<u8> {
+pub fn framed(message: &[u8]) -> Vec<u8> {
     [&[0], &(message.len() as u32).to_be_bytes()[..], message].concat()
 }
 
@@ -79,7 +79,7 @@ pub fn request(images: usize) -> ModelInferRequest {
 }
 
 /// The message of a successful call.
-async fn message<T: Message + Default>(response: Response) -> T {
+pub async fn message<T: Message + Default>(response: Response) -> T {
     assert_eq!(response.headers().get("grpc-status"), None, "{response:?}");
     let body = response.bytes().await.expect("a body");
     T::decode(&body[5..]).expect("a message")
@@ -95,7 +95,7 @@ fn assert_status(response: &Response, code: u32) -> String {
     says
 }
 
-async fn send(request: RequestBuilder) -> Response {
+pub async fn send(request: RequestBuilder) -> Response {
     timeout(PATIENCE, request.send()).await.expect("in time").expect("an answer")
 }
 

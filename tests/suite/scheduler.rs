@@ -2,7 +2,10 @@
 
 use std::{
     num::NonZeroU32,
-    sync::{Arc, atomic::Ordering::SeqCst},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
     time::Duration,
 };
 
@@ -12,10 +15,10 @@ use lfm_serve::{
     app,
     config::JudgeConfig,
     error::{Code, Error},
-    image::{ImageFacts, Limits, Preprocessing, Regions},
+    image::{ImageFacts, Limits, Pixels, Preprocessing, Regions},
     metrics::Metrics,
     model::{Manifest, Output, RunError},
-    scheduler::{Assigned, Client, Job, RegionPlan, Scheduler, SchedulerConfig, Scored, ScoredRegion, Upload},
+    scheduler::{Assigned, Client, Job, Pool, RegionPlan, Scheduler, SchedulerConfig, Scored, ScoredRegion, Upload},
 };
 use proptest::prelude::*;
 use tokio::time::Instant;
@@ -37,11 +40,21 @@ fn config() -> SchedulerConfig {
     }
 }
 
-fn scheduler(config: SchedulerConfig, models: Vec<Fake>) -> Arc<Scheduler> {
+fn scheduler(config: SchedulerConfig, sessions: Vec<Fake>) -> Arc<Scheduler> {
+    of_pools(config, vec![pool(sessions)])
+}
+
+fn of_pools(config: SchedulerConfig, pools: Vec<Pool<Fake>>) -> Arc<Scheduler> {
     let manifest = Manifest::read(&root().join("tests/data/model")).expect("the manifest of the tests");
-    let served = app::models([manifest.into()], &JudgeConfig::default(), &[]).expect("a model");
+    let manifests = (0..pools.len()).map(|number| {
+        let mut named = manifest.clone();
+        named.name = number.to_string();
+        Arc::new(named)
+    });
+    let routes: Vec<_> = (1..pools.len()).map(|number| format!("lossy={number}").parse().expect("a route")).collect();
+    let served = app::models(manifests, &JudgeConfig::default(), &routes).expect("models");
     let metrics = Arc::new(Metrics::new(&app::identity(&served), app::series()).expect("metrics"));
-    Arc::new(Scheduler::start(config, vec![pool(models)], metrics))
+    Arc::new(Scheduler::start(config, pools, metrics))
 }
 
 fn one(_: &ImageFacts, _: &[ScoredRegion]) -> usize {
@@ -55,6 +68,10 @@ const ONE: RegionPlan<'static> = RegionPlan { assign: &|_| Ok(resized(Regions::O
 fn resized(most: Regions) -> Assigned {
     Assigned { model: 0, preprocessing: Preprocessing::Resize, most }
 }
+
+/// The same on the second of two models.
+const SECOND: RegionPlan<'static> =
+    RegionPlan { assign: &|_| Ok(Assigned { model: 1, ..resized(Regions::One) }), wanted: &one };
 
 /// A job as a request makes it.
 fn job(scheduler: &Scheduler, bytes: Vec<u8>, patience: Duration) -> Result<Job<Upload>, Error> {
@@ -115,6 +132,38 @@ fn an_expired_image_is_answered_at_its_deadline_and_never_run() {
         assert!(late.1 >= Duration::from_secs(3) && late.1 < Duration::from_millis(3100), "{:?}", late.1);
         assert_eq!(model.images.load(SeqCst), 1);
     });
+}
+
+#[test]
+fn several_models_share_the_cpus_whatever_the_traffic() {
+    let takes = |images: [usize; 2]| {
+        paused().block_on(async {
+            let at_once = Arc::new(AtomicUsize::new(0));
+            let model = {
+                let at_once = Arc::clone(&at_once);
+                Fake::new(1, move |batch: Vec<Pixels>| {
+                    let at_once = Arc::clone(&at_once);
+                    async move {
+                        // As many as there are CPUs.
+                        assert!(at_once.fetch_add(1, SeqCst) < 2);
+                        tokio::time::sleep(Duration::from_secs(1)).await;
+                        at_once.fetch_sub(1, SeqCst);
+                        Ok(batch.iter().map(answer).collect())
+                    }
+                })
+            };
+            let pools = [(); 2].map(|()| pool(vec![model.clone(), model.clone()])).into();
+            let scheduler = of_pools(config(), pools);
+            let began = Instant::now();
+            let plans = [(ONE, images[0]), (SECOND, images[1])];
+            let plans = plans.into_iter().flat_map(|(plan, images)| vec![plan; images]);
+            let scored =
+                join_all(plans.map(async |plan| scheduler.score(job(&scheduler, picture(), LONG)?, plan).await));
+            assert!(scored.await.iter().all(Result::is_ok));
+            began.elapsed().as_secs()
+        })
+    };
+    assert_eq!([takes([8, 0]), takes([0, 8]), takes([4, 4]), takes([1, 7])], [4; 4]);
 }
 
 #[test]

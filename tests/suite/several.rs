@@ -2,14 +2,20 @@
 
 use std::{path::Path, sync::Arc};
 
-use lfm_serve::model::{Execution, Manifest, RunError};
+use lfm_serve::{
+    model::{Execution, Manifest, RunError},
+    oip::grpc::proto::{ModelInferRequest, ModelInferResponse, ModelStatisticsRequest, ModelStatisticsResponse},
+    scheduler::Pool,
+};
+use prost::Message;
 use reqwest::blocking::{Client, Response, multipart};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{
     fake::Fake,
-    harness::{PATIENCE, Server, TestApp, assert_problem, golden, pool, root, run},
+    grpc,
+    harness::{PATIENCE, Server, TestApp, assert_problem, golden, pool, program, root, run},
     import::imported,
 };
 
@@ -24,7 +30,7 @@ struct Two {
     tiny: Value,
     folders: [String; 2],
     client: Client,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Two {
@@ -33,10 +39,11 @@ impl Two {
         let (folder, tiny) = imported("tiny", &[]);
         let folders = [root().join("models").display().to_string(), tiny];
         let [one, other] = &folders;
-        let flags = ["--model", one, "--model", other, "--route", "lossy=tiny", "--sessions", "1"];
-        let server = Server::start(&flags);
+        let log = folder.path().join("audit").display().to_string();
+        let models = ["--model", one, "--model", other, "--route", "lossy=tiny"];
+        let server = Server::start(&[&models, &["--sessions", "1", "--audit-log", &log][..]].concat());
         let [lfm, tiny] = [one, other].map(|folder| manifest(Path::new(folder)));
-        Self { server, lfm, tiny, folders, client: Client::new(), _folder: folder }
+        Self { server, lfm, tiny, folders, client: Client::new(), folder }
     }
 
     fn get(&self, path: &str) -> Response {
@@ -100,6 +107,13 @@ fn each_class_of_file_is_judged_by_its_model_as_by_that_model_alone() {
     assert_eq!(two.post("/v1/explain", LOSSY).status(), 501);
     assert_eq!(two.post("/v1/score?max_false_alarms=0.1", LOSSLESS).status(), 200);
     assert_eq!(two.post("/v1/score?max_false_alarms=0.1", LOSSY).status(), 400);
+
+    let Two { server, lfm, tiny, folder, .. } = two;
+    server.terminate();
+    let log = std::fs::read_to_string(folder.path().join("audit")).expect("a decision log");
+    let digests = log.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON")["model_digest"].take());
+    let digests: Vec<_> = digests.take(3).collect();
+    assert_eq!(digests, [&lfm, &tiny, &lfm].map(|manifest| manifest["digest"].clone()));
 }
 
 #[test]
@@ -204,9 +218,10 @@ fn doctor_checks_every_model_and_counts_all() {
     assert!(out.contains("tiny judges webp_lossy\""), "{out}");
     assert!(out.contains(&format!("\"model\": \"{tiny}\"")), "{out}");
     assert!(bytes > doctor(&["--model", &lfm]).1);
-    let (status, _, out) = doctor(&["--model", &lfm, "--model", &tiny]);
-    assert_eq!(status, Some(1));
-    assert!(out.contains("no class of file goes to the model tiny"), "{out}");
+    let no_route = program().args(["doctor"]).env("LFM_MODEL", format!("{lfm},{tiny}")).output().expect("it runs");
+    assert_eq!(no_route.status.code(), Some(1));
+    let out = String::from_utf8(no_route.stdout).expect("UTF-8");
+    assert!(out.contains("FAIL  routes     no class of file goes to the model tiny"), "{out}");
 }
 
 /// The manifest of the tests under another name.
@@ -217,16 +232,37 @@ fn other(folder: &Path) -> Arc<Manifest> {
     Arc::new(Manifest::read(folder).expect("a manifest"))
 }
 
-#[tokio::test]
-async fn a_model_without_sessions_turns_readiness_off_and_leaves_the_other_at_work() {
+/// An app of the model of the tests, `lfm`, and of `other`.
+async fn app(pools: [Pool<Fake>; 2]) -> TestApp {
     let folder = tempfile::tempdir().expect("a folder");
     let first = Arc::new(Manifest::read(&root().join("tests/data/model")).expect("the manifest of the tests"));
-    let name = first.name.clone();
-    let models = [(first, Execution::CPU), (other(folder.path()), Execution::CPU)];
+    let models = [first, other(folder.path())].map(|manifest| (manifest, Execution::CPU));
     let app = TestApp::of(&models, &["--route", "lossy=other"]).await;
+    app.app.start(pools.into());
+    app
+}
+
+#[tokio::test]
+async fn grpc_asks_a_model_by_its_name() {
+    let app = app([pool(vec![Fake::instant()]), pool(vec![Fake::instant()])]).await;
+    let request = ModelInferRequest { model_name: "other".into(), ..grpc::request(1) };
+    let answer: ModelInferResponse = grpc::message(grpc::send(grpc::infer(&app, &request)).await).await;
+    assert_eq!(answer.model_name, "other");
+    let statistics = async |name: &str| {
+        let request = ModelStatisticsRequest { name: name.into(), ..Default::default() }.encode_to_vec();
+        let call = grpc::call(&app, "inference.GRPCInferenceService/ModelStatistics", grpc::framed(&request));
+        let answer: ModelStatisticsResponse = grpc::message(grpc::send(call).await).await;
+        answer.model_stats.into_iter().map(|one| (one.name, one.inference_count)).collect::<Vec<_>>()
+    };
+    assert_eq!(statistics("").await, [("lfm".to_owned(), 0), ("other".to_owned(), 1)]);
+    assert_eq!(statistics("other").await, [("other".to_owned(), 1)]);
+}
+
+#[tokio::test]
+async fn a_model_without_sessions_turns_readiness_off_and_leaves_the_other_at_work() {
     let mut broken = pool(vec![Fake::new(1, async |_| Err(RunError("it is broken".into())))]);
     broken.rebuild = Arc::new(|| Err("it stays broken".into()));
-    app.app.start(vec![pool(vec![Fake::instant()]), broken]);
+    let app = app([pool(vec![Fake::instant()]), broken]).await;
     let ready = async |path: &str| app.get(path).await.status() == 200;
     let until = async |path: &str, wanted: bool| {
         while ready(path).await != wanted {
@@ -236,6 +272,6 @@ async fn a_model_without_sessions_turns_readiness_off_and_leaves_the_other_at_wo
     tokio::time::timeout(PATIENCE, until("/readyz", true)).await.expect("both have a session");
     assert_problem(app.score(golden(LOSSY)).await, 500, "inference_failed").await;
     tokio::time::timeout(PATIENCE, until("/readyz", false)).await.expect("one has none");
-    assert!(ready(&format!("/v2/models/{name}/ready")).await && !ready("/v2/models/other/ready").await);
+    assert!(ready("/v2/models/lfm/ready").await && !ready("/v2/models/other/ready").await);
     assert_eq!(app.score(golden(LOSSLESS)).await.status(), 200);
 }
