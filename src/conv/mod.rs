@@ -10,6 +10,7 @@
 
 mod gemm;
 mod kernel;
+mod peak;
 mod residue;
 #[cfg(test)]
 mod tests;

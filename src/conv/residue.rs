@@ -49,6 +49,12 @@ impl ResidueConv {
         padded_bias[..maps].copy_from_slice(bias);
         Ok(Self { kernel, maps, weights, bias: padded_bias })
     }
+
+    /// Multiply-adds of an output of this size: the four sums of a window of the pool have three terms a colour.
+    #[must_use]
+    pub fn multiply_adds([height, width]: Size, maps: usize) -> usize {
+        height * width * maps * 4 * 3 * COLOURS
+    }
 }
 
 impl Bands for ResidueConv {

@@ -83,6 +83,14 @@ impl WinogradConv {
         Self { band_tiles: if threads > 1 { SHARED_BAND_TILES } else { BAND_TILES }, ..self }
     }
 
+    /// Multiply-adds of the products of an image of this size; the transforms are additions besides. And the weights
+    /// that they read.
+    #[must_use]
+    pub fn products([height, width]: Size, channels: usize, maps: usize) -> [usize; 2] {
+        let weights = POSITIONS * channels * maps;
+        [tiles_wide(height) * tiles_wide(width) * weights, weights]
+    }
+
     /// From a tile's transformed inputs to the next one's, in floats: a cache line more than they are. Otherwise the rows
     /// of a product, which are as far apart, would share a few sets of the L1 cache.
     fn apart(&self) -> usize {
