@@ -52,7 +52,7 @@ Sections:
   graph    images per second of the network's two CPU graphs, with standard operators and with ours, one image
            per run: on one thread, in one session with a thread per CPU, and in one session per CPU; left out for a
            model that has one graph. With --layers also each layer of ours, on one thread, by instruction set: FLOP,
-           bytes, time, and the share of the rate of multiply-adds that a loop in registers reaches
+           bytes, wall-clock time, and the share of the rate of multiply-adds that a loop in registers reaches
   session  images per second of the network by layout (one session with all CPUs, one session per CPU, and the
            layout of --sessions and --intra-threads if different) and by batch size
   metrics  the cost of all metric updates of one image
