@@ -47,7 +47,17 @@ impl Rounds {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Samples(Vec<f64>);
 
+impl FromIterator<f64> for Samples {
+    fn from_iter<I: IntoIterator<Item = f64>>(samples: I) -> Self {
+        Self(samples.into_iter().collect())
+    }
+}
+
 impl Samples {
+    pub(super) fn iter(&self) -> impl Iterator<Item = f64> {
+        self.0.iter().copied()
+    }
+
     /// Spread of the samples, each multiplied by `unit`.
     pub(super) fn spread(&self, unit: f64) -> Spread {
         Spread::of(self.0.iter().map(|sample| sample * unit).collect())

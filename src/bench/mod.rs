@@ -3,6 +3,7 @@
 mod cost;
 mod graph;
 mod images;
+mod layers;
 mod measure;
 mod metrics;
 mod mutants;
@@ -50,7 +51,8 @@ Sections:
            ratio of time beyond 50 ms to the header's estimate; one thread per CPU; runs only if named
   graph    images per second of the network's two CPU graphs, with standard operators and with ours, one image
            per run: on one thread, in one session with a thread per CPU, and in one session per CPU; left out for a
-           model that has one graph
+           model that has one graph. With --layers also each layer of ours, on one thread, by instruction set: FLOP,
+           bytes, wall-clock time, and the share of the rate of multiply-adds that a loop in registers reaches
   session  images per second of the network by layout (one session with all CPUs, one session per CPU, and the
            layout of --sessions and --intra-threads if different) and by batch size
   metrics  the cost of all metric updates of one image
@@ -62,6 +64,7 @@ Examples:
   lfm-serve bench                                      all of it, some minutes
   lfm-serve bench --only op --rounds 500               the operator, thoroughly
   lfm-serve bench --only prepare --sizes 6000x4000     one image size
+  lfm-serve bench --only graph --layers                where the network's time goes
   lfm-serve bench --only session --batch-sizes 1,4 --sessions 2 --intra-threads 4
   lfm-serve bench --json > today.json                  to compare with tomorrow's";
 
@@ -76,6 +79,10 @@ pub struct BenchArgs {
     /// Rounds that count, after one of warm-up. Default: op 100, decode and prepare 20, graph 15, session 5.
     #[arg(long, env = "LFM_ROUNDS", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     rounds: Option<u32>,
+
+    /// In the section graph, measure each layer too.
+    #[arg(long, env = "LFM_LAYERS")]
+    layers: bool,
 
     /// Sizes of the images that are decoded, in pixels, by commas.
     #[arg(
@@ -156,6 +163,8 @@ struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     graphs: Option<Vec<graph::Row>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    layers: Option<layers::Report>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     sessions: Option<session::Report>,
     #[serde(skip_serializing_if = "Option::is_none")]
     metrics: Option<metrics::Report>,
@@ -208,6 +217,7 @@ fn measure(args: &BenchArgs) -> Result<Report, anyhow::Error> {
         cost: None,
         mutants: None,
         graphs: None,
+        layers: None,
         sessions: None,
         metrics: None,
     };
@@ -234,6 +244,9 @@ fn measure(args: &BenchArgs) -> Result<Report, anyhow::Error> {
     let both_graphs = || anyhow::Ok(graph::has_both(&Manifest::read(&find_folder(args.model.model.as_deref())?)?));
     if args.only.contains(&Section::Graph) || (args.only.is_empty() && both_graphs()?) {
         report.graphs = Some(graph::measure(&args.model, &rounds(15))?);
+        if args.layers {
+            report.layers = Some(layers::measure(&args.model, &rounds(25))?);
+        }
     }
     if wanted(Section::Session) {
         let batch_sizes: Vec<_> = args.batch_sizes.iter().map(|&size| size as usize).collect();
@@ -276,6 +289,9 @@ fn show(report: &Report) -> String {
     }
     if let Some(rows) = &report.graphs {
         section("The network, images a second, one image a run", graph::tabulate(rows), &[]);
+    }
+    if let Some(layers) = &report.layers {
+        section("Its layers, one thread, one image a run", layers::tabulate(layers), &layers::remarks(layers));
     }
     if let Some(sessions) = &report.sessions {
         section("The network, on decoded pixels", session::tabulate(sessions), &session::remarks(sessions));

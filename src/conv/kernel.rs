@@ -100,3 +100,18 @@ pub(super) fn store<S: Simd>(simd: S, values: &mut [f32], at: usize, vector: S::
         None => simd.partial_store_f32s(values, vector),
     }
 }
+
+/// Asks for the cache line of `values[at]`, which may lie past their end. Memory that was last used a layer ago is in the
+/// L3 cache at best, and the hardware does not recognise a tile's walk through it.
+#[inline(always)]
+pub(super) fn prefetch(values: &[f32], at: usize) {
+    #[cfg(target_arch = "x86_64")]
+    #[allow(unsafe_code, reason = "the intrinsic takes a pointer")]
+    // SAFETY: a prefetch of any address is allowed and changes no value.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(values.as_ptr().wrapping_add(at).cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (values, at);
+}

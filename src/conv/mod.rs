@@ -10,6 +10,7 @@
 
 mod gemm;
 mod kernel;
+mod peak;
 mod residue;
 #[cfg(test)]
 mod tests;
@@ -68,7 +69,10 @@ pub enum ConvError {
 /// Rows and columns.
 pub type Size = [usize; 2];
 
-/// Floats that begin at a cache line: a vector of AVX-512 is one.
+/// Floats in a cache line: a vector of AVX-512.
+const LINE: usize = 16;
+
+/// Floats that begin at a cache line.
 type Floats = AVec<f32, ConstAlign<64>>;
 
 fn floats(len: usize) -> Floats {

@@ -49,6 +49,12 @@ impl ResidueConv {
         padded_bias[..maps].copy_from_slice(bias);
         Ok(Self { kernel, maps, weights, bias: padded_bias })
     }
+
+    /// Multiply-adds of an output of this size: the four sums of a window of the pool have three terms a colour.
+    #[must_use]
+    pub fn multiply_adds([height, width]: Size, maps: usize) -> usize {
+        height * width * maps * 4 * 3 * COLOURS
+    }
 }
 
 impl Bands for ResidueConv {
@@ -74,12 +80,18 @@ impl Bands for ResidueConv {
 
     fn run_band(&self, image: &[u8], [_, width]: Size, first: usize, band: &mut [f32], arena: &Arena) {
         let line = width * COLOURS;
+        let mut corners = vec![0; line];
         arena.with(3 * line, |residue| {
             for (row, output) in band.chunks_exact_mut((width / 2 - 1) * self.maps).enumerate() {
-                let upper = 2 * (first + row);
-                for (y, residue) in residue.chunks_exact_mut(line).enumerate() {
-                    let y = upper + y;
-                    write_residue(&image[y / 2 * 2 * line..][..line], &image[y * line..][..line], residue);
+                // The last line of the row above is the first of this one.
+                let known = usize::from(row > 0);
+                residue.copy_within((3 - known) * line.., 0);
+                for (y, residue) in residue.chunks_exact_mut(line).enumerate().skip(known) {
+                    let pixels = &image[(2 * (first + row) + y) * line..][..line];
+                    if y % 2 == 0 {
+                        spread_corners(pixels, &mut corners);
+                    }
+                    self.kernel.run(Line { pixels, corners: &corners, residue });
                 }
                 self.kernel.run(Row { conv: self, residue, output });
             }
@@ -87,12 +99,28 @@ impl Bands for ResidueConv {
     }
 }
 
-/// Absolute differences between a line and the top-left pixels of its blocks.
-fn write_residue(top: &[u8], line: &[u8], residue: &mut [f32]) {
-    let (top, line, residue) = (top.as_chunks::<6>().0, line.as_chunks::<6>().0, residue.as_chunks_mut::<6>().0);
-    for ((top, line), residue) in top.iter().zip(line).zip(residue) {
-        for (at, residue) in residue.iter_mut().enumerate() {
-            *residue = f32::from(line[at].abs_diff(top[at % COLOURS]));
+/// Writes the left pixel of each block of an even line over both of its pixels.
+fn spread_corners(pixels: &[u8], corners: &mut [u8]) {
+    for (&[red, green, blue, ..], corners) in pixels.as_chunks::<6>().0.iter().zip(corners.as_chunks_mut::<6>().0) {
+        *corners = [red, green, blue, red, green, blue];
+    }
+}
+
+/// A line of the residue: absolute differences to the corners of the blocks.
+struct Line<'a> {
+    pixels: &'a [u8],
+    corners: &'a [u8],
+    residue: &'a mut [f32],
+}
+
+impl WithSimd for Line<'_> {
+    type Output = ();
+
+    /// A plain loop, which the compiler vectorises for each instruction set.
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        for ((residue, &pixel), &corner) in self.residue.iter_mut().zip(self.pixels).zip(self.corners) {
+            *residue = f32::from(pixel.abs_diff(corner));
         }
     }
 }

@@ -9,6 +9,8 @@ pub mod op;
 mod options;
 mod placement;
 mod probe;
+#[cfg(feature = "server")]
+mod profile;
 pub mod provider;
 pub mod runtime;
 mod session;
@@ -26,6 +28,8 @@ pub use options::SessionOptions;
 pub(crate) use options::find_folder;
 pub use placement::{AssignedNode, summary as placement_summary};
 pub use probe::GraphProbe;
+#[cfg(feature = "server")]
+pub use profile::NodeRun;
 pub use provider::{Availability, Execution, Provider};
 pub use session::{MAPS, Runner};
 pub use sessions::{cpus, start_sessions};

@@ -6,7 +6,10 @@ use std::{
 };
 
 use super::{Execution, Manifest, Provider, gpu, op::Layers};
-use crate::config::{Auto, ModelConfig};
+use crate::{
+    config::{Auto, ModelConfig},
+    conv,
+};
 
 /// Input of a session: read and checked once, shared by all sessions and their rebuilds.
 #[derive(Debug, Clone)]
@@ -57,6 +60,13 @@ impl SessionOptions {
         Self::on(next, &self.config, self.max_batch_size)
     }
 
+    /// The same options with the convolutions of `kernel`.
+    #[must_use]
+    pub fn on_kernel(self, kernel: conv::Kernel) -> Self {
+        let layers = Layers::new(kernel, self.config.runtime.intra_threads.or_else(|| 1));
+        Self { layers, ..self }
+    }
+
     /// The same options with batches of one image.
     #[must_use]
     pub fn one_by_one(self) -> Self {
@@ -84,16 +94,9 @@ impl SessionOptions {
             _ => None,
         };
         let (config, execution) = (config.clone(), Arc::new(execution));
-        Ok(Self {
-            graph_name,
-            graph,
-            manifest,
-            config,
-            max_batch_size,
-            execution,
-            engine_cache,
-            layers: Layers::default(),
-        })
+        let layers = Layers::default();
+        let read = Self { graph_name, graph, manifest, config, max_batch_size, execution, engine_cache, layers };
+        Ok(read.on_kernel(conv::Kernel::fastest()))
     }
 
     /// Number of parallel sessions.

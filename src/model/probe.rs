@@ -3,12 +3,13 @@
 use super::{Execution, Output, RunError, SessionOptions, session::Runner};
 use crate::{
     config::{Auto, ModelConfig},
+    conv,
     image::Pixels,
 };
 
-/// A graph in a session, for `doctor`.
+/// A graph in a session, for `doctor` and `bench`.
 pub struct GraphProbe {
-    runner: Runner,
+    pub(super) runner: Runner,
 }
 
 impl GraphProbe {
@@ -17,7 +18,15 @@ impl GraphProbe {
     /// # Errors
     /// One line for the operator.
     pub fn start(config: &ModelConfig, name: &'static str) -> Result<Self, anyhow::Error> {
-        let options = SessionOptions::read_graph(config, Auto::Fixed(1), name, Execution::CPU)?;
+        Self::start_on(conv::Kernel::fastest(), config, name)
+    }
+
+    /// The same with the convolutions of `kernel`.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_on(kernel: conv::Kernel, config: &ModelConfig, name: &'static str) -> Result<Self, anyhow::Error> {
+        let options = SessionOptions::read_graph(config, Auto::Fixed(1), name, Execution::CPU)?.on_kernel(kernel);
         Ok(Self { runner: Runner::new(&options)? })
     }
 

@@ -75,8 +75,8 @@ fn sessions_are_measured_by_layout_and_batch_size() {
 }
 
 #[test]
-fn both_graphs_are_measured_in_every_layout() {
-    let report = bench(&["--only", "graph", "--rounds", "1"]);
+fn both_graphs_are_measured_in_every_layout_and_ours_by_layer() {
+    let report = bench(&["--only", "graph", "--layers", "--rounds", "1"]);
     let rows = report["graphs"].as_array().expect("rows");
     assert_eq!((&rows[0]["sessions"], &rows[0]["intra_threads"]), (&1.into(), &1.into()));
     for row in rows {
@@ -84,6 +84,28 @@ fn both_graphs_are_measured_in_every_layout() {
         // With a single round the ratio is that of the rates.
         let of = |name: &str| row[name]["median"].as_f64().expect("a rate");
         assert!((of("ours_over_standard") - of("ours") / of("standard")).abs() < 1e-9, "{row}");
+    }
+
+    let layers = report["layers"]["layers"].as_array().expect("layers");
+    let flop = |layer: &Value| layer["flop"].as_u64().expect("a number");
+    let of: Vec<_> = layers.iter().filter(|layer| flop(layer) > 0).map(|layer| (&layer["name"], flop(layer))).collect();
+    // Of the first layer: outputs, the four sums of a window, their terms; of the next ones: tiles, products of a tile,
+    // channels, maps; then pixels, channels, maps.
+    let expected = [
+        ("conv1", 2 * 127 * 127 * 64 * 4 * 9),
+        ("conv2", 2 * 21 * 21 * 49 * 64 * 128),
+        ("conv3", 2 * 11 * 11 * 49 * 128 * 256),
+        ("conv4", 2 * 5 * 5 * 49 * 256 * 512),
+        ("conv1x1", 2 * 900 * 512 * 64),
+    ];
+    let all = ("all", expected.map(|(_, flop)| flop).iter().sum());
+    let expected: Vec<_> = expected.into_iter().chain([all]).collect();
+    assert_eq!(of.iter().map(|&(name, flop)| (name.as_str().expect("a name"), flop)).collect::<Vec<_>>(), expected);
+    for layer in layers.iter().filter(|layer| flop(layer) > 0) {
+        for (kernel, peak) in report["layers"]["peak"].as_object().expect("kernels") {
+            assert_spread(peak);
+            assert_spread(&layer["ms"][kernel]);
+        }
     }
 }
 

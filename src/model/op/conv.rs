@@ -38,7 +38,7 @@ pub(super) trait Layer: Bands<Input: PrimitiveTensorElementType> + Send + Sized 
     fn pools(context: &KernelContext<'_>) -> ort::Result<bool>;
 
     /// The lengths of `weight` (M, C, 2, 2) and `bias` have been checked against their shapes.
-    fn build(weight: &[f32], bias: &[f32], pool: bool) -> ort::Result<Self>;
+    fn build(target: Target, weight: &[f32], bias: &[f32], pool: bool) -> ort::Result<Self>;
 }
 
 impl Layer for ResidueConv {
@@ -49,8 +49,8 @@ impl Layer for ResidueConv {
         Ok(false)
     }
 
-    fn build(weight: &[f32], bias: &[f32], _: bool) -> ort::Result<Self> {
-        Self::new(conv::Kernel::fastest(), weight, bias).map_err(ort::Error::wrap)
+    fn build(target: Target, weight: &[f32], bias: &[f32], _: bool) -> ort::Result<Self> {
+        Self::new(target.kernel, weight, bias).map_err(ort::Error::wrap)
     }
 }
 
@@ -69,19 +69,35 @@ impl Layer for WinogradConv {
         }
     }
 
-    fn build(weight: &[f32], bias: &[f32], pool: bool) -> ort::Result<Self> {
-        Self::new(conv::Kernel::fastest(), weight, bias, pool).map_err(ort::Error::wrap)
+    fn build(target: Target, weight: &[f32], bias: &[f32], pool: bool) -> ort::Result<Self> {
+        let layer = Self::new(target.kernel, weight, bias, pool).map_err(ort::Error::wrap)?;
+        Ok(layer.for_threads(target.threads))
     }
 }
 
+/// What the layers of a model's sessions are built for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Target {
+    kernel: conv::Kernel,
+    /// Threads of a session.
+    threads: usize,
+}
+
 /// The layers of the sessions that live, to be shared by the next ones.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Clone)]
 pub struct Layers {
     residue: Arc<Shared<ResidueConv>>,
     winograd: Arc<Shared<WinogradConv>>,
 }
 
 impl Layers {
+    /// For sessions of `threads` threads on `kernel`.
+    #[must_use]
+    pub fn new(kernel: conv::Kernel, threads: usize) -> Self {
+        let target = Target { kernel, threads };
+        Self { residue: Arc::new(Shared::new(target)), winograd: Arc::new(Shared::new(target)) }
+    }
+
     pub(super) fn residue(&self) -> Arc<Shared<ResidueConv>> {
         Arc::clone(&self.residue)
     }
@@ -91,34 +107,42 @@ impl Layers {
     }
 }
 
-/// By a hash of their constants: names of nodes repeat in other models' graphs.
-pub(super) struct Shared<L>(Mutex<HashMap<[u8; 32], Weak<L>>>);
-
-impl<L> Default for Shared<L> {
+impl Default for Layers {
+    /// On the fastest kernel, for sessions of several threads.
     fn default() -> Self {
-        Self(Mutex::default())
+        Self::new(conv::Kernel::fastest(), 2)
     }
+}
+
+pub(super) struct Shared<L> {
+    target: Target,
+    /// By a hash of their constants: names of nodes repeat in other models' graphs.
+    layers: Mutex<HashMap<[u8; 32], Weak<L>>>,
 }
 
 impl<L> fmt::Debug for Shared<L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").finish_non_exhaustive()
+        f.debug_struct("Shared").field("target", &self.target).finish_non_exhaustive()
     }
 }
 
 impl<L: Layer> Shared<L> {
+    fn new(target: Target) -> Self {
+        Self { target, layers: Mutex::default() }
+    }
+
     fn get_or_build(&self, weight: &[f32], bias: &[f32], pool: bool) -> ort::Result<Arc<L>> {
         let mut hash = Sha256::new_with_prefix([u8::from(pool)]);
         hash.update(weight.len().to_le_bytes());
         weight.iter().chain(bias).for_each(|value| hash.update(value.to_le_bytes()));
         let key = hash.finalize().into();
         // Held while the layer is built: sessions that start side by side wait for it instead of building it too.
-        let mut layers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(layer) = layers.get(&key).and_then(Weak::upgrade) {
             return Ok(layer);
         }
         layers.retain(|_, layer| layer.strong_count() > 0);
-        let layer = Arc::new(L::build(weight, bias, pool)?);
+        let layer = Arc::new(L::build(self.target, weight, bias, pool)?);
         layers.insert(key, Arc::downgrade(&layer));
         Ok(layer)
     }
@@ -219,7 +243,7 @@ mod tests {
 
     #[test]
     fn equal_layers_are_shared_while_one_lives() {
-        let layers = Shared::<WinogradConv>::default();
+        let layers = Shared::<WinogradConv>::new(Target { kernel: conv::Kernel::fastest(), threads: 1 });
         let (weight, bias) = (vec![0.5; 2 * 3 * 4], vec![0.25; 2]);
         let get = |weight: &[f32], pool| layers.get_or_build(weight, &bias, pool).expect("a layer");
         let first = get(&weight, true);
@@ -233,6 +257,6 @@ mod tests {
         drop(first);
         assert!(gone.upgrade().is_none(), "the cache keeps no layer alive");
         get(&other, true);
-        assert_eq!(layers.0.lock().expect("no panic").len(), 1);
+        assert_eq!(layers.layers.lock().expect("no panic").len(), 1);
     }
 }
