@@ -1,8 +1,8 @@
 //! An answer that comes before the body has been read still reaches its client.
 //!
 //! A server that closes a connection with unread bytes in it makes the kernel send a reset, which can
-//! overtake the answer. So what is left of the body is read and thrown away, up to a limit, before the
-//! connection closes.
+//! overtake the answer. So what is left of the body is read and thrown away, up to a limit. After a small
+//! body the connection stays: under overload each refusal would otherwise cost both sides a new one.
 
 use std::{
     pin::Pin,
@@ -26,6 +26,9 @@ use tokio::{sync::oneshot, time::timeout};
 const MOST_BYTES: usize = 64 << 20;
 const LONGEST: Duration = Duration::from_secs(1);
 
+/// Largest unwanted body, in bytes, after which the connection stays: most of it has arrived when the answer is there.
+const SMALL_BYTES: u64 = 1 << 20;
+
 pub(super) async fn layer(request: Request, next: Next) -> Response {
     if request.version() >= Version::HTTP_2 || request.body().is_end_stream() {
         // HTTP/2 cancels the stream by itself.
@@ -36,9 +39,13 @@ pub(super) async fn layer(request: Request, next: Next) -> Response {
     let request = request.map(|body| Body::new(Watched { body: Some(body), begun: false, left: Some(left) }));
     let mut response = next.run(request).await;
     if let Ok(Left { body, begun }) = rest.await {
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         // Who asked with `Expect: 100-continue` and was not told to go on sends nothing; reading would tell it to.
-        if begun || !asks_first {
+        let comes = begun || !asks_first;
+        let is_small = body.size_hint().upper().is_some_and(|bytes| bytes <= SMALL_BYTES);
+        if !(comes && is_small) {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        if comes {
             tokio::spawn(timeout(LONGEST, discard(body)));
         }
     }

@@ -1,7 +1,7 @@
 //! SIGTERM under load: every request sent to the server is answered, and the process ends in time.
 
 use std::{
-    io::{self, ErrorKind, Read, Write},
+    io::{self, ErrorKind, Write},
     net::{SocketAddr, TcpStream},
     sync::{
         Condvar, Mutex,
@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::harness::{PATIENCE, Server, golden};
+use crate::harness::{PATIENCE, Server, exchange, golden, request};
 
 /// Default number of rounds; `LFM_DRAIN_ROUNDS` sets more.
 const ROUNDS: usize = 5;
@@ -100,11 +100,6 @@ fn stop_under_load(round: usize) -> (Seen, Duration) {
     (seen.into_inner().expect("no panic"), took)
 }
 
-fn request(image: &[u8]) -> Vec<u8> {
-    let head = format!("POST /v1/score HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", image.len());
-    [head.as_bytes(), image].concat()
-}
-
 struct Client<'a> {
     address: SocketAddr,
     request: &'a [u8],
@@ -158,31 +153,4 @@ impl Client<'_> {
 
 fn is_refusal(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::TimedOut)
-}
-
-/// Sends a request and reads its whole answer: its status, and whether the connection is to be closed.
-fn exchange(socket: &mut TcpStream, request: &[u8]) -> io::Result<(u16, bool)> {
-    socket.set_read_timeout(Some(PATIENCE))?;
-    // An early answer may close the connection while the body is being sent: what counts is the answer.
-    let sent = socket.write_all(request);
-    let mut answer = Vec::new();
-    loop {
-        if let Some(end) = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
-            let head = String::from_utf8_lossy(&answer[..end]).to_ascii_lowercase();
-            let field = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
-            let length: usize = field("content-length:").and_then(|length| length.parse().ok()).expect("a length");
-            if answer.len() >= end + 4 + length {
-                let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
-                return Ok((status, field("connection:") == Some("close")));
-            }
-        }
-        let mut bytes = [0; 4096];
-        match socket.read(&mut bytes)? {
-            0 => {
-                let how = format!("closed after {} bytes of the answer; sending: {sent:?}", answer.len());
-                return Err(io::Error::new(ErrorKind::UnexpectedEof, how));
-            }
-            read => answer.extend_from_slice(&bytes[..read]),
-        }
-    }
 }

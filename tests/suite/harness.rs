@@ -1,8 +1,8 @@
 //! Shared by the tests: apps on port 0, the program as a process, the folders of reference data.
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
-    net::SocketAddr,
+    io::{self, BufRead, BufReader, ErrorKind, Read, Write},
+    net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, ChildStderr, Command, ExitStatus, Stdio},
     sync::{Arc, OnceLock},
@@ -317,3 +317,36 @@ pub fn paused() -> tokio::runtime::Runtime {
 
 /// Longer than any expected wait: a test that reaches it has failed.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// `POST /v1/score` as bytes.
+pub fn request(image: &[u8]) -> Vec<u8> {
+    let head = format!("POST /v1/score HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", image.len());
+    [head.as_bytes(), image].concat()
+}
+
+/// Sends a request and reads its whole answer: its status, and whether the connection is to be closed.
+pub fn exchange(socket: &mut TcpStream, request: &[u8]) -> io::Result<(u16, bool)> {
+    socket.set_read_timeout(Some(PATIENCE))?;
+    // An early answer may close the connection while the body is being sent: what counts is the answer.
+    let sent = socket.write_all(request);
+    let mut answer = Vec::new();
+    loop {
+        if let Some(end) = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
+            let head = String::from_utf8_lossy(&answer[..end]).to_ascii_lowercase();
+            let field = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+            let length: usize = field("content-length:").and_then(|length| length.parse().ok()).expect("a length");
+            if answer.len() >= end + 4 + length {
+                let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+                return Ok((status, field("connection:") == Some("close")));
+            }
+        }
+        let mut bytes = [0; 4096];
+        match socket.read(&mut bytes)? {
+            0 => {
+                let how = format!("closed after {} bytes of the answer; sending: {sent:?}", answer.len());
+                return Err(io::Error::new(ErrorKind::UnexpectedEof, how));
+            }
+            read => answer.extend_from_slice(&bytes[..read]),
+        }
+    }
+}

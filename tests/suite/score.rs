@@ -18,7 +18,7 @@ use tokio::{
 
 use crate::{
     fake::{Fake, answer},
-    harness::{PATIENCE, TestApp, assert_problem, golden, picture},
+    harness::{PATIENCE, TestApp, assert_problem, exchange, golden, picture, request},
 };
 
 async fn app() -> TestApp {
@@ -200,6 +200,20 @@ async fn an_early_answer_reaches_a_client_that_is_still_sending() {
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
     assert!(answer.to_ascii_lowercase().contains("connection: close"), "{answer}");
     assert!(answer.contains("body_too_large"), "{answer}");
+}
+
+/// Under overload every refusal would otherwise cost its client, or the load balancer, a new connection.
+#[tokio::test]
+async fn a_connection_stays_when_a_small_body_is_refused() {
+    let app = TestApp::start(vec![Fake::instant()], &["--max-admitted-bytes", "5000"]).await;
+    let address = app.address;
+    let asked = move || {
+        let mut socket = std::net::TcpStream::connect(address).expect("a connection");
+        let files = [picture(), picture(), golden("hostile/one_pixel.png"), vec![0; 1 << 20]];
+        files.map(|file| exchange(&mut socket, &request(&file)).expect("an answer"))
+    };
+    let answers = tokio::task::spawn_blocking(asked).await.expect("no panic");
+    assert_eq!(answers, [(429, false), (429, false), (200, false), (429, false)]);
 }
 
 #[tokio::test]
