@@ -134,6 +134,13 @@ def holds_to_pytorch(
     assert np.abs(np.subtract(found, expected)).max() <= 1e-4
 
 
+def judge_of(url: str, name: str) -> str:
+    """The model that judges a golden image."""
+    request = urllib.request.Request(f"{url}/v1/score", (GOLDEN / name).read_bytes())
+    with urllib.request.urlopen(request) as response:
+        return json.load(response)["model"]["name"]
+
+
 def test_logits_over_http_are_pytorchs(small):
     network, before, out = small
     prepare = transforms.Compose([before, transforms.ToTensor(), transforms.Normalize(MEAN, STD)])
@@ -188,10 +195,11 @@ def test_the_documents_commands_lead_from_a_checkpoint_to_pytorchs_logits(tmp_pa
         ),
     }  # fmt: skip
     networks = {"detector": vit, "resnet50": resnet}
+    (tmp_path / "models").symlink_to(ROOT / "models")
     blocks = re.findall(
         r"^```(sh|python)\n(.*?)^```", DOCUMENT.read_text(), re.DOTALL | re.MULTILINE
     )
-    assert [language for language, _ in blocks] == ["python", "sh", "python", "sh"]
+    assert [language for language, _ in blocks] == ["python", "sh", "python", "sh", "sh"]
     environment = os.environ | {"PATH": f"{PROGRAM.parent}:{os.environ['PATH']}"}
     for language, text in blocks:
         if language == "python":
@@ -205,6 +213,10 @@ def test_the_documents_commands_lead_from_a_checkpoint_to_pytorchs_logits(tmp_pa
         assert done.returncode == 0, done.stdout + done.stderr
         if serve:
             assert serve.startswith("lfm-serve serve --model ")
-            model = serve.split()[-1]
+            models = re.findall(r"--model (\S+)", serve)
             with serving(serve, tmp_path) as url:
-                holds_to_pytorch(url, networks[model], prepares[model])
+                if len(models) == 1:
+                    holds_to_pytorch(url, networks[models[0]], prepares[models[0]])
+                else:
+                    assert judge_of(url, "orig_rocket.jpg") == "my-vit"
+                    assert judge_of(url, "coffee_rgb.png") == "lfm"
