@@ -35,8 +35,9 @@ pub(super) struct Row {
     /// The longest decode, in milliseconds of CPU, and what its header had estimated.
     worst_ms: f64,
     worst_estimate_ms: f64,
-    /// The most that a decode took beyond 50 ms, in times of its estimate.
+    /// The most that a decode took beyond 50 ms, in times of its estimate, and the number of that file.
     most_over_estimate: f64,
+    most_over_file: u64,
 }
 
 /// Rows by format.
@@ -85,7 +86,7 @@ fn part(samples: &[Sample], numbers: impl Iterator<Item = u64>) -> Report {
         let once = || image::prepare(&bytes, &header, Preprocessing::Resize, &mut scratch, &Cancel::default());
         let (seconds, decoded) = thread_seconds(once);
         row.decoded += u64::from(decoded.is_ok());
-        row.take(seconds, header.cost);
+        row.take(number, seconds, header.cost);
     }
     report
 }
@@ -118,29 +119,32 @@ fn damaged(bytes: &[u8], random: &mut Random) -> Vec<u8> {
 }
 
 impl Row {
-    fn take(&mut self, seconds: f64, estimate: Duration) {
+    fn take(&mut self, number: u64, seconds: f64, estimate: Duration) {
         let estimate = estimate.as_secs_f64();
-        self.worsen(seconds * 1e3, estimate * 1e3, (seconds - GRACE) / estimate);
+        self.worsen((seconds * 1e3, estimate * 1e3), ((seconds - GRACE) / estimate, number));
     }
 
-    fn worsen(&mut self, ms: f64, estimate_ms: f64, over_estimate: f64) {
+    fn worsen(&mut self, (ms, estimate_ms): (f64, f64), (over_estimate, file): (f64, u64)) {
         if ms > self.worst_ms {
             (self.worst_ms, self.worst_estimate_ms) = (ms, estimate_ms);
         }
-        self.most_over_estimate = self.most_over_estimate.max(over_estimate);
+        if over_estimate > self.most_over_estimate {
+            (self.most_over_estimate, self.most_over_file) = (over_estimate, file);
+        }
     }
 
     fn add(&mut self, other: &Self) {
         self.files += other.files;
         self.refused += other.refused;
         self.decoded += other.decoded;
-        self.worsen(other.worst_ms, other.worst_estimate_ms, other.most_over_estimate);
+        self.worsen((other.worst_ms, other.worst_estimate_ms), (other.most_over_estimate, other.most_over_file));
     }
 }
 
 /// For the terminal.
 pub(super) fn tabulate(report: &Report) -> Table {
-    let header = ["format", "files", "refused", "decoded", "longest, ms", "its estimate, ms", "most over estimate"];
+    let header =
+        ["format", "files", "refused", "decoded", "longest, ms", "its estimate, ms", "most over estimate", "by file"];
     let mut table = table(header.map(String::from));
     for (format, row) in report {
         table.add_row([
@@ -151,6 +155,7 @@ pub(super) fn tabulate(report: &Report) -> Table {
             format!("{:.1}", row.worst_ms),
             format!("{:.1}", row.worst_estimate_ms),
             format!("{:.2}", row.most_over_estimate),
+            row.most_over_file.to_string(),
         ]);
     }
     table
