@@ -125,7 +125,8 @@ impl Detector {
             logits.push(RegionLogit { bounds: region.bounds, logit: output.logit, no_signal });
             outputs.push((region.bounds, output));
         }
-        let declared = self.declared.as_ref().map(|reader| reader.read(bytes, header.format, cancel));
+        let size = [header.width, header.height];
+        let declared = self.declared.as_ref().map(|reader| reader.read(bytes, header.format, size, cancel));
         Ok(Answer { judgement: self.judge.judge(&asked, Some(&header), &logits), image, declared, outputs })
     }
 

@@ -5,7 +5,7 @@
 use std::sync::OnceLock;
 
 use lfm_serve::{
-    declared::{Detail, Reader, peak_bytes},
+    declared::{Detail, Reader, needs},
     image::{Cancel, sniff},
 };
 use libfuzzer_sys::fuzz_target;
@@ -15,8 +15,8 @@ static READER: OnceLock<Reader> = OnceLock::new();
 fuzz_target!(|bytes: &[u8]| {
     let Some(format) = sniff(bytes) else { return };
     let reader = READER.get_or_init(|| Reader::new(Detail::Full, None).expect("a reader"));
-    peak_bytes(bytes, format);
-    let declared = reader.read(bytes, format, &Cancel::default());
+    needs(bytes, format);
+    let declared = reader.read(bytes, format, [64, 64], &Cancel::default());
     assert!(declared.claims.len() <= 16);
     for claim in declared.claims {
         for text in [claim.tool, claim.signer, claim.detail].into_iter().flatten() {

@@ -1,6 +1,7 @@
 //! `lfm-serve bench`: speed on this machine, as ratios of interleaved measurements.
 
 mod cost;
+mod declared;
 mod graph;
 mod images;
 mod layers;
@@ -49,6 +50,7 @@ Sections:
            stop after cancellation, and memory against the header's bound
   mutants  decoding of damaged files of every format at the default limits: the longest decode, and the highest
            ratio of time beyond 50 ms to the header's estimate; one thread per CPU; runs only if named
+  declared reading what files say of themselves: the time it adds to a plain file, and that of the longest texts
   graph    images per second of the network's two CPU graphs, with standard operators and with ours, one image
            per run: on one thread, in one session with a thread per CPU, and in one session per CPU; left out for a
            model that has one graph. With --layers also each layer of ours, on one thread, by instruction set: FLOP,
@@ -76,7 +78,8 @@ pub struct BenchArgs {
     #[arg(long, env = "LFM_ONLY", value_name = "SECTIONS", value_delimiter = ',')]
     only: Vec<Section>,
 
-    /// Rounds that count, after one of warm-up. Default: op 100, decode and prepare 20, graph 15, session 5.
+    /// Rounds that count, after one of warm-up. Default: op 100, decode, prepare and declared 20, graph 15, session
+    /// 5.
     #[arg(long, env = "LFM_ROUNDS", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     rounds: Option<u32>,
 
@@ -143,6 +146,8 @@ enum Section {
     Cost,
     /// What decoding damaged files costs, against their estimates.
     Mutants,
+    /// What reading what files declare adds.
+    Declared,
     /// Our operators against ONNX Runtime's, the whole network.
     Graph,
     Session,
@@ -160,6 +165,8 @@ struct Report {
     cost: Option<cost::Report>,
     #[serde(skip_serializing_if = "Option::is_none")]
     mutants: Option<mutants::Report>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    declared: Option<Vec<declared::Row>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     graphs: Option<Vec<graph::Row>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -216,6 +223,7 @@ fn measure(args: &BenchArgs) -> Result<Report, anyhow::Error> {
         images: None,
         cost: None,
         mutants: None,
+        declared: None,
         graphs: None,
         layers: None,
         sessions: None,
@@ -239,6 +247,9 @@ fn measure(args: &BenchArgs) -> Result<Report, anyhow::Error> {
     }
     if args.only.contains(&Section::Mutants) {
         report.mutants = Some(mutants::measure(args.mutants, &rounds(1))?);
+    }
+    if wanted(Section::Declared) {
+        report.declared = Some(declared::measure(&rounds(20))?);
     }
     // Unless it is asked for: a folder of another detector has one graph.
     let both_graphs = || anyhow::Ok(graph::has_both(&Manifest::read(&find_folder(args.model.model.as_deref())?)?));
@@ -286,6 +297,9 @@ fn show(report: &Report) -> String {
     }
     if let Some(mutants) = &report.mutants {
         section("Decoding of damaged files", mutants::tabulate(mutants), &[]);
+    }
+    if let Some(rows) = &report.declared {
+        section("Reading what files declare", declared::tabulate(rows), &[]);
     }
     if let Some(rows) = &report.graphs {
         section("The network, images a second, one image a run", graph::tabulate(rows), &[]);

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::{Claim, Found, Kind, MOST_TEXT, Source};
-use crate::image::{Limits, exif_fields, exif_thumbnail, inspect};
+use crate::image::{exif_fields, exif_thumbnail};
 
 const FIELDS: [(u16, &str); 6] = [
     (0x010e, "ImageDescription"),
@@ -42,7 +42,7 @@ pub(super) fn read(exif: &[u8], found: &mut Found<'_>) {
     if let (Some(make), Some(model)) = (make, model) {
         let camera = if model.starts_with(&make) { model } else { format!("{make} {model}") };
         let note = if maker_note { "with" } else { "without" };
-        let thumbnail = thumbnail(exif, found.bytes);
+        let thumbnail = thumbnail(exif, found.size);
         let detail =
             format!("EXIF Make and Model, {note} a maker note, {thumbnail}; unverified: any program can write them");
         found.add(Claim::unsigned(Source::Exif, Kind::Captured).with_tool(&camera).with_detail(&detail));
@@ -50,12 +50,11 @@ pub(super) fn read(exif: &[u8], found: &mut Found<'_>) {
 }
 
 /// Whether the thumbnail has the picture's shape. Editors that crop often leave it; some cameras put bars into it.
-fn thumbnail(exif: &[u8], bytes: &[u8]) -> &'static str {
+fn thumbnail(exif: &[u8], size: [u32; 2]) -> &'static str {
     let Some([width, height]) = exif_thumbnail(exif).map(|size| size.map(u64::from)) else {
         return "without a thumbnail";
     };
-    let Ok(header) = inspect(bytes, &Limits::default()) else { return "with a thumbnail" };
-    let (across, down) = (u64::from(header.width), u64::from(header.height));
+    let [across, down] = size.map(u64::from);
     // A thumbnail's sides are rounded to whole pixels.
     match (width * down).abs_diff(height * across) <= 2 * across.max(down) {
         true => "with a thumbnail of the picture's shape",

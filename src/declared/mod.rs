@@ -7,7 +7,8 @@
 //!
 //! **Bounds.** Texts are unpacked to 1 MiB each and 4 MiB in all, and only those that are looked for; of XMP the first
 //! MiB of a packet is read, entities are not expanded; of a C2PA store the size and the number of boxes are limited,
-//! and checking stops where its time is over. [`peak_bytes`] says what it may take in all.
+//! and checking stops where its time is over. [`needs`] says what a file may take. `lfm-serve bench --only declared`
+//! measures it.
 
 mod exif;
 mod iptc;
@@ -19,6 +20,8 @@ mod source_type;
 mod tests;
 mod text;
 mod xmp;
+
+use std::time::Duration;
 
 use clap::ValueEnum;
 use serde::Serialize;
@@ -202,10 +205,11 @@ impl Reader {
         })
     }
 
-    /// What a file says of itself. It says less once `cancel` is cancelled.
-    pub fn read(&self, bytes: &[u8], format: Format, cancel: &Cancel) -> Declared {
+    /// What a file says of itself. It says less once `cancel` is cancelled. `size` is the picture's width and height in
+    /// pixels, as stored.
+    pub fn read(&self, bytes: &[u8], format: Format, size: [u32; 2], cancel: &Cancel) -> Declared {
         let (marks, detail) = (&self.marks, self.detail);
-        let mut found = Found { bytes, claims: Vec::new(), marks, detail, text_left: MOST_TEXTS };
+        let mut found = Found { size, claims: Vec::new(), marks, detail, text_left: MOST_TEXTS };
         for block in metadata(bytes, format) {
             if cancel.is_cancelled() {
                 break;
@@ -229,17 +233,36 @@ impl Reader {
     }
 }
 
-/// Most memory, in bytes, that [`Reader::read`] takes for a file, besides the file.
-pub fn peak_bytes(bytes: &[u8], format: Format) -> u64 {
+/// What [`Reader::read`] may take for a file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// Most memory, in bytes, besides the file.
+    pub peak_bytes: u64,
+    /// Estimated CPU time of checking C2PA manifests. All else takes at most some tens of milliseconds under its limits.
+    pub cost: Duration,
+}
+
+/// What [`Reader::read`] may take for a file.
+pub fn needs(bytes: &[u8], format: Format) -> Needs {
     const TEXT: usize = 3;
     const STORE: usize = 12;
-    let of_block = |block| match block {
-        Metadata::C2pa(store) => STORE * store.len(),
-        Metadata::Text { rest, .. } => TEXT * rest.len().saturating_mul(1032).min(MOST_TEXT),
-        Metadata::Xmp(packet) => TEXT * packet.len().min(MOST_TEXT),
-        Metadata::Exif(_) | Metadata::Photoshop(_) | Metadata::Iptc(_) => 0,
-    };
-    metadata(bytes, format).into_iter().map(of_block).max().unwrap_or(0) as u64
+    let mut needs = Needs::default();
+    for block in metadata(bytes, format) {
+        let peak = match block {
+            Metadata::C2pa(store) => {
+                #[cfg(feature = "c2pa")]
+                {
+                    needs.cost += manifest::cost(&store, bytes.len());
+                }
+                STORE * store.len()
+            }
+            Metadata::Text { rest, .. } => TEXT * rest.len().saturating_mul(1032).min(MOST_TEXT),
+            Metadata::Xmp(packet) => TEXT * packet.len().min(MOST_TEXT),
+            Metadata::Exif(_) | Metadata::Photoshop(_) | Metadata::Iptc(_) => 0,
+        };
+        needs.peak_bytes = needs.peak_bytes.max(peak as u64);
+    }
+    needs
 }
 
 impl Declared {
@@ -272,8 +295,8 @@ impl Claim {
 
 /// What has been found in one file so far.
 struct Found<'a> {
-    /// The file.
-    bytes: &'a [u8],
+    /// Width and height of the picture.
+    size: [u32; 2],
     claims: Vec<Claim>,
     marks: &'a Marks,
     detail: Detail,

@@ -6,14 +6,15 @@ use flate2::{Compression, write::ZlibEncoder};
 use proptest::prelude::*;
 
 use super::*;
-use crate::image::sniff;
+use crate::image::{Limits, inspect, sniff};
 
 fn reader() -> Reader {
     Reader::new(Detail::Brief, None).expect("a reader")
 }
 
 fn read(bytes: &[u8]) -> Declared {
-    reader().read(bytes, sniff(bytes).expect("a format"), &Cancel::default())
+    let size = inspect(bytes, &Limits::default()).map_or([64, 64], |header| [header.width, header.height]);
+    reader().read(bytes, sniff(bytes).expect("a format"), size, &Cancel::default())
 }
 
 fn chunk(kind: &[u8; 4], data: &[u8]) -> Vec<u8> {
@@ -177,7 +178,7 @@ fn prompts_are_given_only_where_they_are_asked_for() {
     let bytes = png_text("parameters", &format!("a secret\nSteps: 20, Sampler: Euler, Seed: 1{}", " long".repeat(100)));
     let read = |detail| {
         let reader = Reader::new(detail, None).expect("a reader");
-        let mut declared = reader.read(&bytes, Format::Png, &Cancel::default());
+        let mut declared = reader.read(&bytes, Format::Png, [64, 64], &Cancel::default());
         declared.claims.remove(0).detail.expect("a detail")
     };
     assert_eq!(read(Detail::Brief), "text `parameters`");
@@ -291,7 +292,7 @@ fn photographs_do_not_say_that_they_are_generated() {
     for path in real.filter(|path| path.is_file()).take(2000) {
         let bytes = std::fs::read(&path).expect("a file");
         let Some(format) = sniff(&bytes) else { continue };
-        let declared = reader.read(&bytes, format, &Cancel::default());
+        let declared = reader.read(&bytes, format, [64, 64], &Cancel::default());
         count += 1;
         assert_ne!(declared.generated, Some(true), "{}: {declared:?}", path.display());
     }

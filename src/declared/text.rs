@@ -15,10 +15,10 @@ pub(super) fn read(chunk: &[u8; 4], keyword: &[u8], rest: &[u8], found: &mut Fou
         return;
     }
     let Some(text) = unpacked(chunk, rest, found.text_left.min(MOST_TEXT)) else { return };
-    found.text_left -= text.len().min(found.text_left);
     if keyword == XMP {
         xmp::read(&text, found);
     } else {
+        found.text_left -= text.len();
         // Latin-1 by the specification, UTF-8 in practice.
         let text = String::from_utf8_lossy(&text);
         found.add_mark(Source::PngText, keyword, &format!("text `{keyword}`"), &text);

@@ -22,7 +22,8 @@ const MOST_NAME: usize = 100;
 const MOST_VALUES: usize = 64;
 
 pub(super) fn read(packet: &[u8], found: &mut Found<'_>) {
-    let packet = packet.get(..MOST_TEXT).unwrap_or(packet);
+    let packet = packet.get(..MOST_TEXT.min(found.text_left)).unwrap_or(packet);
+    found.text_left -= packet.len();
     let mut values = Values { left: MOST_VALUES, found };
     let mut reader = Reader::from_reader(packet);
     reader.config_mut().check_end_names = false;

@@ -59,9 +59,13 @@ impl Decoders {
     ) -> Result<(Seen, Job<Vec<Input>>, Turn), Error> {
         let arrived = Instant::now();
         let config = Arc::clone(&self.config);
-        let (header, memory) = self.inspect(job.payload.bytes.clone()).await?;
+        let (header, reading) = self.inspect(job.payload.bytes.clone()).await?;
         let assigned = (plan.assign)(&header)?;
-        let demand = Demand { cost: image::cost_of_regions(&header, assigned.preprocessing, assigned.most), memory };
+        // One after the other.
+        let demand = Demand {
+            cost: image::cost_of_regions(&header, assigned.preprocessing, assigned.most) + reading.cost,
+            memory: header.peak_bytes.max(reading.peak_bytes),
+        };
         let (permit, deadline) = (Arc::clone(&job.permit), job.deadline);
         let decoded = self.in_turn(&permit, deadline, demand, move |cancel| {
             let (seen, input) = decode(&job.payload, header, assigned, &config, cancel)?;
@@ -94,8 +98,8 @@ impl Decoders {
         drawn.await.map(|(drawn, ..)| drawn)
     }
 
-    /// The header, and the memory that decoding the image and reading what its file says of itself takes.
-    async fn inspect(&self, bytes: Bytes) -> Result<(Header, u64), Error> {
+    /// The header, and what reading what the file says of itself takes.
+    async fn inspect(&self, bytes: Bytes) -> Result<(Header, declared::Needs), Error> {
         if bytes.len() <= INSPECT_HERE {
             return inspect(&bytes, &self.config);
         }
@@ -165,12 +169,15 @@ fn panicked(error: &tokio::task::JoinError) -> Error {
     Error::new(Code::UndecodableImage, "the decoder failed on this image")
 }
 
-fn inspect(bytes: &[u8], config: &SchedulerConfig) -> Result<(Header, u64), Error> {
+fn inspect(bytes: &[u8], config: &SchedulerConfig) -> Result<(Header, declared::Needs), Error> {
     let header = image::inspect(bytes, &config.limits)?;
-    // One after the other. An image is not refused for what its file says beside it.
+    if config.declared.is_none() {
+        return Ok((header, declared::Needs::default()));
+    }
+    let needs = declared::needs(bytes, header.format);
+    // An image is not refused for what its file says beside it.
     let largest = DecodeMemory::new(config.limits.max_pixels).largest();
-    let reading = config.declared.as_ref().map_or(0, |_| declared::peak_bytes(bytes, header.format).min(largest));
-    Ok((header, header.peak_bytes.max(reading)))
+    Ok((header, declared::Needs { peak_bytes: needs.peak_bytes.min(largest), ..needs }))
 }
 
 fn decode(
@@ -191,7 +198,8 @@ fn decode(
         sha256: Sha256::digest(bytes).into(),
         rgb256_sha256: first.filter(|_| config.hash_pixels).map(|pixels| Sha256::digest(pixels.as_bytes()).into()),
     };
-    let declared = config.declared.as_ref().map(|reader| reader.read(bytes, header.format, cancel));
+    let declared =
+        config.declared.as_ref().map(|reader| reader.read(bytes, header.format, [header.width, header.height], cancel));
     let input = |region: image::Region| Input { no_signal: preprocessing.no_signal(&region.pixels), region };
     Ok((Seen { assigned, image, declared }, regions.into_iter().map(input).collect()))
 }

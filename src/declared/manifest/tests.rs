@@ -4,10 +4,11 @@ use std::{io::Cursor, path::Path};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use c2pa::{Builder, BuilderIntent, Context, DigitalSourceType, EphemeralSigner, Signer};
+use serde_json::json;
 
 use super::{
-    super::{Declared, Detail, Kind, Reader, Source, Validation, source_type},
-    Cancel,
+    super::{Declared, Detail, Kind, Needs, Reader, Source, Validation, needs, source_type},
+    Cancel, ClockId, Duration, clock_gettime,
 };
 use crate::image::{Format, Limits, Metadata, inspect, metadata, sniff};
 
@@ -35,7 +36,7 @@ fn root_of(signer: &dyn Signer) -> String {
 
 fn read(bytes: &[u8], trust: Option<&str>) -> Declared {
     let reader = Reader::new(Detail::Brief, trust).expect("a reader");
-    reader.read(bytes, sniff(bytes).expect("a format"), &Cancel::default())
+    reader.read(bytes, sniff(bytes).expect("a format"), [64, 64], &Cancel::default())
 }
 
 #[test]
@@ -119,6 +120,65 @@ fn a_store_that_is_cut_anywhere_is_read_without_harm() {
         let declared = read(&png.concat(), None);
         assert_eq!(declared.generated, None, "{length}");
         assert!(declared.claims.iter().all(|claim| claim.validation == Validation::Invalid), "{length}: {declared:?}");
+    }
+}
+
+/// A manifest over the pictures that it is made of, with so many assertions of so many bytes.
+fn edited(parts: &[Vec<u8>], assertions: usize, size: usize, signer: &dyn Signer) -> Vec<u8> {
+    let picture = picture("x_coffee_64.png");
+    let mut builder = Builder::from_context(Context::new());
+    builder.set_intent(BuilderIntent::Edit);
+    for (number, part) in parts.iter().enumerate() {
+        let relationship = if number == 0 { "parentOf" } else { "componentOf" };
+        let ingredient = json!({ "title": format!("{number}"), "relationship": relationship }).to_string();
+        builder.add_ingredient_from_stream(ingredient, "image/png", &mut Cursor::new(part)).expect("an ingredient");
+    }
+    for number in 0..assertions {
+        let assertion = json!({ "text": "x".repeat(size) });
+        builder.add_assertion(format!("test.assertion{number}"), &assertion).expect("an assertion");
+    }
+    let mut signed = Cursor::new(Vec::new());
+    builder.sign(signer, "image/png", &mut Cursor::new(picture), &mut signed).expect("a signed file");
+    signed.into_inner()
+}
+
+/// Stores just within the limits, each against one of large assertions, round by round.
+#[test]
+fn a_stores_cost_is_estimated_within_a_factor_of_three() {
+    let signer = EphemeralSigner::new("signer.test").expect("a signer");
+    let made_of = |count: usize, parts: usize| {
+        let mut files = vec![edited(&[], 0, 0, &signer)];
+        for _ in 0..count {
+            let from = files.len().saturating_sub(parts);
+            let next = edited(&files[from..], 0, 0, &signer);
+            files.push(next);
+        }
+        files.pop().expect("a file")
+    };
+    let reference = edited(&[], 7, 1 << 20, &signer);
+    let cases = [
+        ("one", edited(&[], 0, 0, &signer)),
+        ("assertions", edited(&[], 330, 10, &signer)),
+        ("a chain", made_of(50, 1)),
+        ("each of all before", made_of(18, 18)),
+    ];
+    let estimate = |file: &[u8]| {
+        let Needs { cost, .. } = needs(file, Format::Png);
+        assert!(cost > Duration::ZERO && cost < Duration::from_millis(200), "{cost:?}");
+        cost.as_secs_f64()
+    };
+    let seconds = |file: &[u8]| {
+        let now = || Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).expect("a time");
+        let start = now();
+        let declared = read(file, None);
+        assert_eq!(declared.claims.first().map(|claim| claim.validation), Some(Validation::Untrusted));
+        (now() - start).as_secs_f64()
+    };
+    for (name, file) in &cases {
+        let mut ratios: Vec<_> = (0..7).map(|_| seconds(file) / seconds(&reference)).collect();
+        ratios.sort_by(f64::total_cmp);
+        let ratio = ratios[3] / (estimate(file) / estimate(&reference));
+        assert!((1.0 / 3.0..=3.0).contains(&ratio), "{name}: {ratio:.2} times its estimate");
     }
 }
 
