@@ -31,6 +31,8 @@ def make(manifest: dict) -> dict:
         for raw in turns[2:6]:
             cases.append(_case(manifest, file_class, [raw, raw + 1, raw - 1, raw + 0.5, raw]))
             cases.append(_case(manifest, file_class, [raw, raw, -raw, -8.0, raw]))
+        for raw in turns[-8:] if a else []:  # around what is called real
+            cases.append(_case(manifest, file_class, [raw - 1, raw + 0.5, raw]))
     places = [
         {"height": h, "width": w, "count": n, "offsets": regions(h, w, n)}
         for h, w in SIZES

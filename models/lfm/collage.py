@@ -1,4 +1,4 @@
-"""Verdicts of pictures put together at random: a real centre among generated pictures, and the reverse.
+"""Verdicts of pictures put together at random: a real centre among generated pictures, the reverse, and all real.
 
 `make collages DATA=DIR`, DIR in the layout of `lfm-serve evaluate`, with pictures of 256 x 256 and more.
 """
@@ -34,14 +34,15 @@ def collage(tiles, middle, count):
 
 
 def table(judged):
-    """`judged`: (width, label of the centre, what `lfm-serve score` says) of each collage."""
+    """`judged`: (width, label of the centre, of the rest, what `lfm-serve score` says) of each collage."""
     lines = [
-        "| pixels | centre | n | `fake` | `real` | `uncertain` |",
-        "|---|---|---:|---:|---:|---:|",
+        "| pixels | centre | among | n | `fake` | `real` | `uncertain` |",
+        "|---|---|---|---:|---:|---:|---:|",
     ]
-    for of in dict.fromkeys((width, label) for width, label, _ in judged):
-        mine = [line for width, label, line in judged if (width, label) == of]
-        lines.append(f"| {of[0]} x {of[0]} | {of[1]} | {len(mine)} | {counts(mine)} |")
+    for of in dict.fromkeys(tuple(kind) for *kind, _ in judged):
+        mine = [line for *kind, line in judged if tuple(kind) == of]
+        width, inner, outer = of
+        lines.append(f"| {width} x {width} | {inner} | {outer} | {len(mine)} | {counts(mine)} |")
     return "\n".join(lines)
 
 
@@ -64,12 +65,12 @@ def main(arguments=None):
     with tempfile.TemporaryDirectory() as folder:
         made = {}
         for count in (2, 3, 4):
-            for inner, outer in [("real", "generated"), ("generated", "real")]:
+            for inner, outer in [("real", "generated"), ("generated", "real"), ("real", "real")]:
                 for number in range(given.count):
                     tiles = draw.choices(pictures[outer], k=count * count)
-                    file = pathlib.Path(folder, f"{count}_{inner}_{number}.png")
+                    file = pathlib.Path(folder, f"{count}_{inner}_{outer}_{number}.png")
                     file.write_bytes(png(collage(tiles, draw.choice(pictures[inner]), count)))
-                    made[str(file)] = (SIDE * count, inner)
+                    made[str(file)] = (SIDE * count, inner, outer)
         scored = score(given.binary, given.model, list(made))
     print(table([(*of, scored[path]) for path, of in made.items()]))
 

@@ -124,29 +124,40 @@ def opens(manifest: dict, file_class: str, raw: list[float], share: float = 1.0)
     information."""
     found, rule = table(manifest, file_class, len(raw)), manifest["regions"]["auto"]
     logit = found["a"] * float(np.mean(raw)) + found["b"]
-    little = share < rule.get("confirm_below", 0.0)
-    sure = little and judge(manifest, file_class, raw).verdict != "uncertain"
-    return found["a"] > 0 and (sure or abs(logit) < rule["open_below"])
+    below = {
+        "real": max(rule.get("confirm_below", 0.0), rule.get("confirm_real_below", 0.0)),
+        "fake": rule.get("confirm_below", 0.0),
+    }
+    unconfirmed = share < below.get(judge(manifest, file_class, raw).verdict, 0.0)
+    return found["a"] > 0 and (unconfirmed or abs(logit) < rule["open_below"])
 
 
 def judge(manifest: dict, file_class: str, raw: list[float]) -> Judgement:
-    """`raw` are the network's logits of the regions."""
+    """`raw` are the network's logits of the regions, none of which is without signal."""
     found, point = table(manifest, file_class, len(raw)), manifest["evidence"]["operating_point"]
-    a, b = found["a"], found["b"]
-    logit = a * float(np.mean(raw)) + b
-    real, fake = np.array(found["real"]), np.array(found["fake"])
-    above = ((real >= logit).sum() + 1) / (len(real) + 1)
-    below = ((fake <= logit).sum() + 1) / (len(fake) + 1)
-    called_fake, called_real = above <= point["false_alarms"], below <= point["misses"]
-    verdict = "uncertain"
-    if called_fake and (not called_real or above < below):
-        verdict = "fake"
-    elif called_real and (not called_fake or below < above):
-        verdict = "real"
+    logits = found["a"] * np.array(raw) + found["b"]
+    logit = found["a"] * float(np.mean(raw)) + found["b"]
+    above, below, verdict = _verdict(found, point, logit)
     side = 1 if logit >= 0 else -1
-    disagree = manifest["regions"]["disagree"]
-    apart = any(side * (a * r + b) <= -disagree["margin"] for r in raw)
-    if apart and disagree["voids"]:
+    rule = manifest["regions"]["disagree"]
+    apart = any(side * one <= -rule["margin"] for one in logits)
+    if verdict == "real" and rule.get("real_below") is not None:
+        doubted = [one for one in logits if _verdict(found, point, one)[2] != "real"]
+        apart = apart or any(one >= rule["real_below"] for one in doubted)
+    if apart and rule["voids"]:
         verdict = "uncertain"
     score = 1 / (1 + math.exp(-logit)) if logit > -700 else 0.0
-    return Judgement(logit, score, float(above), float(below), verdict, apart)
+    return Judgement(logit, score, above, below, verdict, apart)
+
+
+def _verdict(found: dict, point: dict, logit: float) -> tuple[float, float, str]:
+    """The shares of real and generated pictures that score beyond a logit, and what they say."""
+    real, fake = np.array(found["real"]), np.array(found["fake"])
+    above = float(((real >= logit).sum() + 1) / (len(real) + 1))
+    below = float(((fake <= logit).sum() + 1) / (len(fake) + 1))
+    called_fake, called_real = above <= point["false_alarms"], below <= point["misses"]
+    if called_fake and (not called_real or above < below):
+        return above, below, "fake"
+    if called_real and (not called_fake or below < above):
+        return above, below, "real"
+    return above, below, "uncertain"

@@ -138,10 +138,11 @@ def test_a_collage_has_its_centre_and_its_tiles(tmp_path):
 
 
 def test_collages_are_counted():
-    of = [(512, "real", {"verdict": verdict}) for verdict in ("real", "uncertain", "real")]
-    of.append((512, "generated", {"verdict": "fake"}))
+    verdicts = ("real", "uncertain", "real")
+    of = [(512, "real", "generated", {"verdict": verdict}) for verdict in verdicts]
+    of.append((512, "generated", "real", {"verdict": "fake"}))
     rows = collage.table(of).splitlines()[2:]
     assert rows == [
-        "| 512 x 512 | real | 3 | 0 | 2 | 1 |",
-        "| 512 x 512 | generated | 1 | 1 | 0 | 0 |",
+        "| 512 x 512 | real | generated | 3 | 0 | 2 | 1 |",
+        "| 512 x 512 | generated | real | 1 | 1 | 0 | 0 |",
     ]

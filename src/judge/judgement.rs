@@ -4,7 +4,8 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::{
-    Class, OperatingPoint, PointChoice, RegionChoice, Rules, Table, Verdict, Warning, share::covered, sigmoid,
+    Class, OperatingPoint, PointChoice, RegionChoice, Rules, Table, Verdict, Warning, rules::Disagree, share::covered,
+    sigmoid,
 };
 use crate::image::{Header, Preprocessing, Regions};
 
@@ -208,9 +209,13 @@ impl Judge {
         let flat = seen.iter().all(|region| region.no_signal);
         let logit = calibration(table).logit(mean(seen));
         let boxes: Vec<_> = seen.iter().map(|region| region.bounds).collect();
-        let little = covered(&boxes, header.width, header.height) < rule.confirm_below;
-        let sure = || little && self.verdict(asked, table, logit).0 != Verdict::Uncertain;
-        let open = tells && (flat || logit.abs() < rule.open_below || sure());
+        let share = covered(&boxes, header.width, header.height);
+        let unconfirmed = || match self.verdict(asked, table, logit).0 {
+            Verdict::Real => share < rule.confirm_below.max(rule.confirm_real_below),
+            Verdict::Fake => share < rule.confirm_below,
+            Verdict::Uncertain => false,
+        };
+        let open = tells && (flat || logit.abs() < rule.open_below || unconfirmed());
         if open { most } else { seen.len() }
     }
 
@@ -226,10 +231,17 @@ impl Judge {
         let logit = calibrated as f32;
         let score = sigmoid(f64::from(logit));
 
+        let (verdict, threshold) = self.verdict(asked, table, calibrated);
         let no_signal = regions.iter().all(|region| region.no_signal);
         let side = if calibrated >= 0.0 { 1.0 } else { -1.0 };
-        let against = |region: &RegionLogit| side * calibration.logit(region.logit.into());
-        let disagree = rules.regions.is_some_and(|rule| regions.iter().any(|r| against(r) <= -rule.disagree.margin));
+        let alone = |region: &RegionLogit| calibration.logit(region.logit.into());
+        let real = threshold.is_none() && verdict == Verdict::Real;
+        let disagrees = |rule: &Disagree, region: &RegionLogit| {
+            let is_real = || self.verdict(asked, table, alone(region)).0 == Verdict::Real;
+            let doubted = |below| real && !region.no_signal && alone(region) >= below && !is_real();
+            side * alone(region) <= -rule.margin || rule.real_below.is_some_and(doubted)
+        };
+        let disagree = rules.regions.is_some_and(|rule| regions.iter().any(|one| disagrees(&rule.disagree, one)));
         let of_header = header.into_iter().flat_map(|header| rules.of_header(header));
         let given = [(Warning::NoSignal, no_signal), (Warning::RegionsDisagree, disagree)];
         let given = given.into_iter().filter_map(|(warning, given)| given.then_some(warning));
@@ -242,10 +254,8 @@ impl Judge {
 
         let point = self.asked_point(asked);
         let shares = table.map(|table| shares(table, calibrated));
-        let (verdict, threshold) = self.verdict(asked, table, calibrated);
         let judged = |region: &RegionLogit| {
-            let logit = calibration.logit(region.logit.into()) as f32;
-            let logit = (!nothing_to_judge).then_some(logit);
+            let logit = (!nothing_to_judge).then_some(alone(region) as f32);
             JudgedRegion { bounds: region.bounds, logit, score: logit.map(|logit| sigmoid(logit.into())) }
         };
         let boxes: Vec<_> = regions.iter().map(|region| region.bounds).collect();

@@ -53,7 +53,8 @@ pub enum Warning {
     LossySource,
     /// Smaller than the network's input on a side.
     SmallSource,
-    /// A region is clearly on the other side than the whole picture: it may be a collage or partly edited.
+    /// A region is clearly on the other side than the whole picture, or the whole looks real and a region alone hardly: it
+    /// may be a collage or partly edited.
     RegionsDisagree,
     /// The file holds several pictures (frames, pages, views); the first was judged.
     FirstFrameOnly,

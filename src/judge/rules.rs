@@ -48,6 +48,9 @@ pub struct Auto {
     /// picture: one that was put together shows it elsewhere. 0: never.
     #[serde(default)]
     pub confirm_below: f64,
+    /// The same for the verdict `real`, which is about all of the picture; `fake` may be about a part. 0: as above.
+    #[serde(default)]
+    pub confirm_real_below: f64,
 }
 
 /// When regions disagree.
@@ -59,6 +62,10 @@ pub struct Disagree {
     pub margin: f64,
     /// Whether that voids the verdict.
     pub voids: bool,
+    /// Where the evidence calls the picture real, also a region that it would not call real alone and whose calibrated logit
+    /// is not below this.
+    #[serde(default)]
+    pub real_below: Option<f64>,
 }
 
 impl Rules {
@@ -104,13 +111,17 @@ impl Rules {
 
 impl RegionRules {
     fn check(&self) -> Result<(), String> {
-        let Auto { start, then, open_below, confirm_below } = self.auto;
+        let Auto { start, then, open_below, confirm_below, confirm_real_below } = self.auto;
         if !(COUNTS.contains(&start) && COUNTS.contains(&then) && start <= then) {
             return Err(format!("regions.auto begins with {start} and ends with {then}, of {COUNTS:?}"));
+        }
+        if self.disagree.real_below.is_some_and(|bound| !bound.is_finite()) {
+            return Err("regions.disagree.real_below is no number".into());
         }
         let bounds = [
             ("auto.open_below", open_below),
             ("auto.confirm_below", confirm_below),
+            ("auto.confirm_real_below", confirm_real_below),
             ("disagree.margin", self.disagree.margin),
         ];
         match bounds.into_iter().find(|(_, bound)| !(bound.is_finite() && *bound >= 0.0)) {

@@ -32,8 +32,8 @@ fn rules(table: &Table) -> Rules {
         voiding: vec![Warning::NoSignal],
         lossy_below_quality: Some(70),
         regions: Some(RegionRules {
-            auto: Auto { start: 1, then: 5, open_below: 2.0, confirm_below: 0.0 },
-            disagree: Disagree { margin: 3.0, voids: true },
+            auto: Auto { start: 1, then: 5, open_below: 2.0, confirm_below: 0.0, confirm_real_below: 0.0 },
+            disagree: Disagree { margin: 3.0, voids: true, real_below: None },
         }),
         evidence: Some(Evidence {
             operating_point: OperatingPoint { false_alarms: 0.05, misses: 0.1 },
@@ -204,6 +204,48 @@ fn auto_confirms_a_verdict_that_rests_on_little_of_the_picture() {
     // The centre is a quarter of the picture.
     let small = self::header(512, 512);
     assert_eq!([0.4, 4.5].map(|logit| judge.wanted(&auto, &small, &regions(&[logit]))), [5, 1]);
+}
+
+#[test]
+fn auto_confirms_real_where_a_part_was_not_looked_at() {
+    let mut rules = rules(&apart());
+    let auto = &mut rules.regions.as_mut().expect("regions").auto;
+    (auto.open_below, auto.confirm_real_below) = (0.5, 0.75);
+    let judge = Judge::new(rules, Preprocessing::Crop, Settings::default()).expect("a judge");
+    // Real, fake, undecided; the centre is a quarter of the picture, or nearly all of it.
+    let wanted = |header| [-4.5, 4.5, -2.0].map(|logit| judge.wanted(&Asked::default(), &header, &regions(&[logit])));
+    assert_eq!(wanted(header(512, 512)), [5, 1, 1]);
+    assert_eq!(wanted(header(270, 270)), [1, 1, 1]);
+}
+
+#[test]
+fn real_is_said_only_of_a_picture_that_is_real_at_each_place() {
+    let mut strict = rules(&apart());
+    strict.regions.as_mut().expect("regions").disagree.real_below = Some(-0.5);
+    let judge = Judge::new(strict, Preprocessing::Crop, Settings::default()).expect("a judge");
+    let header = header(2000, 2000);
+    let judged = |asked: Asked, regions: &[RegionLogit]| {
+        let found = judge.judge(&asked, Some(&header), regions);
+        (found.verdict, found.warnings)
+    };
+    let auto = Asked::default();
+    let real = (Verdict::Real, vec![]);
+    assert_eq!(judged(auto, &regions(&[-6.0, -5.0, -4.5])), real);
+    let doubted = (Verdict::Uncertain, vec![Warning::RegionsDisagree]);
+    assert_eq!(judged(auto, &regions(&[-8.0, -8.0, -0.4])), doubted, "a place alone is undecided");
+    // The evidence may call all real up to a logit above the bound.
+    let mut lenient = rules(&table(1.0, 0.0, (0..20).map(|i| -f64::from(i)).collect(), vec![4.0; 20]));
+    lenient.regions.as_mut().expect("regions").disagree.real_below = Some(-0.5);
+    let lenient = Judge::new(lenient, Preprocessing::Crop, Settings::default()).expect("a judge");
+    let found = lenient.judge(&auto, Some(&header), &regions(&[0.0]));
+    assert_eq!((found.verdict, found.warnings), real);
+    // A place without signal says nothing against it, and a caller's threshold is one for the mean.
+    let mut flat = regions(&[-8.0, -8.0, -0.4]);
+    flat[2].no_signal = true;
+    assert_eq!(judged(auto, &flat), real);
+    assert_eq!(judged(Asked { threshold: Some(0.5), ..auto }, &regions(&[-8.0, -8.0, 1.0])), real);
+    // A part is enough for the other verdict.
+    assert_eq!(judged(auto, &regions(&[8.0, 8.0, 1.0])), (Verdict::Fake, vec![]));
 }
 
 #[test]

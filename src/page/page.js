@@ -10,7 +10,7 @@ const WARNINGS = {
   no_signal: 'No signal: the picture is flat or was enlarged exactly, so it holds nothing to judge.',
   lossy_source: 'Lossy source: the picture was compressed harder than the model can judge.',
   small_source: 'Small source: the picture is smaller than what the network looks at.',
-  regions_disagree: 'Regions disagree: a part of the picture looks clearly different from the rest. It may be a collage, or partly edited.',
+  regions_disagree: 'Regions disagree: a part of the picture looks clearly different from the rest, or the whole looks real and a part hardly does. It may be a collage, or partly edited.',
   first_frame_only: 'First frame only: the file holds several pictures, and only the first was judged.',
 };
 const CLASSES = {

@@ -92,4 +92,11 @@ fn a_collage_gets_no_sure_verdict_by_its_centre() {
         // Whoever asks for the centre alone gets that.
         assert_eq!(&ask(picture, "?regions=1")["verdict"], alone);
     }
+    // A generated centre of which the model is not sure alone: nothing is certain of the whole.
+    let (_, _, middle) = fake.iter().find(|(_, alone, _)| alone == "uncertain").expect("an unsure one");
+    let mut tiles: Vec<&Path> = real.iter().take(TILES * TILES - 1).map(|(_, _, file)| &**file).collect();
+    let all_real = [&tiles[..], &tiles[..1]].concat();
+    assert_eq!(ask(collage(&all_real), "")["verdict"], "real", "real all over");
+    tiles.insert(TILES * TILES / 2, middle);
+    assert_eq!(ask(collage(&tiles), "")["verdict"], "uncertain");
 }
