@@ -75,7 +75,7 @@ enum Command {
     /// Print the table of error codes.
     Errors,
     /// Decode one picture from standard input to standard output: what this program starts for each AVIF.
-    #[command(name = avif::process::COMMAND, hide = true)]
+    #[command(name = avif::COMMAND, hide = true)]
     DecodeAv1 {
         /// What is to be done, as JSON.
         job: String,

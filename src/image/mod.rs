@@ -31,7 +31,9 @@
 
 pub(crate) mod avif;
 mod bmp;
+mod boxes;
 mod cancel;
+pub(crate) mod child;
 mod colour;
 #[cfg(any(test, feature = "server"))]
 pub(crate) mod corpus;
@@ -50,6 +52,7 @@ mod lzw;
 mod metadata;
 mod orientation;
 mod png;
+mod properties;
 mod regions;
 mod resize;
 mod rows;

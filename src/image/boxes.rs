@@ -1,4 +1,4 @@
-//! The structure of an AVIF file: boxes (ISO 14496-12), and the items that its `meta` box lists (ISO 23008-12). Everything is
+//! The structure of AVIF and HEIC files: boxes (ISO 14496-12), and the items that its `meta` box lists (ISO 23008-12). Everything is
 //! a view of the file; what is missing, cut off or out of bounds is `None`.
 
 use std::borrow::Cow;
@@ -161,6 +161,29 @@ impl<'a> Meta<'a> {
         let length: usize = parts.iter().map(|part| part.len()).sum();
         (length <= source.len()).then(|| parts.concat().into())
     }
+}
+
+/// A block of a file beside its pictures: an item, or a box of the user's own type.
+pub(super) struct Block<'a> {
+    /// Type of the item; `uuid` for a box.
+    pub(super) kind: [u8; 4],
+    /// MIME type of an item of the type `mime`.
+    pub(super) content_type: &'a [u8],
+    pub(super) data: Cow<'a, [u8]>,
+}
+
+/// The blocks that may be metadata.
+pub(super) fn blocks(bytes: &[u8]) -> Vec<Block<'_>> {
+    let mut found = Vec::new();
+    if let Some(meta) = Meta::read(bytes) {
+        for item in meta.items().iter().filter(|item| matches!(&item.kind, b"Exif" | b"mime")) {
+            let Item { kind, content_type, .. } = *item;
+            found.extend(meta.data(item).map(|data| Block { kind, content_type, data }));
+        }
+    }
+    let user = boxes(bytes).filter(|(kind, _)| kind == b"uuid").take(MOST);
+    found.extend(user.map(|(kind, data)| Block { kind, content_type: b"", data: data.into() }));
+    found
 }
 
 /// A count, unless no honest file has so many.
