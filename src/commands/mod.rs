@@ -25,7 +25,7 @@ use clap::{Parser, Subcommand};
 use crate::{
     api::openapi,
     config::{LogConfig, LogFormat},
-    image::avif,
+    image::{avif, heic},
     telemetry,
 };
 
@@ -80,6 +80,12 @@ enum Command {
         /// What is to be done, as JSON.
         job: String,
     },
+    /// The same for each HEIC; without a job it prints the version of the library that decodes it.
+    #[command(name = heic::COMMAND, hide = true)]
+    DecodeHevc {
+        /// What is to be done, as JSON.
+        job: Option<String>,
+    },
 }
 
 impl Cli {
@@ -99,6 +105,7 @@ impl Cli {
             Command::Healthcheck(args) => Ok(healthcheck::run(&args)),
             Command::Key(args) => key::run(&args),
             Command::DecodeAv1 { job } => Ok(avif::child::run(&job)),
+            Command::DecodeHevc { job } => Ok(heic::child::run(job.as_deref())),
             Command::Openapi => {
                 print_line(&openapi::document())?;
                 Ok(ExitCode::SUCCESS)

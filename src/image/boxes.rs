@@ -85,6 +85,8 @@ pub(super) struct Item<'a> {
     pub(super) kind: [u8; 4],
     /// MIME type, of items that have one.
     pub(super) content_type: &'a [u8],
+    /// Not to be shown by itself.
+    pub(super) hidden: bool,
     in_idat: bool,
     extents: Vec<(u64, u64)>,
     /// Places in the list of properties, and whether a reader must understand each.
@@ -135,6 +137,16 @@ impl<'a> Meta<'a> {
     /// Whether one item refers to another in this way.
     pub(super) fn refers(&self, kind: &[u8; 4], from: u32, to: u32) -> bool {
         self.references.iter().any(|found| found.kind == *kind && (found.from, found.to) == (from, to))
+    }
+
+    /// Which item refers to which in this way, in their order.
+    pub(super) fn pairs(&self, kind: &[u8; 4]) -> impl Iterator<Item = (u32, u32)> {
+        self.references.iter().filter(move |found| found.kind == *kind).map(|found| (found.from, found.to))
+    }
+
+    /// Whether an item refers to any other in this way.
+    pub(super) fn serves(&self, kind: &[u8; 4], from: u32) -> bool {
+        self.pairs(kind).any(|(found, _)| found == from)
     }
 
     /// An item's properties, and whether a reader must understand each.
@@ -199,14 +211,23 @@ fn items(payload: &[u8]) -> Option<Vec<Item<'_>>> {
     let mut items = Vec::new();
     for (_, payload) in boxes(reader.0).filter(|(kind, _)| kind == b"infe").take(MOST) {
         let mut entry = Reader(payload);
-        let (version @ 2..=3, _) = entry.version()? else { continue };
+        let (version @ 2..=3, flags) = entry.version()? else { continue };
         let id = entry.id(version == 3)?;
         // Index of its protection.
         entry.take(2)?;
         let kind = *entry.take(4)?.first_chunk()?;
         entry.text();
         let content_type = if kind == *b"mime" { entry.text().unwrap_or_default() } else { b"" };
-        items.push(Item { id, kind, content_type, in_idat: false, extents: Vec::new(), properties: Vec::new() });
+        let hidden = flags & 1 == 1;
+        items.push(Item {
+            id,
+            kind,
+            content_type,
+            hidden,
+            in_idat: false,
+            extents: Vec::new(),
+            properties: Vec::new(),
+        });
     }
     Some(items)
 }

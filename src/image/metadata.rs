@@ -51,7 +51,9 @@ pub fn metadata(bytes: &[u8], format: Format) -> Vec<Metadata<'_>> {
             blocks.take(MOST_BLOCKS).collect()
         }
         Format::Tiff => of_tiff(bytes).unwrap_or_default(),
-        Format::Avif => boxes::blocks(bytes).into_iter().filter_map(of_block).take(MOST_BLOCKS).collect(),
+        Format::Avif | Format::Heic => {
+            boxes::blocks(bytes).into_iter().filter_map(of_block).take(MOST_BLOCKS).collect()
+        }
         Format::Bmp => Vec::new(),
     }
 }

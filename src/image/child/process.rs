@@ -71,6 +71,15 @@ pub(in crate::image) fn decode<W: Work>(
     Ok(())
 }
 
+/// What the program prints for a command alone; nothing where it fails.
+pub(in crate::image) fn ask(program: Option<&Path>, command: &str) -> Option<String> {
+    let program = program.map(Path::to_path_buf).or_else(self::program)?;
+    let mut asked = Command::new(program);
+    asked.arg(command).env_clear().stdin(Stdio::null()).stderr(Stdio::null());
+    let output = asked.output().ok().filter(|output| output.status.success())?;
+    Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
 /// The program that is started: itself where this is `lfm-serve`, else the one beside it, as a test finds it.
 fn program() -> Option<PathBuf> {
     const NAME: &str = "lfm-serve";
