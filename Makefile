@@ -20,6 +20,7 @@ VENV_KSERVE := .venv-kserve
 VENV_DEPLOY := .venv-deploy
 VENV_LOAD := .venv-load
 VENV_PILLOW := .venv-pillow
+VENV_HEIF := .venv-heif
 VENV_CUDA := .venv-cuda
 VENV_GPU := .venv-gpu
 VENV_PERF := .venv-perf
@@ -44,7 +45,7 @@ build: vendor system ## The release binary, target/release/lfm-serve
 	cargo build --release --locked
 
 .PHONY: test
-test: vendor system $(VENV)/.installed $(VENV_PILLOW)/.installed ## The tests a user runs: no PyTorch, no GPU, no Docker
+test: vendor system $(VENV)/.installed $(VENV_PILLOW)/.installed $(VENV_HEIF)/.installed ## The tests a user runs: no PyTorch, no GPU, no Docker
 	cargo test --release --locked
 
 .PHONY: check
@@ -343,6 +344,7 @@ $(eval $(call venv,$(VENV_FUZZ),fuzz/requirements.lock,the fuzzer for Python))
 $(eval $(call venv,$(VENV_WHEEL),python/requirements.lock,maturin and what tests the wheel))
 $(eval $(call venv,$(VENV_BULK),tests/bulk/requirements.lock,an S3 server and Ray and PyArrow (900 MB)))
 $(eval $(call venv,$(VENV_PILLOW),deploy/pillow.lock,Pillow))
+$(eval $(call venv,$(VENV_HEIF),tests/golden/pillow-heif.lock,pillow-heif))
 $(eval $(call venv,$(VENV_TRAIN),models/requirements-train.lock,PyTorch and the test tools (6 GB)))
 
 # Without what they ask for: OpenCV and Vulkan, of which nothing is used.

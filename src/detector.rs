@@ -70,7 +70,7 @@ impl Detector {
         Self { limits, ..self }
     }
 
-    /// The same, with the path of the program `lfm-serve`, which decodes AVIF in a process of its own. Without, it is this
+    /// The same, with the path of the program `lfm-serve`, which decodes AVIF and HEIC in a process of its own. Without, it is this
     /// process's own executable or lies beside that.
     #[must_use]
     pub fn with_program(self, program: PathBuf) -> Self {
@@ -88,7 +88,8 @@ impl Detector {
         &self.manifest
     }
 
-    /// Judges one image file: JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF, told by its content.
+    /// Judges one image file: JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF, told by its content; HEIC under
+    /// [`Limits::heif`].
     ///
     /// # Errors
     /// What is wrong with the image; `inference_failed`.

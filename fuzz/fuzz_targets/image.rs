@@ -8,7 +8,7 @@ use lfm_serve::image::{Cancel, Limits, Preprocessing, Scratch, inspect, prepare}
 use libfuzzer_sys::fuzz_target;
 
 /// Small enough that a run takes milliseconds.
-const LIMITS: Limits = Limits { max_pixels: 300_000, min_side: 0, max_cost: Duration::MAX };
+const LIMITS: Limits = Limits { max_pixels: 300_000, min_side: 0, max_cost: Duration::MAX, heif: true };
 
 fuzz_target!(|bytes: &[u8]| {
     let Ok(header) = inspect(bytes, &LIMITS) else { return };

@@ -31,8 +31,7 @@ class Engine:
         program: str | PathLike[str],
         threads: int | None,
         regions: str,
-        max_file_bytes: int,
-        max_pixels: int,
+        limits: tuple[int, int, bool],
     ) -> Self: ...
     def submit(
         self,

@@ -8,7 +8,7 @@ from typing import NoReturn
 # Laid out as in the archive of `make dist`: the program finds its library and its model itself.
 FILES = Path(__file__).parent / "_program_files"
 
-# It also decodes AVIF, in a process of its own.
+# It also decodes AVIF and HEIC, in a process of its own.
 PROGRAM = FILES / "bin" / "lfm-serve"
 
 

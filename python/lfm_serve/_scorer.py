@@ -59,6 +59,7 @@ class Scorer:
         *,
         max_file_bytes: int = 32 << 20,
         max_pixels: int = 64_000_000,
+        heif: bool = False,
     ) -> None:
         """Opens a model.
 
@@ -66,17 +67,17 @@ class Scorer:
         many as the process may use CPUs by default; each has a session of ONNX Runtime with some 50 MiB. `regions` is
         how many regions of 256 x 256 pixels of a picture are judged: 1, 5, 9, 16, or "auto", the model's own rule.
         Files of more than `max_file_bytes` bytes, where they are given by path, and images of more than `max_pixels`
-        pixels (width x height) are errors.
+        pixels (width x height) are errors. With `heif` HEIC is read, by libde265 of this machine.
 
-        Raises OSError for a folder that is no model, ValueError for other settings that do not fit.
+        Raises OSError for a folder that is no model, RuntimeError for `heif` without libde265, ValueError for other settings
+        that do not fit.
         """
         # What a copy in another process is made of.
-        self._settings = (model, threads, regions, max_file_bytes, max_pixels)
+        self._settings = (model, threads, regions, max_file_bytes, max_pixels, heif)
         folder = FILES / "share" / "lfm-serve" / "model" if model is None else model
         library = FILES / "lib" / "libonnxruntime.so"
-        engine = _native.Engine(
-            folder, library, PROGRAM, threads, str(regions), max_file_bytes, max_pixels
-        )
+        limits = (max_file_bytes, max_pixels, heif)
+        engine = _native.Engine(folder, library, PROGRAM, threads, str(regions), limits)
         self._engine = engine
         self._model = ModelInfo(*engine.model)
         self._close = weakref.finalize(self, engine.close)
@@ -227,8 +228,16 @@ def _open(
     regions: Regions,
     max_file_bytes: int,
     max_pixels: int,
+    heif: bool,
 ) -> Scorer:
-    return Scorer(model, threads, regions, max_file_bytes=max_file_bytes, max_pixels=max_pixels)
+    return Scorer(
+        model,
+        threads,
+        regions,
+        max_file_bytes=max_file_bytes,
+        max_pixels=max_pixels,
+        heif=heif,
+    )
 
 
 def _is_done(waiting: tuple[_native.Pending, bool] | ScoreError) -> bool:

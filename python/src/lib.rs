@@ -27,7 +27,7 @@ mod _native {
     use indicatif::{ProgressBar, ProgressStyle};
     use lfm_serve::{
         declared::{Detail, Reader},
-        image::{Cancel, Limits},
+        image::{Cancel, Limits, heif_library},
         judge::{Judge, RegionChoice, Settings},
         model::{self, Manifest},
     };
@@ -87,9 +87,9 @@ mod _native {
             program: PathBuf,
             threads: Option<usize>,
             regions: &str,
-            max_file_bytes: u64,
-            max_pixels: u64,
+            limits: (u64, u64, bool),
         ) -> PyResult<Self> {
+            let (max_file_bytes, max_pixels, heif) = limits;
             let threads = threads.unwrap_or_else(model::cpus);
             if threads == 0 {
                 return Err(PyValueError::new_err("threads is at least 1"));
@@ -102,7 +102,10 @@ mod _native {
             let judge = Judge::new(manifest.rules, manifest.preprocessing, settings).map_err(PyValueError::new_err)?;
             let declared = Arc::new(Reader::new(Detail::Brief, None).map_err(PyRuntimeError::new_err)?);
             // As on the command line: nobody else waits for a long decode, and Ctrl-C ends it.
-            let limits = Limits { max_pixels, max_cost: Duration::MAX, ..Limits::default() };
+            if heif {
+                heif_library(Some(&program)).map_err(PyRuntimeError::new_err)?;
+            }
+            let limits = Limits { max_pixels, max_cost: Duration::MAX, heif, ..Limits::default() };
             let settled =
                 Settled { model, ort_library, program, regions, limits, max_file_bytes, declared, pool: None };
             Ok(Self {

@@ -232,6 +232,18 @@ def test_there_is_something_to_test():
     assert len(IMAGES) > 30
 
 
+def test_heic_is_read_where_it_is_switched_on(scorer):
+    photo = PHOTO.parents[1] / "heic" / "phone.heic"
+    with pytest.raises(lfm_serve.ScoreError, match="--heif on"):
+        scorer.score(photo)
+    try:
+        with_heif = lfm_serve.Scorer(threads=1, heif=True)
+    except RuntimeError as missing:
+        pytest.skip(str(missing))
+    with with_heif:
+        assert with_heif.score(photo).image.format == "heic"
+
+
 def test_an_avif_is_decoded_by_the_wheel_s_own_program(scorer):
     result = scorer.score(PHOTO.parents[1] / "variants" / "avif_tiles.avif")
     assert (result.image.format, result.image.width, result.image.height) == ("avif", 300, 140)

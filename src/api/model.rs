@@ -120,10 +120,12 @@ impl RoutedAbout {
     responses((status = 200, description = "The model", body = ModelResponse)))]
 pub(super) async fn model(State(state): State<Arc<AppState>>) -> Json<ModelResponse> {
     let limits = &state.config.limits;
+    let heif = limits.image().heif;
+    let read = Format::ALL.into_iter().filter(|&format| format != Format::Heic || heif);
     Json(ModelResponse {
         model: ModelAbout::of(state.models.first()),
         limits: LimitsInfo {
-            formats: Format::ALL.map(Format::as_str).to_vec(),
+            formats: read.map(Format::as_str).collect(),
             max_body_bytes: limits.max_body_bytes.as_u64(),
             max_pixels: limits.max_pixels.0,
             min_side: limits.min_side,

@@ -29,7 +29,7 @@ const REFERENCE: &str = "jpeg_420_q90";
 /// When a decode is cancelled, as fractions of its time.
 const STOPS: [f64; 5] = [0.05, 0.25, 0.5, 0.75, 0.95];
 
-const LIMITS: Limits = Limits { max_pixels: u64::MAX, min_side: 0, max_cost: Duration::MAX };
+const LIMITS: Limits = Limits { max_pixels: u64::MAX, min_side: 0, max_cost: Duration::MAX, heif: true };
 
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
@@ -58,7 +58,7 @@ struct Row {
 /// `claimed`: pixel count in the headers of the small hostile files. `folder`: where to write the files, if anywhere.
 pub(super) fn measure(claimed: u64, folder: Option<&Path>, rounds: &Rounds) -> Result<Report, anyhow::Error> {
     rounds.progress.set_message("cost: making the files");
-    let avifs = [corpus::avifs(), vec![corpus::avif_bomb()]].concat();
+    let avifs = [corpus::avifs(), vec![corpus::avif_bomb()], corpus::heics()].concat();
     let samples = [corpus::photos(PHOTO.0, PHOTO.1)?, corpus::bombs(claimed as usize)?, avifs].concat();
     if let Some(folder) = folder {
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
@@ -165,7 +165,7 @@ mod tests {
     /// Each variant against the reference, round by round, so that the machine's own speed cancels out.
     #[test]
     fn estimates_hold_within_a_factor_of_three() {
-        let made = [corpus::photos(768, 512), corpus::bombs(500_000), Ok(corpus::avifs())];
+        let made = [corpus::photos(768, 512), corpus::bombs(500_000), Ok(corpus::avifs()), Ok(corpus::heics())];
         let resized = made.map(|made| made.expect("files")).concat();
         // Of JPEGs the rows above and below the region are skipped.
         let tall = corpus::photos(512, 2048).expect("files").into_iter();

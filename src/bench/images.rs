@@ -175,7 +175,7 @@ fn regions(jpeg: &[u8], scratch: &mut Scratch) -> Result<Vec<Region>, ImageError
 }
 
 /// No limits: the user chooses the sizes.
-const LIMITS: Limits = Limits { max_pixels: u64::MAX, min_side: 0, max_cost: Duration::MAX };
+const LIMITS: Limits = Limits { max_pixels: u64::MAX, min_side: 0, max_cost: Duration::MAX, heif: true };
 
 /// A JPEG of [`corpus::shapes`].
 fn encode(size: Size) -> Result<Vec<u8>, anyhow::Error> {

@@ -6,7 +6,7 @@ use indicatif::ProgressBar;
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
-use crate::image::avif;
+use crate::image::child;
 
 pub(super) use crate::image::corpus::Random;
 
@@ -113,7 +113,7 @@ impl fmt::Display for Spread {
 /// favour the short one.
 pub(super) fn thread_seconds<T>(work: impl FnOnce() -> T) -> (f64, T) {
     let own = || Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default();
-    let now = || own() + avif::process::cpu_time();
+    let now = || own() + child::process::cpu_time();
     let start = now();
     let result = black_box(work());
     ((now() - start).as_secs_f64(), result)

@@ -25,7 +25,7 @@ use clap::{Parser, Subcommand};
 use crate::{
     api::openapi,
     config::{LogConfig, LogFormat},
-    image::avif,
+    image::{avif, heic},
     telemetry,
 };
 
@@ -75,10 +75,16 @@ enum Command {
     /// Print the table of error codes.
     Errors,
     /// Decode one picture from standard input to standard output: what this program starts for each AVIF.
-    #[command(name = avif::process::COMMAND, hide = true)]
+    #[command(name = avif::COMMAND, hide = true)]
     DecodeAv1 {
         /// What is to be done, as JSON.
         job: String,
+    },
+    /// The same for each HEIC; without a job it prints the version of the library that decodes it.
+    #[command(name = heic::COMMAND, hide = true)]
+    DecodeHevc {
+        /// What is to be done, as JSON.
+        job: Option<String>,
     },
 }
 
@@ -99,6 +105,7 @@ impl Cli {
             Command::Healthcheck(args) => Ok(healthcheck::run(&args)),
             Command::Key(args) => key::run(&args),
             Command::DecodeAv1 { job } => Ok(avif::child::run(&job)),
+            Command::DecodeHevc { job } => Ok(heic::child::run(job.as_deref())),
             Command::Openapi => {
                 print_line(&openapi::document())?;
                 Ok(ExitCode::SUCCESS)

@@ -326,7 +326,8 @@ mod tests {
         let files: Vec<_> = (0..files).map(grey).collect();
         let model = Slow { costs: vec![time; max_batch_size], runs: Arc::default() };
         let runs = Arc::clone(&model.runs);
-        let limits = LimitsConfig { max_body_bytes: ByteSize::mib(1), max_pixels: MaxPixels(1), min_side: 0 };
+        let limits =
+            LimitsConfig { max_body_bytes: ByteSize::mib(1), max_pixels: MaxPixels(1), min_side: 0, heif: Switch::Off };
         let silent = DeclaredConfig { declared: Switch::Off, declared_detail: Detail::Brief, c2pa_trust: None };
         let paused = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
         let scored: Vec<_> = paused.expect("a runtime").block_on(async {

@@ -7,7 +7,7 @@ use bytesize::ByteSize;
 use clap::{Args, Parser, ValueEnum};
 
 use crate::{
-    declared,
+    declared, image,
     judge::{PointChoice, RegionChoice},
 };
 
@@ -129,12 +129,27 @@ pub struct LimitsConfig {
     /// Smallest width and height that is judged, in pixels (`image_too_small`); 0 judges everything.
     #[arg(long, env = "LFM_MIN_SIDE", value_name = "PIXELS", default_value_t = 0)]
     pub min_side: u32,
+
+    /// Whether HEIC, as phones send it, is read (docs/heic.md): `on` or `off`. Needs libde265 (Debian's libde265-0), which
+    /// runs in a process without rights.
+    #[arg(long, env = "LFM_HEIF", value_name = "WHETHER", default_value = "off", value_parser = heif)]
+    pub heif: Switch,
+}
+
+/// HEIC is only promised where the library is that decodes it.
+fn heif(text: &str) -> Result<Switch, String> {
+    let switch = Switch::from_str(text, false)?;
+    if switch == Switch::On {
+        image::heif_library(None)?;
+    }
+    Ok(switch)
 }
 
 impl LimitsConfig {
     /// The part that the image stage checks.
-    pub fn image(&self) -> crate::image::Limits {
-        crate::image::Limits { max_pixels: self.max_pixels.0, min_side: self.min_side, ..Default::default() }
+    pub fn image(&self) -> image::Limits {
+        let Self { max_pixels, min_side, heif, .. } = *self;
+        image::Limits { max_pixels: max_pixels.0, min_side, heif: heif == Switch::On, ..Default::default() }
     }
 }
 

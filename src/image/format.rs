@@ -17,11 +17,14 @@ pub enum Format {
     Tiff,
     /// AVIF, a still picture.
     Avif,
+    /// HEIC, a still picture; read where [`Limits::heif`](super::Limits::heif) says so.
+    Heic,
 }
 
 impl Format {
     /// Every format.
-    pub const ALL: [Self; 7] = [Self::Jpeg, Self::Png, Self::WebP, Self::Gif, Self::Bmp, Self::Tiff, Self::Avif];
+    pub const ALL: [Self; 8] =
+        [Self::Jpeg, Self::Png, Self::WebP, Self::Gif, Self::Bmp, Self::Tiff, Self::Avif, Self::Heic];
 
     /// The lower-case name used on the wire and in metrics.
     pub fn as_str(self) -> &'static str {
@@ -33,6 +36,7 @@ impl Format {
             Self::Bmp => "bmp",
             Self::Tiff => "tiff",
             Self::Avif => "avif",
+            Self::Heic => "heic",
         }
     }
 }
@@ -69,11 +73,20 @@ pub fn sniff(bytes: &[u8]) -> Option<Format> {
     if bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP") {
         return Some(Format::WebP);
     }
-    let avif = |brand: &[u8; 4]| matches!(brand, b"avif" | b"avis");
-    match brands(bytes).and_then(<[_]>::split_first) {
-        Some((b"mif1" | b"msf1", others)) if others.iter().any(avif) => return Some(Format::Avif),
-        Some((own, _)) if avif(own) => return Some(Format::Avif),
-        _ => {}
+    if let Some(format) = brands(bytes).and_then(of_brands) {
+        return Some(format);
     }
     magics.iter().find(|(magic, _)| bytes.starts_with(magic)).map(|&(_, format)| format)
+}
+
+/// By the file's own brand first, where that names no code by those that it is compatible with.
+fn of_brands(brands: &[[u8; 4]]) -> Option<Format> {
+    let of = |brand: &[u8; 4]| match brand {
+        b"avif" | b"avis" => Some(Format::Avif),
+        b"heic" | b"heix" | b"heim" | b"heis" | b"hevc" | b"hevx" | b"hevm" | b"hevs" => Some(Format::Heic),
+        _ => None,
+    };
+    let (own, others) = brands.split_first()?;
+    let open = matches!(own, b"mif1" | b"mif2" | b"msf1" | b"miaf");
+    of(own).or_else(|| others.iter().filter(|_| open).find_map(of))
 }

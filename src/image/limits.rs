@@ -17,12 +17,14 @@ pub struct Limits {
     pub min_side: u32,
     /// Most CPU time that a decode may be estimated to take ([`Header::cost`]).
     pub max_cost: Duration,
+    /// Whether HEIC is read, by libde265 of the machine ([`heif_library`](super::heif_library)).
+    pub heif: bool,
 }
 
 impl Default for Limits {
-    /// 64 megapixels (64 * 10^6), any side, ten seconds.
+    /// 64 megapixels (64 * 10^6), any side, ten seconds, no HEIC.
     fn default() -> Self {
-        Self { max_pixels: 64_000_000, min_side: 0, max_cost: Duration::from_secs(10) }
+        Self { max_pixels: 64_000_000, min_side: 0, max_cost: Duration::from_secs(10), heif: false }
     }
 }
 

@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 
 use super::{
-    Format, avif, gif,
+    Format,
+    boxes::{self, Block},
+    gif,
     ifd::{self, Tiff},
     jpeg::{self, SOS, Segment, Segments},
     png, webp,
@@ -49,7 +51,9 @@ pub fn metadata(bytes: &[u8], format: Format) -> Vec<Metadata<'_>> {
             blocks.take(MOST_BLOCKS).collect()
         }
         Format::Tiff => of_tiff(bytes).unwrap_or_default(),
-        Format::Avif => avif::blocks(bytes).into_iter().filter_map(of_avif).take(MOST_BLOCKS).collect(),
+        Format::Avif | Format::Heic => {
+            boxes::blocks(bytes).into_iter().filter_map(of_block).take(MOST_BLOCKS).collect()
+        }
         Format::Bmp => Vec::new(),
     }
 }
@@ -207,7 +211,7 @@ fn of_gif<'a>(name: &[u8; 11], data: gif::Blocks<'a>) -> Option<Metadata<'a>> {
     }
 }
 
-fn of_avif(block: avif::Block<'_>) -> Option<Metadata<'_>> {
+fn of_block(block: Block<'_>) -> Option<Metadata<'_>> {
     match (&block.kind, block.content_type) {
         (b"Exif", _) => {
             // No writer splits so small a block.

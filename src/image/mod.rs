@@ -7,7 +7,8 @@
 //!
 //! [`inspect`] reads the header only and applies the [`Limits`]; [`prepare_regions`] decodes and makes the
 //! network's inputs, [`prepare`] the first of them; [`decode`] gives the full-size pixels. All are
-//! synchronous and end early when their [`Cancel`] says so; all are pure, but that AVIF is decoded in a process of its own.
+//! synchronous and end early when their [`Cancel`] says so; all are pure, but that AVIF and HEIC are decoded in a
+//! process of its own.
 //!
 //! ```
 //! use lfm_serve::image::{Cancel, Limits, Preprocessing, Scratch, inspect, prepare};
@@ -22,8 +23,8 @@
 //!
 //! **Memory.** [`Header::peak_bytes`] bounds what [`prepare`] takes: some rows for BMP, for baseline JPEG and for
 //! PNG without interlacing, 1 byte a pixel for GIF, 8 at most for other JPEGs (progressive CMYK), 5 for WebP,
-//! for TIFF the stored samples, twice if it is one tile, and 3 more if it has to be turned, and for AVIF 2 to 5 a sample,
-//! in its process. The resize
+//! for TIFF the stored samples, twice if it is one tile, and 3 more if it has to be turned, and for AVIF and
+//! HEIC 2 to 6 a sample, in their process. The resize
 //! itself keeps a few rows. [`Header::cost`] estimates the time.
 //!
 //! **Panics.** This code has none. The decoders that it calls promise none either, but a caller that
@@ -31,7 +32,9 @@
 
 pub(crate) mod avif;
 mod bmp;
+mod boxes;
 mod cancel;
+pub(crate) mod child;
 mod colour;
 #[cfg(any(test, feature = "server"))]
 pub(crate) mod corpus;
@@ -43,6 +46,7 @@ mod footprint;
 mod format;
 mod gif;
 mod header;
+pub(crate) mod heic;
 mod ifd;
 mod jpeg;
 mod limits;
@@ -50,6 +54,7 @@ mod lzw;
 mod metadata;
 mod orientation;
 mod png;
+mod properties;
 mod regions;
 mod resize;
 mod rows;
@@ -68,6 +73,7 @@ pub use fit::{Filter, MOST_SIDE, Recipe, Scale};
 pub use footprint::{region_box, source_box};
 pub use format::{Format, sniff};
 pub use header::{Encoding, Header};
+pub use heic::heif_library;
 pub use limits::Limits;
 pub use metadata::{Metadata, exif_fields, exif_thumbnail, metadata};
 pub use regions::{Region, Regions, cost_of_regions, places, prepare_regions};
@@ -164,7 +170,7 @@ impl std::fmt::Display for Preprocessing {
 pub struct Scratch {
     /// Whole decoded frame of the formats that cannot be decoded row by row.
     frame: Vec<u8>,
-    /// The program that decodes AVIF.
+    /// The program that decodes AVIF and HEIC.
     program: Option<PathBuf>,
     resizer: Resizer,
 }
@@ -174,7 +180,7 @@ pub struct Scratch {
 const KEEP_FRAME_BYTES: usize = 4 << 20;
 
 impl Scratch {
-    /// With the path of the program `lfm-serve`, which decodes AVIF. Without, it is this process's own executable or lies
+    /// With the path of the program `lfm-serve`, which decodes AVIF and HEIC. Without, it is this process's own executable or lies
     /// beside that.
     pub fn with_program(program: PathBuf) -> Self {
         Self { program: Some(program), ..Self::default() }
@@ -197,7 +203,7 @@ pub fn inspect(bytes: &[u8], limits: &Limits) -> Result<Header, ImageError> {
         return Err(ImageError::Empty);
     }
     let unread = || foreign(bytes).map_or(ImageError::UnknownFormat, ImageError::Foreign);
-    let header = match sniff(bytes).ok_or_else(unread)? {
+    let header = match sniff(bytes).filter(|&format| format != Format::Heic || limits.heif).ok_or_else(unread)? {
         Format::Jpeg => jpeg::inspect(bytes),
         Format::Png => png::inspect(bytes),
         Format::WebP => webp::inspect(bytes),
@@ -205,6 +211,7 @@ pub fn inspect(bytes: &[u8], limits: &Limits) -> Result<Header, ImageError> {
         Format::Bmp => bmp::inspect(bytes),
         Format::Tiff => tiff::inspect(bytes),
         Format::Avif => avif::inspect(bytes),
+        Format::Heic => heic::inspect(bytes),
     }?;
     limits.check(&header)?;
     Ok(header)
@@ -244,7 +251,8 @@ pub fn resize(rgb: &Rgb, scratch: &mut Scratch) -> Option<Pixels> {
     sink.finish()
 }
 
-/// Feeds `sink` the rows from top to bottom. `frame` is a reusable buffer for whole-frame decoders, `program` decodes AVIF.
+/// Feeds `sink` the rows from top to bottom. `frame` is a reusable buffer for whole-frame decoders, `program` decodes AVIF and
+/// HEIC.
 fn decode_rows(
     bytes: &[u8],
     header: &Header,
@@ -261,5 +269,6 @@ fn decode_rows(
         Format::Bmp => bmp::decode(bytes, header, frame, sink, cancel),
         Format::Tiff => tiff::decode(bytes, frame, sink, cancel),
         Format::Avif => avif::decode(bytes, header, program, sink, cancel),
+        Format::Heic => heic::decode(bytes, header, program, sink, cancel),
     }
 }

@@ -2,12 +2,15 @@
 
 use std::fmt;
 
-use super::format::{HEAD_BYTES, brands};
+use super::{
+    Format,
+    format::{HEAD_BYTES, brands, sniff},
+};
 
 /// A known kind of file that is not supported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Foreign {
-    /// HEIC: HEVC in HEIF, as phones store photos.
+    /// HEIC: HEVC in HEIF, as phones store photos. Read where [`Limits::heif`](super::Limits::heif) says so.
     Heic,
     /// HEIF with another codec.
     Heif,
@@ -57,7 +60,7 @@ impl fmt::Display for Foreign {
         const CONVERT: &str = "Convert it to JPEG or PNG";
         const SEND: &str = "Send the image itself";
         let (what, remedy) = match self {
-            Self::Heic => ("a HEIC image", CONVERT),
+            Self::Heic => ("a HEIC image", "Convert it to JPEG, or start with --heif on"),
             Self::Heif => ("a HEIF image", CONVERT),
             Self::JpegXl => ("a JPEG XL image", CONVERT),
             Self::Jpeg2000 => ("a JPEG 2000 image", CONVERT),
@@ -115,18 +118,14 @@ pub(super) fn foreign(bytes: &[u8]) -> Option<Foreign> {
     }
 }
 
-/// By the file's own brand first, then by those that it is compatible with.
+/// By the file's own brand.
 fn brand(bytes: &[u8]) -> Foreign {
-    let kind = |brand: &[u8; 4]| match brand {
-        b"heic" | b"heix" | b"heim" | b"heis" | b"hevc" | b"hevx" | b"hevm" | b"hevs" => Some(Foreign::Heic),
-        b"crx " => Some(Foreign::CameraRaw),
-        _ => None,
-    };
-    let is_heif = |brand: &[u8; 4]| matches!(brand, b"mif1" | b"mif2" | b"msf1" | b"miaf");
-    match brands(bytes).and_then(<[_]>::split_first) {
-        Some((own, others)) if kind(own).is_some() || is_heif(own) => {
-            kind(own).or_else(|| others.iter().find_map(kind)).unwrap_or(Foreign::Heif)
-        }
+    if sniff(bytes) == Some(Format::Heic) {
+        return Foreign::Heic;
+    }
+    match brands(bytes).and_then(<[_]>::first) {
+        Some(b"crx ") => Foreign::CameraRaw,
+        Some(b"mif1" | b"mif2" | b"msf1" | b"miaf") => Foreign::Heif,
         _ => Foreign::Video,
     }
 }
@@ -209,6 +208,6 @@ mod tests {
     #[test]
     fn the_refusal_says_what_it_is_and_what_to_do() {
         let said = ImageError::Foreign(Foreign::Heic).to_string();
-        assert_eq!(said, "This is a HEIC image, which is not read. Convert it to JPEG or PNG.");
+        assert_eq!(said, "This is a HEIC image, which is not read. Convert it to JPEG, or start with --heif on.");
     }
 }

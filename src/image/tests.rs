@@ -113,7 +113,8 @@ fn limits_apply_to_the_header() {
     let (_, bytes) = entries("images").swap_remove(0);
     let header = inspect(&bytes, &Limits::default()).expect("a photo");
     let pixels = header.pixels();
-    let exact = Limits { max_pixels: pixels, min_side: header.width.min(header.height), max_cost: header.cost };
+    let exact =
+        Limits { max_pixels: pixels, min_side: header.width.min(header.height), max_cost: header.cost, heif: false };
     assert_eq!(inspect(&bytes, &exact), Ok(header));
     let refusal = |limits| inspect(&bytes, &limits).map_err(code);
     assert_eq!(refusal(Limits { max_pixels: pixels - 1, ..exact }), Err("image_too_large"));

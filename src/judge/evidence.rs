@@ -35,7 +35,7 @@ pub enum Class {
     /// JPEG below 70.
     #[serde(rename = "jpeg_below_70")]
     JpegBelow70,
-    /// Lossy WebP, and AVIF, of which no pictures were validated.
+    /// Lossy WebP, and AVIF and HEIC, of which no pictures were validated.
     #[serde(rename = "webp_lossy")]
     WebpLossy,
     /// Any file whose shorter side is below the network's input: it is resized up.
@@ -77,7 +77,9 @@ impl Class {
         }
         match header.encoding {
             Encoding::Lossless => Self::Lossless,
-            Encoding::Lossy { quality: None } if matches!(header.format, Format::WebP | Format::Avif) => {
+            Encoding::Lossy { quality: None }
+                if matches!(header.format, Format::WebP | Format::Avif | Format::Heic) =>
+            {
                 Self::WebpLossy
             }
             // A JPEG whose quality is not known is taken for the worst.

@@ -35,6 +35,7 @@ RUN = {
 NOT_RUN = {
     "lfm-serve bench": "names the command; tests/suite runs it",
     "lfm-serve decode-av1": "the program starts it itself; tests/suite/avif.rs",
+    "lfm-serve decode-hevc": "the program starts it itself; tests/suite/heic.rs",
     "lfm-serve calibrate": "names the command; tests/suite runs it",
     "lfm-serve evaluate --json": "names the form; tests/suite runs it",
     "cargo check --release": "the gate's clippy does the same",
@@ -47,6 +48,7 @@ NOT_RUN = {
     "lfm-serve score": "names the command; with an image it is run above",
     "kill -USR1": "names a signal; tests/suite sends it",
     "apt-get install cuda-libraries-13-0 libcudnn9-cuda-13 libnvinfer10 libnvonnxparsers10": "NVIDIA's repository",
+    "apt-get install libde265-0": "changes the machine",
     "docker build --target cpu -t lfm-serve:0.1.0 .": "no container engine; `make image-proof` builds the same stages",
     "docker compose -f deploy/compose.yaml up --build": "no container engine; tests/deploy checks the file",
     "kubectl apply -k deploy/kubernetes/overlays/cpu": "no cluster; tests/deploy renders it",

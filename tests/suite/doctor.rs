@@ -66,10 +66,11 @@ fn nothing_is_wrong_here() {
     assert_eq!((code, &report["ok"]), (Some(0), &Value::from(true)), "{report}");
     let names: Vec<_> = report["checks"].as_array().expect("checks").iter().map(|check| &check["name"]).collect();
     let expected =
-        ["cpu", "limits", "memory", "golden", "op", "manifest", "library", "graphs", "providers", "placement"];
+        ["cpu", "limits", "memory", "golden", "heic", "op", "manifest", "library", "graphs", "providers", "placement"];
     assert_eq!(names, expected);
     let detail = |name| check(&report, name)["detail"].as_str().expect("a detail");
     assert!(detail("op").contains("portable"), "{}", detail("op"));
+    assert!(detail("heic").contains("libde265"), "{}", detail("heic"));
     assert!(detail("library").contains("1.31.1") && detail("library").contains("libonnxruntime.so"));
     assert!(detail("providers").starts_with("cpu: usable; cuda: "), "{}", detail("providers"));
     assert!(detail("graphs").contains("6 images run on lfm.onnx and lfm.std.onnx"), "{}", detail("graphs"));

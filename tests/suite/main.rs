@@ -22,6 +22,7 @@ mod forms;
 mod golden;
 mod grpc;
 mod harness;
+mod heic;
 mod hostile;
 mod hostile_client;
 mod import;

@@ -18,7 +18,7 @@ use self::{
 };
 use crate::{
     config::{Auto, ModelConfig, RuntimeConfig, ServeConfig},
-    image::Preprocessing,
+    image::{Preprocessing, heif_library},
     model::{
         AssignedNode, FOREIGN_GRAPH, Manifest, Model, OnnxModel, SessionOptions, find_folder, runtime, start_sessions,
     },
@@ -60,6 +60,7 @@ fn examine(config: &ServeConfig) -> Report {
     };
     let memory = ("memory", report.add("memory", memory));
     report.add("golden", golden::check());
+    report.add("heic", heic());
     report.add("op", op::check());
     // Of one model nothing needs to say which.
     let which =
@@ -121,6 +122,14 @@ fn after(needed: &[(&str, bool)], check: impl FnOnce() -> Result<Finding, anyhow
     match needed.iter().find(|(_, held)| !held) {
         Some((missing, _)) => Finding::skip(missing),
         None => check().into(),
+    }
+}
+
+/// Whether HEIC can be read. Without it nothing is wrong: it is off unless it is asked for.
+fn heic() -> Finding {
+    match heif_library(None) {
+        Ok(version) => Finding::ok(format!("libde265 {version}")),
+        Err(missing) => Finding::ok(missing),
     }
 }
 

@@ -1,7 +1,8 @@
 //! How a picture's samples become RGB in Pillow 11.3: libavif 1.3 asks libyuv where it can, else computes itself. Kept are the
 //! ways that are the same to the last bit here.
 
-use super::stream::{Cicp, Layout, Shape};
+use super::stream::{Layout, Shape};
+use crate::image::properties::Cicp;
 
 /// The way to RGB.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -13,9 +14,6 @@ pub(super) enum Method {
     /// libyuv's integers.
     Matrix { matrix: &'static Matrix, precision: Precision },
 }
-
-/// What a matrix is refused with.
-pub(super) const UNKNOWN_MATRIX: &str = "its colours are in an unusual matrix; convert it to JPEG or PNG";
 
 impl Method {
     /// `alpha`: whether the file has transparency, for which libavif takes other functions. Nothing where the pixels would

@@ -1,58 +1,63 @@
-//! AVIF. The container and the stream's headers are read here; the pixels are decoded in a process of its own (`process`,
-//! `child`). As in Pillow, rotation and mirroring are told and not applied, and colour profiles are ignored.
+//! AVIF. The container and the stream's headers are read here; the pixels are decoded in a process of its own
+//! ([`child`](super::child)). As in Pillow, rotation and mirroring are told and not applied, and colour profiles are ignored.
 
 #[cfg(feature = "server")]
 mod av1;
-mod boxes;
 #[cfg(feature = "server")]
 pub(crate) mod child;
 mod colour;
-pub(crate) mod process;
 #[cfg(feature = "server")]
 mod rgb;
 mod stream;
 
 use std::{borrow::Cow, path::Path, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 use self::{
-    boxes::{Item, Meta, Reader},
-    colour::{Method, UNKNOWN_MATRIX},
-    process::{Colours, Job},
-    stream::{Cicp, Shape, Summary},
+    colour::Method,
+    stream::{Shape, Summary},
 };
-use super::{Cancel, Encoding, Format, Header, ImageError, cost, rows::RowSink};
+use super::{
+    Cancel, Encoding, Format, Header, ImageError,
+    boxes::{Item, Meta},
+    child::{Job, UNKNOWN_MATRIX, Work, process},
+    cost,
+    properties::{Cicp, extent, is_alpha, nclx},
+    rows::RowSink,
+};
+
+/// What the process is asked to do.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Task {
+    shape: Shape,
+    /// How to convert it; `None` only to see whether it can be decoded.
+    colours: Option<Colours>,
+}
+
+/// What the samples mean.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Colours {
+    cicp: Cicp,
+    alpha: bool,
+}
+
+/// The subcommand of `lfm-serve`.
+pub(crate) const COMMAND: &str = "decode-av1";
+
+impl Work for Task {
+    const FORMAT: Format = Format::Avif;
+    const COMMAND: &str = COMMAND;
+
+    fn output(&self) -> Option<(u32, u32)> {
+        self.colours.map(|_| (self.shape.width, self.shape.height))
+    }
+}
 
 const DAMAGED: &str = "its container is damaged or truncated";
 
-fn undecodable(reason: &'static str) -> ImageError {
-    Format::Avif.undecodable(reason)
-}
-
 fn damaged() -> ImageError {
-    undecodable(DAMAGED)
-}
-
-/// A block of a file beside its pictures: an item, or a box of the user's own type.
-pub(super) struct Block<'a> {
-    /// Type of the item; `uuid` for a box.
-    pub(super) kind: [u8; 4],
-    /// MIME type of an item of the type `mime`.
-    pub(super) content_type: &'a [u8],
-    pub(super) data: Cow<'a, [u8]>,
-}
-
-/// The blocks that may be metadata.
-pub(super) fn blocks(bytes: &[u8]) -> Vec<Block<'_>> {
-    let mut found = Vec::new();
-    if let Some(meta) = Meta::read(bytes) {
-        for item in meta.items().iter().filter(|item| matches!(&item.kind, b"Exif" | b"mime")) {
-            let Item { kind, content_type, .. } = *item;
-            found.extend(meta.data(item).map(|data| Block { kind, content_type, data }));
-        }
-    }
-    let user = boxes::boxes(bytes).filter(|(kind, _)| kind == b"uuid").take(boxes::MOST);
-    found.extend(user.map(|(kind, data)| Block { kind, content_type: b"", data: data.into() }));
-    found
+    Format::Avif.undecodable(DAMAGED)
 }
 
 /// The picture and its transparency.
@@ -134,40 +139,6 @@ impl<'a> Stream<'a> {
     }
 }
 
-/// Width and height as the container has them.
-fn extent(meta: &Meta<'_>, item: &Item<'_>) -> Option<(u32, u32)> {
-    let mut extent = Reader(meta.property(item, b"ispe")?);
-    extent.version()?;
-    let mut side = || u32::try_from(extent.unsigned(4)?).ok();
-    Some((side()?, side()?))
-}
-
-fn is_alpha(meta: &Meta<'_>, item: &Item<'_>) -> bool {
-    let urn = meta.property(item, b"auxC").and_then(|payload| payload.get(4..)).unwrap_or_default();
-    [b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha\0".as_slice(), b"urn:mpeg:hevc:2015:auxid:1\0"]
-        .iter()
-        .any(|alpha| urn.starts_with(alpha))
-}
-
-/// The colours that the container tells, which go before the stream's own.
-fn nclx(meta: &Meta<'_>, item: &Item<'_>) -> Result<Option<Cicp>, &'static str> {
-    let mut found =
-        meta.properties(item).filter(|((kind, payload), _)| kind == b"colr" && payload.starts_with(b"nclx"));
-    let Some(((_, payload), _)) = found.next() else { return Ok(None) };
-    let mut reader = Reader(payload);
-    let mut cicp = || {
-        reader.take(4)?;
-        let primaries = reader.unsigned(2)? as u16;
-        // Transfer characteristics are not applied.
-        reader.take(2)?;
-        Some(Cicp { primaries, matrix: reader.unsigned(2)? as u16, full_range: reader.unsigned(1)? & 0x80 != 0 })
-    };
-    match (cicp(), found.next()) {
-        (Some(cicp), None) => Ok(Some(cicp)),
-        _ => Err("it tells its colours in two ways; convert it to JPEG or PNG"),
-    }
-}
-
 /// Rotation and mirroring as an orientation of EXIF, whatever the EXIF block says, as Pillow has it: first turned
 /// anti-clockwise, then mirrored.
 fn orientation(meta: &Meta<'_>, item: &Item<'_>) -> u8 {
@@ -244,7 +215,11 @@ pub(super) fn decode(
     let Container { colour, alpha, cicp, .. } = Container::parse(bytes)?;
     // The estimate is one of files that an encoder makes.
     let seconds = 10 * (1 + header.cost.as_secs());
-    let job = |stream: &Stream<'_>, colours| Job { shape: stream.shape, colours, memory: memory(stream), seconds };
+    let job = |stream: &Stream<'_>, colours| Job {
+        work: Task { shape: stream.shape, colours },
+        memory: memory(stream),
+        seconds,
+    };
     // Damaged transparency is a damaged file to the reference, though it is dropped.
     if let Some(alpha) = &alpha {
         process::decode(program, &job(alpha, None), &alpha.data, cancel, |_| ())?;

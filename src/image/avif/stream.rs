@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::image::properties::Cicp;
+
 /// How the chroma planes are subsampled; the numbers are dav1d's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Layout {
@@ -47,14 +49,6 @@ impl Shape {
             Layout::I444 => luma * 3,
         }
     }
-}
-
-/// Code points of ITU-T H.273: what the samples mean.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Cicp {
-    pub(super) primaries: u16,
-    pub(super) matrix: u16,
-    pub(super) full_range: bool,
 }
 
 /// A stream's first sequence header, and its frames.

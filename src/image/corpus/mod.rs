@@ -2,11 +2,13 @@
 //! (shapes with grain), and files that claim many pixels in few bytes.
 
 mod avif;
+mod heic;
 mod png;
 mod raw;
 mod tiff;
 mod webp;
 
+use super::heif_library;
 use turbojpeg::{Compressor, Image, PixelFormat, Subsamp};
 
 /// A file and its variant.
@@ -26,6 +28,11 @@ pub(crate) fn photos(width: usize, height: usize) -> Result<Vec<Sample>, anyhow:
 /// AVIF files, which are decoded in a process of their own.
 pub(crate) fn avifs() -> Vec<Sample> {
     avif::all()
+}
+
+/// HEIC files, where they can be read.
+pub(crate) fn heics() -> Vec<Sample> {
+    if heif_library(None).is_ok() { heic::all() } else { Vec::new() }
 }
 
 /// One of 62 megapixels in a kilobyte.

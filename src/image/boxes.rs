@@ -1,4 +1,4 @@
-//! The structure of an AVIF file: boxes (ISO 14496-12), and the items that its `meta` box lists (ISO 23008-12). Everything is
+//! The structure of AVIF and HEIC files: boxes (ISO 14496-12), and the items that its `meta` box lists (ISO 23008-12). Everything is
 //! a view of the file; what is missing, cut off or out of bounds is `None`.
 
 use std::borrow::Cow;
@@ -85,6 +85,8 @@ pub(super) struct Item<'a> {
     pub(super) kind: [u8; 4],
     /// MIME type, of items that have one.
     pub(super) content_type: &'a [u8],
+    /// Not to be shown by itself.
+    pub(super) hidden: bool,
     in_idat: bool,
     extents: Vec<(u64, u64)>,
     /// Places in the list of properties, and whether a reader must understand each.
@@ -137,6 +139,16 @@ impl<'a> Meta<'a> {
         self.references.iter().any(|found| found.kind == *kind && (found.from, found.to) == (from, to))
     }
 
+    /// Which item refers to which in this way, in their order.
+    pub(super) fn pairs(&self, kind: &[u8; 4]) -> impl Iterator<Item = (u32, u32)> {
+        self.references.iter().filter(move |found| found.kind == *kind).map(|found| (found.from, found.to))
+    }
+
+    /// Whether an item refers to any other in this way.
+    pub(super) fn serves(&self, kind: &[u8; 4], from: u32) -> bool {
+        self.pairs(kind).any(|(found, _)| found == from)
+    }
+
     /// An item's properties, and whether a reader must understand each.
     pub(super) fn properties(&self, item: &Item<'a>) -> impl Iterator<Item = (IsoBox<'a>, bool)> {
         item.properties.iter().filter_map(|&(at, essential)| Some((*self.properties.get(at)?, essential)))
@@ -163,6 +175,29 @@ impl<'a> Meta<'a> {
     }
 }
 
+/// A block of a file beside its pictures: an item, or a box of the user's own type.
+pub(super) struct Block<'a> {
+    /// Type of the item; `uuid` for a box.
+    pub(super) kind: [u8; 4],
+    /// MIME type of an item of the type `mime`.
+    pub(super) content_type: &'a [u8],
+    pub(super) data: Cow<'a, [u8]>,
+}
+
+/// The blocks that may be metadata.
+pub(super) fn blocks(bytes: &[u8]) -> Vec<Block<'_>> {
+    let mut found = Vec::new();
+    if let Some(meta) = Meta::read(bytes) {
+        for item in meta.items().iter().filter(|item| matches!(&item.kind, b"Exif" | b"mime")) {
+            let Item { kind, content_type, .. } = *item;
+            found.extend(meta.data(item).map(|data| Block { kind, content_type, data }));
+        }
+    }
+    let user = boxes(bytes).filter(|(kind, _)| kind == b"uuid").take(MOST);
+    found.extend(user.map(|(kind, data)| Block { kind, content_type: b"", data: data.into() }));
+    found
+}
+
 /// A count, unless no honest file has so many.
 fn few(count: u64) -> Option<u64> {
     (count <= MOST as u64).then_some(count)
@@ -176,14 +211,23 @@ fn items(payload: &[u8]) -> Option<Vec<Item<'_>>> {
     let mut items = Vec::new();
     for (_, payload) in boxes(reader.0).filter(|(kind, _)| kind == b"infe").take(MOST) {
         let mut entry = Reader(payload);
-        let (version @ 2..=3, _) = entry.version()? else { continue };
+        let (version @ 2..=3, flags) = entry.version()? else { continue };
         let id = entry.id(version == 3)?;
         // Index of its protection.
         entry.take(2)?;
         let kind = *entry.take(4)?.first_chunk()?;
         entry.text();
         let content_type = if kind == *b"mime" { entry.text().unwrap_or_default() } else { b"" };
-        items.push(Item { id, kind, content_type, in_idat: false, extents: Vec::new(), properties: Vec::new() });
+        let hidden = flags & 1 == 1;
+        items.push(Item {
+            id,
+            kind,
+            content_type,
+            hidden,
+            in_idat: false,
+            extents: Vec::new(),
+            properties: Vec::new(),
+        });
     }
     Some(items)
 }

@@ -1,55 +1,24 @@
-//! Decoding in a process of its own. rav1d aborts on some damaged files and cannot be stopped within a frame: the process keeps
-//! an abort to itself, has a hard limit on its memory, and is killed when its decode is cancelled.
+//! This side of the pipes. The process keeps an abort to itself, has a hard limit on its memory, and is killed when its decode
+//! is cancelled.
 
 use std::{
     cell::Cell,
     fs,
     io::{self, Read, Write},
+    marker::PhantomData,
     os::fd::{AsFd, BorrowedFd},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
 };
 
+use super::{Job, State, UNKNOWN_MATRIX, Work};
+use crate::image::{Cancel, ImageError};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::ioctl_fionbio,
     process::{Pid, Signal, kill_process},
 };
-use serde::{Deserialize, Serialize};
-
-use super::{
-    stream::{Cicp, Shape},
-    undecodable,
-};
-use crate::image::{Cancel, Format, ImageError};
-
-/// What the process is asked to do: its last argument, as JSON.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Job {
-    pub(super) shape: Shape,
-    /// How to convert it; `None` only to see whether it can be decoded.
-    pub(super) colours: Option<Colours>,
-    /// Most bytes of memory that it may have.
-    pub(super) memory: u64,
-    /// Most seconds of CPU time.
-    pub(super) seconds: u64,
-}
-
-/// What the samples mean.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub(super) struct Colours {
-    pub(super) cicp: Cicp,
-    pub(super) alpha: bool,
-}
-
-/// The subcommand of `lfm-serve`.
-pub(crate) const COMMAND: &str = "decode-av1";
-
-/// The first byte that the process writes: the pixels follow, or it cannot give up its rights. One that ends without has met
-/// a damaged stream, or its limits.
-pub(super) const DECODED: u8 = 0;
-pub(super) const UNCONFINED: u8 = 1;
 
 /// How long a cancellation can go unseen.
 const TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 2_000_000 };
@@ -64,33 +33,51 @@ pub(crate) fn cpu_time() -> Duration {
     SPENT.get()
 }
 
-/// Decodes a stream and calls `row` with each row of its pixels.
-pub(super) fn decode(
+/// Decodes `data` and calls `row` with each row of its pixels.
+pub(in crate::image) fn decode<W: Work>(
     program: Option<&Path>,
-    job: &Job,
-    stream: &[u8],
+    job: &Job<W>,
+    data: &[u8],
     cancel: &Cancel,
     mut row: impl FnMut(&[u8]),
 ) -> Result<(), ImageError> {
     cancel.check()?;
     let mut decoder = Decoder::start(program, job)?;
-    decoder.send(stream, cancel)?;
-    let mut state = [DECODED];
+    decoder.send(data, cancel)?;
+    let mut state = [0];
     decoder.receive(&mut state, cancel)?;
-    if state == [UNCONFINED] {
-        tracing::error!("the AVIF decoder's process cannot be confined (setrlimit, seccomp): AVIF is refused");
-        return Err(
-            Format::Avif.unsupported("its decoder cannot be confined on this machine; convert it to JPEG or PNG")
-        );
+    let refused = |reason| Err(W::FORMAT.unsupported(reason));
+    match State::read(state[0]).ok_or_else(damaged::<W>)? {
+        State::Decoded => {}
+        State::Unconfined => {
+            let format = W::FORMAT;
+            tracing::error!(%format, "a decoder's process cannot be confined (setrlimit, seccomp): its images are refused");
+            return refused("its decoder cannot be confined on this machine; convert it to JPEG or PNG");
+        }
+        State::NoLibrary => {
+            let format = W::FORMAT;
+            tracing::error!(%format, "the library that decodes it has gone: its images are refused");
+            return refused("the library that decodes it is not installed; convert it to JPEG or PNG");
+        }
+        State::UnknownMatrix => return refused(UNKNOWN_MATRIX),
     }
-    if job.colours.is_some() {
-        let mut rgb = vec![0; job.shape.width as usize * 3];
-        for _ in 0..job.shape.height {
+    if let Some((width, height)) = job.work.output() {
+        let mut rgb = vec![0; width as usize * 3];
+        for _ in 0..height {
             decoder.receive(&mut rgb, cancel)?;
             row(&rgb);
         }
     }
     Ok(())
+}
+
+/// What the program prints for a command alone; nothing where it fails.
+pub(in crate::image) fn ask(program: Option<&Path>, command: &str) -> Option<String> {
+    let program = program.map(Path::to_path_buf).or_else(self::program)?;
+    let mut asked = Command::new(program);
+    asked.arg(command).env_clear().stdin(Stdio::null()).stderr(Stdio::null());
+    let output = asked.output().ok().filter(|output| output.status.success())?;
+    Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 /// The program that is started: itself where this is `lfm-serve`, else the one beside it, as a test finds it.
@@ -103,23 +90,23 @@ fn program() -> Option<PathBuf> {
     if own { Some("/proc/self/exe".into()) } else { beside() }
 }
 
-fn damaged() -> ImageError {
-    undecodable("its data is damaged or truncated")
+fn damaged<W: Work>() -> ImageError {
+    W::FORMAT.undecodable("its data is damaged or truncated")
 }
 
-struct Decoder {
+struct Decoder<W> {
     process: Child,
+    work: PhantomData<W>,
 }
 
-impl Decoder {
-    fn start(program: Option<&Path>, job: &Job) -> Result<Self, ImageError> {
-        let missing = || {
-            Format::Avif.unsupported("the program lfm-serve that decodes it was not found; convert it to JPEG or PNG")
-        };
+impl<W: Work> Decoder<W> {
+    fn start(program: Option<&Path>, job: &Job<W>) -> Result<Self, ImageError> {
+        let missing =
+            || W::FORMAT.unsupported("the program lfm-serve that decodes it was not found; convert it to JPEG or PNG");
         let program = program.map(Path::to_path_buf).or_else(self::program).ok_or_else(missing)?;
         let job = serde_json::to_string(job).unwrap_or_default();
         let started = Command::new(program)
-            .args([COMMAND, &job])
+            .args([W::COMMAND, &job])
             .env_clear()
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -128,11 +115,12 @@ impl Decoder {
         let process = started.map_err(|error| match error.kind() {
             io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory => ImageError::OutOfMemory,
             _ => {
-                tracing::error!(%error, "the AVIF decoder's process cannot be started");
+                let format = W::FORMAT;
+                tracing::error!(%error, %format, "a decoder's process cannot be started");
                 missing()
             }
         })?;
-        let decoder = Self { process };
+        let decoder = Self { process, work: PhantomData };
         let pipes = [decoder.process.stdin.as_ref().map(AsFd::as_fd), decoder.process.stdout.as_ref().map(AsFd::as_fd)];
         for pipe in pipes.into_iter().flatten() {
             ioctl_fionbio(pipe, true).map_err(|_| ImageError::OutOfMemory)?;
@@ -140,12 +128,12 @@ impl Decoder {
         Ok(decoder)
     }
 
-    /// Writes all of the stream, and closes the pipe.
-    fn send(&mut self, mut stream: &[u8], cancel: &Cancel) -> Result<(), ImageError> {
+    /// Writes all of the data, and closes the pipe.
+    fn send(&mut self, mut data: &[u8], cancel: &Cancel) -> Result<(), ImageError> {
         let Some(mut pipe) = self.process.stdin.take() else { return Ok(()) };
-        while !stream.is_empty() {
-            match pipe.write(stream) {
-                Ok(written) => stream = stream.get(written..).unwrap_or_default(),
+        while !data.is_empty() {
+            match pipe.write(data) {
+                Ok(written) => data = data.get(written..).unwrap_or_default(),
                 Err(error) => self.retry(&error, pipe.as_fd(), PollFlags::OUT, cancel)?,
             }
         }
@@ -155,10 +143,10 @@ impl Decoder {
     /// Fills the buffer.
     fn receive(&mut self, mut buffer: &mut [u8], cancel: &Cancel) -> Result<(), ImageError> {
         cancel.check()?;
-        let Some(mut pipe) = self.process.stdout.take() else { return Err(damaged()) };
+        let Some(mut pipe) = self.process.stdout.take() else { return Err(damaged::<W>()) };
         while !buffer.is_empty() {
             match pipe.read(buffer) {
-                Ok(0) => return Err(damaged()),
+                Ok(0) => return Err(damaged::<W>()),
                 Ok(read) => buffer = &mut buffer[read..],
                 Err(error) => self.retry(&error, pipe.as_fd(), PollFlags::IN, cancel)?,
             }
@@ -178,14 +166,14 @@ impl Decoder {
         match error.kind() {
             io::ErrorKind::Interrupted => return Ok(()),
             io::ErrorKind::WouldBlock => {}
-            _ => return Err(damaged()),
+            _ => return Err(damaged::<W>()),
         }
         loop {
             match poll(&mut [PollFd::from_borrowed_fd(pipe, ready)], Some(&TICK)) {
                 Ok(0) => self.give_way(cancel)?,
                 Ok(_) => return Ok(()),
                 Err(rustix::io::Errno::INTR) => {}
-                Err(_) => return Err(damaged()),
+                Err(_) => return Err(damaged::<W>()),
             }
         }
     }
@@ -201,7 +189,7 @@ impl Decoder {
     }
 }
 
-impl Drop for Decoder {
+impl<W> Drop for Decoder<W> {
     fn drop(&mut self) {
         // It has done its work, or nobody waits for that any more.
         let _ = self.process.kill();
