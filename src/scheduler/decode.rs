@@ -63,6 +63,7 @@ impl Decoders {
         let config = Arc::clone(&self.config);
         let (header, reading) = self.inspect(job.payload.bytes.clone()).await?;
         let assigned = (plan.assign)(&header)?;
+        self.line.assign(&job.permit, assigned.numbers());
         // One after the other.
         let demand =
             Demand { cost: cost(&header, &assigned) + reading.cost, memory: header.peak_bytes.max(reading.peak_bytes) };

@@ -214,6 +214,7 @@ impl Scheduler {
     /// # Errors
     /// `deadline_exceeded`, at the job's deadline; `inference_failed`.
     pub async fn score_pixels(&self, model: usize, job: Job<Pixels>) -> Result<Job<Output>, Error> {
+        self.line.assign(&job.permit, std::iter::once(model));
         let way = timeout_at(job.deadline, self.line.run(model, job, None));
         let job = way.await.unwrap_or_else(|_| Err(Error::deadline_exceeded()))?;
         self.metrics.stage(Stage::Queue, job.timings.queue);
