@@ -130,6 +130,14 @@ fn the_sum_of_both_logits_is_fitted_served_and_named() {
         assert_eq!((&named["name"], &named["digest"]), (&manifest["name"], &manifest["digest"]));
     }
 
+    let (status, said, log) = run(&[&["evaluate", &made.pictures, "--combine", &out], &made.flags()[..]].concat());
+    assert_eq!(status, Some(0), "{log}");
+    let compared = &read(said.as_bytes())["models"];
+    let names: Vec<_> = compared.as_array().expect("models").iter().map(|one| &one["model"]["name"]).collect();
+    assert_eq!(names, ["red+green", "red", "green"]);
+    let precision = |at: usize| number(&compared[at]["all"]["average_precision"]);
+    assert!(precision(0) > precision(1).max(precision(2)), "{compared}");
+
     let server = Server::start(&[&made.flags()[..], &["--combine", &out, "--sessions", "1"]].concat());
     let client = Client::new();
     let get = |path: &str| client.get(format!("{}{path}", server.url)).send().expect("an answer");
