@@ -1,6 +1,6 @@
 //! Assembly: builds the running service from the configuration. No lower layer uses this module.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use anyhow::Context;
 use axum::{
@@ -20,7 +20,9 @@ use crate::{
     judge::{Class, Judge, OperatingPoint, Settings, Verdict, Warning},
     keys::KeysFile,
     metrics::{Identity, Metrics, ModelIdentity, ScoreReference},
-    model::{Execution, Manifest, Model, OnnxModel, Provider, SessionOptions, cpus, runtime, start_sessions},
+    model::{
+        Combination, Execution, Manifest, Model, OnnxModel, Provider, SessionOptions, cpus, runtime, start_sessions,
+    },
     oip, page,
     scheduler::{Pool, Rebuild, Scheduler, SchedulerConfig},
     served::{Models, Served},
@@ -73,12 +75,49 @@ pub fn models(
     settings: &JudgeConfig,
     routes: &[ClassRoute],
 ) -> Result<Models, anyhow::Error> {
+    Models::new(served(manifests, settings)?, routes).map_err(anyhow::Error::msg)
+}
+
+/// The models that judge every image together.
+///
+/// # Errors
+/// One line for the operator: a combination that cannot be read or is of other models, settings that it cannot follow.
+pub fn combined(
+    manifests: impl IntoIterator<Item = Arc<Manifest>>,
+    settings: &JudgeConfig,
+    file: &Path,
+) -> Result<Models, anyhow::Error> {
+    let combination = Combination::read(file)?;
+    // What decides is the combination's; a model's own rules say only on how many regions it runs.
+    let own = JudgeConfig { regions: settings.regions, ..JudgeConfig::default() };
+    let judge = |manifest: &Manifest| judge(manifest, settings).map_err(|error| error.to_string());
+    let models = Models::combined(served(manifests, &own)?, &combination, judge);
+    models.map_err(|reason| anyhow::anyhow!("--combine {}: {reason}", file.display()))
+}
+
+/// The models of a service under its settings.
+///
+/// # Errors
+/// As [`models`] and [`combined`].
+pub fn configured(
+    manifests: impl IntoIterator<Item = Arc<Manifest>>,
+    config: &ServeConfig,
+) -> Result<Models, anyhow::Error> {
+    match &config.combine {
+        Some(file) => combined(manifests, &config.judge, file),
+        None => models(manifests, &config.judge, &config.route),
+    }
+}
+
+fn served(
+    manifests: impl IntoIterator<Item = Arc<Manifest>>,
+    settings: &JudgeConfig,
+) -> Result<Vec<Served>, anyhow::Error> {
     let served = manifests.into_iter().map(|manifest| {
         let judge = judge(&manifest, settings).with_context(|| format!("the model {}", manifest.name))?;
         Ok(Served { manifest, judge })
     });
-    let served = served.collect::<Result<_, anyhow::Error>>()?;
-    Models::new(served, routes).map_err(anyhow::Error::msg)
+    served.collect()
 }
 
 /// What reads what files say of themselves, unless it is switched off.
@@ -102,6 +141,7 @@ pub fn declared(settings: &DeclaredConfig) -> Result<Option<Arc<declared::Reader
 pub fn identity(models: &Models) -> Identity<'_> {
     Identity {
         models: models.all().iter().map(model_identity).collect(),
+        combination: models.combination().map(model_identity),
         ort_version: runtime::VERSION,
         providers: Provider::ALL.map(Provider::name).to_vec(),
         verdicts: Verdict::ALL.map(Verdict::as_str).to_vec(),
@@ -158,7 +198,7 @@ impl App {
         let calls = config.grpc_listen.map_or(&[][..], |_| oip::grpc::ROUTES);
         let series = series().chain(server::series(calls, &oip::grpc::GrpcStatus));
         let manifests = models.iter().map(|(manifest, _)| Arc::clone(manifest));
-        let served = self::models(manifests, &config.judge, &config.route)?;
+        let served = configured(manifests, &config)?;
         let metrics = Arc::new(Metrics::new(&identity(&served), series)?);
         for (number, (_, execution)) in models.iter().enumerate() {
             metrics.runs_on(number, execution.provider.name(), execution.precision.name());

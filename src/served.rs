@@ -1,4 +1,4 @@
-//! The models of one service, and which of them judges which class of file.
+//! The models of one service, and which of them judges which class of file, or how they judge together.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use crate::{
     error::{Code, Error},
     image::Header,
     judge::{Asked, Class, Judge},
-    model::Manifest,
+    model::{Combination, Manifest},
 };
 
 /// A model that is served.
@@ -26,7 +26,13 @@ impl Served {
     /// `bad_request`, `not_explainable`.
     pub fn check(&self, asked: &Asked) -> Result<(), Error> {
         if asked.explained && !self.manifest.explains() {
-            return Err(Error::not_explainable());
+            return Err(match self.judge.rules().weights {
+                Some(_) => Error::new(
+                    Code::NotExplainable,
+                    "several models judge together; an explanation is of one model's logit",
+                ),
+                None => Error::not_explainable(),
+            });
         }
         self.judge.check(asked).map_err(|detail| Error::new(Code::BadRequest, detail))
     }
@@ -35,10 +41,17 @@ impl Served {
 /// Which model judges an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Choice {
-    /// The one that its class of file goes to.
+    /// The one that its class of file goes to; all together where they are combined.
     ByClass,
     /// The one that the caller named, by its number.
     Named(usize),
+}
+
+impl Chosen<'_> {
+    /// The numbers of all models that run.
+    pub fn numbers(&self) -> impl Iterator<Item = usize> {
+        std::iter::once(self.first).chain(self.others.iter().copied())
+    }
 }
 
 /// The models of one service: at least one.
@@ -47,6 +60,27 @@ pub struct Models {
     all: Vec<Served>,
     /// Number of the model of each class, in the order of [`Class::ALL`].
     by_class: [usize; Class::ALL.len()],
+    combined: Option<Combined>,
+}
+
+/// Models that judge every image together.
+#[derive(Debug, Clone)]
+struct Combined {
+    /// What the combination's file says, and its judge.
+    served: Served,
+    /// The models' numbers, in the order of its weights.
+    numbers: Vec<usize>,
+}
+
+/// What judges an image.
+#[derive(Debug, Clone, Copy)]
+pub struct Chosen<'a> {
+    /// Whose rules decide.
+    pub served: &'a Served,
+    /// The number of the model that runs.
+    pub first: usize,
+    /// Those of the models that run too, where several are combined.
+    pub others: &'a [usize],
 }
 
 impl Models {
@@ -79,12 +113,42 @@ impl Models {
         if let Some(idle) = (0..all.len()).find(|number| !by_class.contains(number)) {
             return Err(format!("no class of file goes to the model {}: give --route CLASS={0}", names[idle]));
         }
-        Ok(Self { all, by_class })
+        Ok(Self { all, by_class, combined: None })
     }
 
-    /// The model that judges what no route names; the only one, where there is one.
+    /// Models of which all judge every image, together.
+    ///
+    /// # Errors
+    /// One line for the operator: models that are not those of the combination, settings that it cannot follow.
+    pub fn combined(
+        all: Vec<Served>,
+        combination: &Combination,
+        judge: impl FnOnce(&Manifest) -> Result<Judge, String>,
+    ) -> Result<Self, String> {
+        let manifests: Vec<_> = all.iter().map(|served| &*served.manifest).collect();
+        let numbers = combination.places(&manifests)?;
+        let manifest = combination.manifest(&numbers.iter().map(|&number| manifests[number]).collect::<Vec<_>>());
+        let served = Served { judge: judge(&manifest)?, manifest: Arc::new(manifest) };
+        Ok(Self { all, by_class: Default::default(), combined: Some(Combined { served, numbers }) })
+    }
+
+    /// The model that judges what no route names; the only one, where there is one; the combination of several.
     pub fn first(&self) -> &Served {
-        &self.all[0]
+        self.combination().unwrap_or(&self.all[0])
+    }
+
+    /// What judges where the models are combined.
+    pub fn combination(&self) -> Option<&Served> {
+        self.combined.as_ref().map(|combined| &combined.served)
+    }
+
+    /// All with their numbers; of combined ones in the order of the weights.
+    pub fn listed(&self) -> impl Iterator<Item = (usize, &Served)> {
+        let numbers = match &self.combined {
+            Some(combined) => combined.numbers.clone(),
+            None => (0..self.all.len()).collect(),
+        };
+        numbers.into_iter().map(|number| (number, &self.all[number]))
     }
 
     /// All, by number.
@@ -97,18 +161,22 @@ impl Models {
         self.all.len() > 1
     }
 
-    /// The number of the model that judges an image, and the model.
-    pub fn choose(&self, choice: Choice, header: &Header) -> (usize, &Served) {
-        let number = match choice {
-            Choice::ByClass => self.by_class[Class::of(header) as usize],
-            Choice::Named(number) => number,
+    /// What judges an image.
+    pub fn choose(&self, choice: Choice, header: &Header) -> Chosen<'_> {
+        let first = match (choice, &self.combined) {
+            (Choice::Named(number), _) => number,
+            (Choice::ByClass, None) => self.by_class[Class::of(header) as usize],
+            (Choice::ByClass, Some(Combined { served, numbers })) => {
+                return Chosen { served, first: numbers[0], others: &numbers[1..] };
+            }
         };
-        (number, &self.all[number])
+        Chosen { served: &self.all[first], first, others: &[] }
     }
 
-    /// The classes of file that a model judges.
+    /// The classes of file that a model judges, alone or with the others.
     pub fn classes_of(&self, number: usize) -> Vec<Class> {
-        Class::ALL.into_iter().filter(|class| self.by_class[*class as usize] == number).collect()
+        let judges = |class: &Class| self.combined.is_some() || self.by_class[*class as usize] == number;
+        Class::ALL.into_iter().filter(judges).collect()
     }
 
     /// Whether any model can do what a caller asks for: before an image is there to tell which.
@@ -117,6 +185,10 @@ impl Models {
     /// As [`Served::check`], of the first model.
     pub fn check(&self, asked: &Asked) -> Result<(), Error> {
         let first = self.first().check(asked);
-        if first.is_err() && self.all.iter().any(|served| served.check(asked).is_ok()) { Ok(()) } else { first }
+        if first.is_err() && self.combined.is_none() && self.all.iter().any(|served| served.check(asked).is_ok()) {
+            Ok(())
+        } else {
+            first
+        }
     }
 }

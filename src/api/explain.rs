@@ -51,7 +51,7 @@ pub(super) async fn explain(
         let (result, judgement, scored) = judge(&state, scheduler, &context, &query, asked, job).await?;
         let attribution = scored.attribution(judgement.calibration.a, judgement.calibration.b)?;
         if form == "png" {
-            let Served { manifest, judge } = &state.models.all()[scored.assigned.model];
+            let Served { manifest, judge } = &state.models.all()[scored.assigned.first.model];
             let caption = caption(&judgement, manifest, judge);
             let png = scheduler.overlay(upload, &scored, attribution, caption, deadline).await?;
             return Ok(([(header::CONTENT_TYPE, HeaderValue::from_static("image/png"))], png).into_response());

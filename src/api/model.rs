@@ -8,18 +8,18 @@ use utoipa::ToSchema;
 
 use crate::{
     image::Format,
-    judge::{Class, Evidence, OperatingPoint, RegionChoice, RegionRules, Warning},
+    judge::{Class, Evidence, OperatingPoint, RegionChoice, RegionRules, Warning, Weights},
     served::{Models, Served},
     server::AppState,
 };
 
-/// The model that is served; of several the one that judges what no route names.
+/// The model that is served; of several the one that judges what no route names, or their combination.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ModelResponse {
     #[serde(flatten)]
     model: ModelAbout,
     limits: LimitsInfo,
-    /// All models, only where there are several.
+    /// All models, only where there are several; of a combination in the order of its weights.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     models: Vec<RoutedAbout>,
 }
@@ -29,7 +29,7 @@ pub(super) struct ModelResponse {
 struct RoutedAbout {
     #[serde(flatten)]
     model: ModelAbout,
-    /// The classes of file that it judges.
+    /// The classes of file that it judges, alone or in the combination.
     classes: Vec<Class>,
 }
 
@@ -58,6 +58,9 @@ struct ModelAbout {
     operating_point: Option<OperatingPoint>,
     /// By class of file: calibration, and how validation pictures score. Null for a model without evidence.
     evidence: Option<Evidence>,
+    /// By class of file: what the logits of the models are multiplied with, in the order of `models`. Only of a combination.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    weights: Option<Weights>,
     /// Score above which an image counts as fake where a threshold decides.
     threshold: f64,
     /// Scores between which it is uncertain then.
@@ -99,6 +102,7 @@ impl ModelAbout {
             region_rules: rules.regions,
             operating_point: judge.operating_point(),
             evidence: rules.evidence.clone(),
+            weights: rules.weights.clone(),
             threshold: judge.threshold(),
             band: rules.band,
             voiding: rules.voiding.clone(),
@@ -111,7 +115,7 @@ impl RoutedAbout {
     /// All models, if there are several.
     fn all(models: &Models) -> Vec<Self> {
         let about = |(number, served)| Self { model: ModelAbout::of(served), classes: models.classes_of(number) };
-        models.all().iter().enumerate().filter(|_| models.are_several()).map(about).collect()
+        models.listed().filter(|_| models.are_several()).map(about).collect()
     }
 }
 

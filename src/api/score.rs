@@ -148,9 +148,15 @@ pub(super) async fn judge(
     let timings = TimingsMs::new(&scored.timings, total);
     let id = Arc::clone(&context.id);
     let external_id = query.external_id.clone();
-    let served = &state.models.all()[scored.assigned.model];
-    let response =
-        ScoreResponse::new(id, external_id, served, &judgement, &scored.image, scored.declared.as_ref(), timings);
+    let response = ScoreResponse::new(
+        id,
+        external_id,
+        &state.models,
+        &judgement,
+        &scored.image,
+        scored.declared.as_ref(),
+        timings,
+    );
     Ok((response, judgement, scored))
 }
 

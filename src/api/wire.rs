@@ -9,8 +9,8 @@ use crate::{
     answer::{AttributionInfo, EvidenceInfo, ImageInfo, JudgedInfo},
     declared::Declared,
     image::ImageFacts,
-    judge::{Asked, Judgement, RegionChoice, Verdict, Warning},
-    served::Served,
+    judge::{Asked, Judgement, Part, RegionChoice, Verdict, Warning},
+    served::{Choice, Models},
     server::probes::ModelInfo,
     timings::Timings,
 };
@@ -44,8 +44,22 @@ pub(super) struct ScoreResponse {
     /// not report it.
     pub(super) declared: Option<Declared>,
     pub(super) model: ModelInfo,
+    /// The models whose logits were combined, each with its part; only where several judge together.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) models: Vec<PartInfo>,
     pub(super) image: ImageInfo,
     pub(super) timings_ms: TimingsMs,
+}
+
+/// The part of one of several models in a judgement.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct PartInfo {
+    #[serde(flatten)]
+    model: ModelInfo,
+    /// Its own output, the mean over its regions.
+    logit_raw: f32,
+    /// What the output is multiplied with in the class of file; the sum of these products is the answer's `logit_raw`.
+    weight: f64,
 }
 
 /// Time spent, in milliseconds.
@@ -78,12 +92,18 @@ impl ScoreResponse {
     pub(super) fn new(
         id: Arc<str>,
         external_id: Option<String>,
-        served: &Served,
+        models: &Models,
         judgement: &Judgement,
         image: &ImageFacts,
         declared: Option<&Declared>,
         timings_ms: TimingsMs,
     ) -> Self {
+        let chosen = models.choose(Choice::ByClass, &image.header);
+        let part = |(number, &Part { weight, logit_raw }): (usize, &Part)| PartInfo {
+            model: ModelInfo::of(&models.all()[number]),
+            logit_raw,
+            weight,
+        };
         Self {
             id,
             external_id,
@@ -96,7 +116,8 @@ impl ScoreResponse {
             judged: JudgedInfo::new(judgement, &image.header),
             evidence: judgement.evidence.as_ref().map(EvidenceInfo::from),
             declared: declared.cloned(),
-            model: ModelInfo::of(served),
+            model: ModelInfo::of(chosen.served),
+            models: chosen.numbers().zip(&judgement.parts).map(part).collect(),
             image: image.into(),
             timings_ms,
         }

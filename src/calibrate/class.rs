@@ -3,12 +3,13 @@
 use serde::Serialize;
 
 use super::{
-    halves::Half,
-    logistic::{self, Example},
+    combined::{CombinedFit, combine},
+    platt::{calibration, rounded},
     points::{Point, Side},
     sample::{Sample, area},
+    shot::{Shot, samples},
 };
-use crate::judge::{Class, OperatingPoint, Table};
+use crate::judge::{OperatingPoint, Table};
 
 /// The fewest pictures of either label in the fit half with which a class decides.
 const LEAST: usize = 30;
@@ -18,21 +19,6 @@ const RANKS: f64 = 0.75;
 
 /// Shares of wrong verdicts that are measured, besides the default.
 const SHARES: [f64; 3] = [0.01, 0.05, 0.1];
-
-/// A labelled file that the network has scored.
-#[derive(Debug, Clone)]
-pub struct Shot {
-    /// Its class.
-    pub class: Class,
-    /// Its label.
-    pub fake: bool,
-    /// The number of its picture: files of one picture count as one in each class.
-    pub picture: usize,
-    /// Its half.
-    pub half: Half,
-    /// The network's own logit.
-    pub logit_raw: f32,
-}
 
 /// What was found in one class of file.
 #[derive(Debug, Clone, Serialize)]
@@ -49,6 +35,9 @@ pub struct ClassFit {
     pub false_alarms: Vec<Point>,
     /// What accepting a share of generated pictures called real means.
     pub misses: Vec<Point>,
+    /// How several networks are combined; none of one, and where there are too few pictures.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub combined: Option<CombinedFit>,
     /// Its table of the evidence.
     #[serde(skip)]
     pub table: Table,
@@ -74,14 +63,16 @@ pub enum Undecided {
 
 /// Fits the tables of one class to the shots of the class.
 pub fn fit(shots: &[&Shot], point: OperatingPoint) -> ClassFit {
-    let sample = |fake, half| {
-        let of = shots.iter().filter(|shot| shot.fake == fake && shot.half == half);
-        Sample::new(of.map(|shot| (f64::from(shot.logit_raw), shot.picture)))
+    let combined = combine(shots, LEAST);
+    let weights = combined.as_ref().map(|combined| &combined.weights[..]);
+    let [[real, fake], [new_real, new_fake]] = samples(shots, &|shot| shot.logit_raw(weights));
+    let several = shots.first().is_some_and(|shot| shot.logits.len() > 1);
+    let auc = if several && combined.is_none() { None } else { area(&real, &fake) };
+    let fitted = || match &combined {
+        Some(combined) => Some([1.0, combined.bias]),
+        None => calibration(&real, &fake),
     };
-    let [real, fake] = [false, true].map(|fake| sample(fake, Half::Fit));
-    let [new_real, new_fake] = [false, true].map(|fake| sample(fake, Half::Report));
-    let auc = area(&real, &fake);
-    let decided = decide(&real, &fake, auc);
+    let decided = decide(&real, &fake, auc, fitted);
     let [a, b] = decided.unwrap_or_default();
     let table = Table {
         a,
@@ -113,12 +104,18 @@ pub fn fit(shots: &[&Shot], point: OperatingPoint) -> ClassFit {
         undecided: decided.err(),
         false_alarms,
         misses,
+        combined,
         table,
     }
 }
 
 /// The calibration of a class that gives verdicts.
-fn decide(real: &Sample, fake: &Sample, auc: Option<f64>) -> Result<[f64; 2], Undecided> {
+fn decide(
+    real: &Sample,
+    fake: &Sample,
+    auc: Option<f64>,
+    fitted: impl FnOnce() -> Option<[f64; 2]>,
+) -> Result<[f64; 2], Undecided> {
     // Each picture in the fit half stands for two.
     let [real_missing, fake_missing] = [real, fake].map(|sample| 2 * LEAST.saturating_sub(sample.pictures()));
     if real_missing + fake_missing > 0 {
@@ -128,32 +125,12 @@ fn decide(real: &Sample, fake: &Sample, auc: Option<f64>) -> Result<[f64; 2], Un
     if auc.is_none_or(|auc| auc < RANKS) {
         return Err(alike);
     }
-    let [a, b] = calibration(real, fake).ok_or(alike)?;
-    Ok([a, b])
-}
-
-/// Platt's a and b with labels balanced, rounded; none where the scores do not rise with the label.
-fn calibration(real: &Sample, fake: &Sample) -> Option<[f64; 2]> {
-    let pictures = (real.pictures() + fake.pictures()) as f64;
-    let weighted = |fake: bool, sample: &Sample| {
-        let balance = pictures / (2 * sample.pictures()) as f64;
-        let example = |(value, weight): (f64, f64)| Example { value, fake, weight: weight * balance };
-        sample.iter().map(example).collect::<Vec<_>>()
-    };
-    let fitted = logistic::fit(&[weighted(false, real), weighted(true, fake)].concat())?;
-    let [a, b] = fitted.map(|number| rounded(number, 5));
-    (a > 0.0).then_some([a, b])
+    fitted().ok_or(alike)
 }
 
 /// The calibrated distribution as a table stores it.
 fn stored(sample: &Sample, a: f64, b: f64) -> Vec<f64> {
     sample.quantiles().into_iter().map(|raw| rounded(a * raw + b, 4)).collect()
-}
-
-fn rounded(number: f64, digits: i32) -> f64 {
-    let unit = 10_f64.powi(digits);
-    // Plus 0: no minus before a zero.
-    (number * unit).round() / unit + 0.0
 }
 
 fn counted(pictures: usize) -> u32 {
@@ -164,14 +141,16 @@ fn counted(pictures: usize) -> u32 {
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{super::halves::Half, *};
+    use crate::judge::Class;
 
     const POINT: OperatingPoint = OperatingPoint { false_alarms: 0.05, misses: 0.1 };
 
     /// Each score of a picture of its own.
     fn shots(half: Half, real: &[f32], fake: &[f32]) -> Vec<Shot> {
         let of = |fake, scores: &[f32]| {
-            let shot = |(picture, &logit_raw)| Shot { class: Class::Lossless, fake, picture, half, logit_raw };
+            let shot =
+                |(picture, &logit_raw)| Shot { class: Class::Lossless, fake, picture, half, logits: vec![logit_raw] };
             scores.iter().enumerate().map(shot).collect::<Vec<_>>()
         };
         [of(false, real), of(true, fake)].concat()
@@ -233,6 +212,43 @@ mod tests {
         let empty = fitted(&[]);
         assert_eq!(empty.undecided, Some(Undecided::TooFew { real_missing: 60, fake_missing: 60 }));
         assert!(empty.table.real.is_empty());
+    }
+
+    /// Two networks that see different things tell more together than either; one that says nothing has no part.
+    #[test]
+    fn several_networks_are_weighted() {
+        let mut random = fastrand::Rng::with_seed(3);
+        let mut normal = || (0..12).map(|_| random.f64()).sum::<f64>() - 6.0;
+        let mut shots = Vec::new();
+        for (half, fake) in [Half::Fit, Half::Report].into_iter().flat_map(|half| [(half, false), (half, true)]) {
+            for picture in 0..400 {
+                let shift = if fake { 0.8 } else { -0.8 };
+                let logits = [shift + normal(), 3.0 * (shift + normal()), 7.0].map(|logit| logit as f32).to_vec();
+                shots.push(Shot { class: Class::Lossless, fake, picture, half, logits });
+            }
+        }
+        let found = fitted(&shots);
+        assert_eq!(found.undecided, None);
+        let combined = found.combined.expect("weights");
+        let [first, second, constant] = combined.weights[..] else { panic!("{combined:?}") };
+        // Of two independent normal distributions with means of +-0.8 the log odds are 1.6 of each value.
+        assert!((first - 1.6).abs() < 0.3 && (3.0 * second - 1.6).abs() < 0.3 && constant == 0.0, "{combined:?}");
+        assert_eq!((found.table.a, found.table.b), (1.0, combined.bias));
+        for alone in &combined.alone[..2] {
+            assert!(combined.together.balanced_accuracy > alone.balanced_accuracy, "{combined:?}");
+            assert!(combined.together.average_precision > alone.average_precision, "{combined:?}");
+        }
+        assert_eq!(combined.alone[2].balanced_accuracy, None, "nothing calibrates a constant");
+        for point in found.false_alarms.iter().chain(&found.misses).filter(|point| point.reached) {
+            assert!(point.right.fit > 0.2, "{point:?}");
+        }
+
+        let few: Vec<_> = shots.iter().filter(|shot| shot.picture < 29).cloned().collect();
+        let few = fitted(&few);
+        assert_eq!(few.undecided, Some(Undecided::TooFew { real_missing: 2, fake_missing: 2 }));
+        assert!(few.combined.is_none() && few.auc.is_none());
+        let constant: Vec<_> = shots.iter().map(|shot| Shot { logits: vec![7.0, 2.0], ..shot.clone() }).collect();
+        assert_eq!(fitted(&constant).undecided, Some(Undecided::Alike { least_auc: RANKS }));
     }
 
     /// Of evenly spread scores the shares are known.

@@ -132,6 +132,27 @@ pub(super) fn area(real: &Sample, fake: &Sample) -> Option<f64> {
     (pairs > 0.0).then(|| sum / pairs)
 }
 
+/// The average precision of finding generated pictures by high scores, equal ones found together. None where one of them is
+/// empty.
+pub(super) fn average_precision(real: &Sample, fake: &Sample) -> Option<f64> {
+    let total = |sample: &Sample| sample.weights.iter().sum::<f64>();
+    let (reals, fakes) = (total(real), total(fake));
+    if !(reals > 0.0 && fakes > 0.0) {
+        return None;
+    }
+    let mut scores: Vec<_> =
+        real.iter().map(|score| (score, 0.0)).chain(fake.iter().map(|score| (score, 1.0))).collect();
+    scores.sort_by(|((a, _), _), ((b, _), _)| b.total_cmp(a));
+    let (mut found, mut right, mut sum) = (0.0, 0.0, 0.0);
+    for equal in scores.chunk_by(|((a, _), _), ((b, _), _)| a == b) {
+        let weight = |label: f64| equal.iter().filter(|(_, of)| *of == label).fold(0.0, |sum, ((_, w), _)| sum + w);
+        found += weight(0.0) + weight(1.0);
+        right += weight(1.0);
+        sum += weight(1.0) * right / found;
+    }
+    Some(sum / fakes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -166,6 +187,10 @@ mod tests {
         let of = |values: &[f64]| Sample::new(values.iter().copied().zip(0..));
         assert_eq!(area(&of(&[1.0, 2.0, 2.0]), &of(&[2.0, 3.0])), Some((2.0 + 3.0) / 6.0));
         assert_eq!(area(&of(&[1.0]), &of(&[])), None);
+        // scikit-learn's `average_precision_score`.
+        let precision = average_precision(&of(&[1.0, 2.0, 2.0, 5.0]), &of(&[2.0, 3.0, 2.0, 1.0]));
+        assert_eq!(precision, Some(0.25 * 0.5 + 0.5 * 0.5 + 0.25 * 0.5));
+        assert_eq!(average_precision(&of(&[1.0]), &of(&[])), None);
         let sample = of(&[1.0, 2.0]);
         assert_eq!(sample.share(|value| value > 1.0), Some(0.5));
         assert_eq!(sample.negated().values, [-2.0, -1.0]);

@@ -24,7 +24,7 @@ use crate::{
     image::{self, ImageFacts},
     judge::{Asked, Judge, Judgement},
     metrics::Metrics,
-    model::{self, Manifest, Model, Provider, SessionOptions},
+    model::{self, Manifest, Model, OnnxModel, Provider, SessionOptions},
     scheduler::{Client, Job, Pool, Scheduler, SchedulerConfig, Scored, Upload},
     served::{Choice, Models, Served},
     server::judge_image,
@@ -36,10 +36,9 @@ const NO_DEADLINE: Duration = Duration::from_secs(365 * 24 * 3600);
 /// After which a file that the scheduler had no room for comes again.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// A model at work in this process.
+/// A model at work in this process, or several that judge together.
 pub(super) struct Scorer {
     scheduler: Scheduler,
-    /// One.
     models: Models,
     max_file_bytes: u64,
     limits: image::Limits,
@@ -76,27 +75,38 @@ impl Scorer {
         limits: &LimitsConfig,
         declared: &DeclaredConfig,
     ) -> Result<Self, anyhow::Error> {
-        let options = SessionOptions::read(model, Auto::Auto)?;
-        let options = match options.execution().provider {
-            // Batches give a CPU no more images a second, and measuring that takes longer than to score a few files.
-            Provider::Cpu => options.one_by_one(),
-            Provider::Cuda | Provider::TensorRt => options,
-        };
-        let (options, sessions) = spawn_blocking(move || model::start_sessions(options)).await??;
-        let manifest = Arc::clone(options.manifest());
-        Self::on(manifest, Pool { sessions, rebuild: app::rebuild(options) }, judge, limits, declared)
+        let options = options(model)?;
+        let models = app::models([Arc::clone(options.manifest())], judge, &[])?;
+        Self::on(models, vec![load(options).await?], limits, declared)
     }
 
-    fn on<M: Model>(
-        manifest: Arc<Manifest>,
-        pool: Pool<M>,
+    /// Loads models that judge together by a combination's file.
+    pub(super) async fn combined(
+        models: &[ModelConfig],
+        combination: &Path,
         judge: &JudgeConfig,
         limits: &LimitsConfig,
         declared: &DeclaredConfig,
     ) -> Result<Self, anyhow::Error> {
-        let models = app::models([manifest], judge, &[])?;
+        let options = models.iter().map(options).collect::<Result<Vec<_>, _>>()?;
+        let manifests = options.iter().map(|options| Arc::clone(options.manifest()));
+        let models = app::combined(manifests, judge, combination)?;
+        let mut pools = Vec::with_capacity(options.len());
+        for options in options {
+            pools.push(load(options).await?);
+        }
+        Self::on(models, pools, limits, declared)
+    }
+
+    fn on<M: Model>(
+        models: Models,
+        pools: Vec<Pool<M>>,
+        limits: &LimitsConfig,
+        declared: &DeclaredConfig,
+    ) -> Result<Self, anyhow::Error> {
         let metrics = Arc::new(Metrics::new(&app::identity(&models), [])?);
-        let at_once: usize = pool.sessions.iter().map(|model| model.costs().len()).sum();
+        let sessions = pools.iter().flat_map(|pool| &pool.sessions);
+        let at_once: usize = sessions.map(|model| model.costs().len()).sum();
         // Enough that neither the decoders nor the sessions, with whole batches, wait for the other.
         let side_by_side = 2 * (at_once + model::cpus());
         let config = SchedulerConfig {
@@ -110,7 +120,7 @@ impl Scorer {
             declared: app::declared(declared)?,
         };
         Ok(Self {
-            scheduler: Scheduler::start(config, vec![pool], metrics),
+            scheduler: Scheduler::start(config, pools, metrics),
             models,
             max_file_bytes: limits.max_body_bytes.as_u64(),
             limits: any_time(limits),
@@ -220,6 +230,20 @@ impl Scorer {
         let overlay = self.scheduler.overlay(upload, scored, attribution, caption, deadline).await?;
         Ok(Explanation { attribution: wire, overlay })
     }
+}
+
+fn options(model: &ModelConfig) -> Result<SessionOptions, anyhow::Error> {
+    let options = SessionOptions::read(model, Auto::Auto)?;
+    Ok(match options.execution().provider {
+        // Batches give a CPU no more images a second, and measuring that takes longer than to score a few files.
+        Provider::Cpu => options.one_by_one(),
+        Provider::Cuda | Provider::TensorRt => options,
+    })
+}
+
+async fn load(options: SessionOptions) -> Result<Pool<OnnxModel>, anyhow::Error> {
+    let (options, sessions) = spawn_blocking(move || model::start_sessions(options)).await??;
+    Ok(Pool { sessions, rebuild: app::rebuild(options) })
 }
 
 /// Tries again while the scheduler has no room: callers can go elsewhere, files wait.
@@ -335,7 +359,8 @@ mod tests {
                 Manifest::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/model")).expect("a manifest");
             let pool = Pool { sessions: vec![model], rebuild: Arc::new(|| Err("it never fails".into())) };
             let judge = JudgeConfig::default();
-            let scorer = Scorer::on(manifest.into(), pool, &judge, &limits, &silent).expect("a scorer");
+            let models = app::models([manifest.into()], &judge, &[]).expect("a model");
+            let scorer = Scorer::on(models, vec![pool], &limits, &silent).expect("a scorer");
             scorer.score_all(&files, None).map(|(path, scored)| (path.to_path_buf(), scored)).collect().await
         });
         for (index, (path, scored)) in scored.iter().enumerate() {

@@ -34,6 +34,18 @@ pub struct ModelConfig {
     pub runtime: RuntimeConfig,
 }
 
+impl ModelConfig {
+    /// Each of these folders with the runtime; of none the default folder.
+    #[cfg(feature = "server")]
+    pub(crate) fn each(folders: &[PathBuf], runtime: &RuntimeConfig) -> Vec<Self> {
+        let model = |model| Self { model, runtime: runtime.clone() };
+        match folders {
+            [] => vec![model(None)],
+            folders => folders.iter().cloned().map(|folder| model(Some(folder))).collect(),
+        }
+    }
+}
+
 impl Default for ModelConfig {
     /// The command line's defaults and the environment.
     fn default() -> Self {

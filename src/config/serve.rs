@@ -20,7 +20,7 @@ const MOST_IMAGES: usize = 4096;
 #[derive(Debug, Clone, Args)]
 pub struct ServeConfig {
     /// Model folder (manifest.json and its graphs); given more than once, or by commas, each class of file is judged by
-    /// one of the models (--route). Default: beside the executable (../share/lfm-serve/model), then the checkout's
+    /// one of the models (--route), or all judge together (--combine). Default: beside the executable (../share/lfm-serve/model), then the checkout's
     /// models/.
     #[arg(long = "model", env = "LFM_MODEL", value_name = "DIR", value_delimiter = ',')]
     pub models: Vec<PathBuf>,
@@ -30,6 +30,11 @@ pub struct ServeConfig {
     /// the rest.
     #[arg(long, env = "LFM_ROUTE", value_name = "CLASS=NAME,..", value_delimiter = ',')]
     pub route: Vec<ClassRoute>,
+
+    /// Combination of the models, as `calibrate` writes it of several: every image is run on all of them, and the weighted
+    /// sum of their logits decides. Not together with --route.
+    #[arg(long, env = "LFM_COMBINE", value_name = "FILE")]
+    pub combine: Option<PathBuf>,
 
     /// The runtime.
     #[command(flatten)]
@@ -151,11 +156,7 @@ pub struct ServeConfig {
 impl ServeConfig {
     /// Each model with the runtime.
     pub fn models(&self) -> Vec<ModelConfig> {
-        let model = |model| ModelConfig { model, runtime: self.runtime.clone() };
-        match &self.models[..] {
-            [] => vec![model(None)],
-            folders => folders.iter().cloned().map(|folder| model(Some(folder))).collect(),
-        }
+        ModelConfig::each(&self.models, &self.runtime)
     }
 
     /// Images admitted at once, where a model has this many sessions.
@@ -245,6 +246,10 @@ impl ServeConfig {
             (
                 self.drain_delay > self.drain_timeout,
                 "--drain-delay is longer than --drain-timeout: no time would be left for requests in flight",
+            ),
+            (
+                self.combine.is_some() && !self.route.is_empty(),
+                "--route and --combine exclude each other: a class of file goes to one model, or to all together",
             ),
             (side * side > self.limits.max_pixels.0, "--min-side asks for more pixels than --max-pixels allows"),
             (

@@ -76,7 +76,7 @@ pub use header::{Encoding, Header};
 pub use heic::heif_library;
 pub use limits::Limits;
 pub use metadata::{Metadata, exif_fields, exif_thumbnail, metadata};
-pub use regions::{Region, Regions, cost_of_regions, places, prepare_regions};
+pub use regions::{Region, Regions, cost_for_each, cost_of_regions, places, prepare_for_each, prepare_regions};
 pub use rows::{Pixels, Rgb};
 pub use sniff::Foreign;
 pub use view::{View, view};

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use super::{
-    Cancel, Header, ImageError, Pixels, Preprocessing, Scratch, decode_rows,
+    Cancel, Header, ImageError, Pixels, Preprocessing, Scratch,
+    cost::{ROW_PIXEL, time},
+    decode_rows,
     fit::{AxisFit, Fit},
-    resize::{ResizeSink, source_span},
+    resize::{ResizeSink, Resizer, source_span},
     rows::RowSink,
 };
 
@@ -110,21 +112,44 @@ pub fn prepare_regions(
     scratch: &mut Scratch,
     cancel: &Cancel,
 ) -> Result<Vec<Region>, ImageError> {
-    let places = places(preprocessing, regions, header.width, header.height);
     let Scratch { frame, resizer, program } = scratch;
-    let program = program.as_deref();
-    let regions = if preprocessing.takes_tile(header.width, header.height) {
-        let mut sink = RegionsSink::new(&places);
-        decode_rows(bytes, header, frame, program, &mut sink, cancel).map(|()| sink.finish())
-    } else {
-        let mut sink = ResizeSink::new(resizer, &preprocessing.fit(header.width, header.height));
-        decode_rows(bytes, header, frame, program, &mut sink, cancel).map(|()| {
-            let pixels = sink.finish()?;
-            Some(places.into_iter().map(|bounds| Region { pixels: pixels.clone(), bounds }).collect())
-        })
-    };
+    let mut input = InputSink::new(preprocessing, regions, header, resizer);
+    let decoded = decode_rows(bytes, header, frame, program.as_deref(), input.rows(), cancel);
+    let regions = decoded.map(|()| input.finish());
     scratch.trim();
     regions?.ok_or_else(|| header.undecodable("rows are missing"))
+}
+
+/// [`prepare_regions`] for several networks, in one decode.
+///
+/// # Errors
+/// As [`decode`](super::decode).
+pub fn prepare_for_each(
+    bytes: &[u8],
+    header: &Header,
+    networks: &[(Preprocessing, Regions)],
+    scratch: &mut Scratch,
+    cancel: &Cancel,
+) -> Result<Vec<Vec<Region>>, ImageError> {
+    let mut resizers: Vec<_> = networks.iter().map(|_| Resizer::default()).collect();
+    let inputs = networks.iter().zip(&mut resizers);
+    let inputs = inputs.map(|(&(how, regions), resizer)| InputSink::new(how, regions, header, resizer));
+    let mut each = EachSink(inputs.collect());
+    let decoded = decode_rows(bytes, header, &mut scratch.frame, scratch.program.as_deref(), &mut each, cancel);
+    scratch.trim();
+    decoded?;
+    let inputs: Option<_> = each.0.into_iter().map(InputSink::finish).collect();
+    inputs.ok_or_else(|| header.undecodable("rows are missing"))
+}
+
+/// CPU time that [`prepare_for_each`] is estimated to take.
+pub fn cost_for_each(header: &Header, networks: &[(Preprocessing, Regions)]) -> Duration {
+    // The estimate of one has one resize.
+    let pixels = u64::from(header.width) * u64::from(header.height);
+    let resized = networks.iter().filter(|(how, _)| !how.takes_tile(header.width, header.height)).count();
+    let more = time(&[(pixels * resized.saturating_sub(1) as u64, ROW_PIXEL)]);
+    let costs = networks.iter().map(|&(how, regions)| cost_of_regions(header, how, regions));
+    costs.max().unwrap_or(header.cost) + more
 }
 
 /// CPU time that [`prepare_regions`] is estimated to take: [`Header::cost`] less that of the rows that it skips.
@@ -144,6 +169,61 @@ pub fn cost_of_regions(header: &Header, preprocessing: Preprocessing, regions: R
     }
     let skipped = 1.0 - f64::from(seen) / f64::from(header.height.max(1));
     header.cost.saturating_sub(header.row_cost.mul_f64(skipped.clamp(0.0, 1.0)))
+}
+
+/// Collects the inputs of one network.
+enum InputSink<'a> {
+    Tiles(RegionsSink),
+    Resized(ResizeSink<'a>, Vec<[u32; 4]>),
+}
+
+impl<'a> InputSink<'a> {
+    fn new(preprocessing: Preprocessing, regions: Regions, header: &Header, resizer: &'a mut Resizer) -> Self {
+        let (width, height) = (header.width, header.height);
+        let places = places(preprocessing, regions, width, height);
+        if preprocessing.takes_tile(width, height) {
+            return Self::Tiles(RegionsSink::new(&places));
+        }
+        Self::Resized(ResizeSink::new(resizer, &preprocessing.fit(width, height)), places)
+    }
+
+    fn rows(&mut self) -> &mut dyn RowSink {
+        match self {
+            Self::Tiles(sink) => sink,
+            Self::Resized(sink, _) => sink,
+        }
+    }
+
+    fn finish(self) -> Option<Vec<Region>> {
+        match self {
+            Self::Tiles(sink) => sink.finish(),
+            Self::Resized(sink, places) => {
+                let pixels = sink.finish()?;
+                Some(places.into_iter().map(|bounds| Region { pixels: pixels.clone(), bounds }).collect())
+            }
+        }
+    }
+}
+
+/// Gives every row to each of several sinks.
+struct EachSink<'a>(Vec<InputSink<'a>>);
+
+impl RowSink for EachSink<'_> {
+    fn row(&mut self, rgb: &[u8]) {
+        self.0.iter_mut().for_each(|input| input.rows().row(rgb));
+    }
+
+    fn unused(&self) -> u32 {
+        let unused = |input: &InputSink<'_>| match input {
+            InputSink::Tiles(sink) => sink.unused(),
+            InputSink::Resized(sink, _) => sink.unused(),
+        };
+        self.0.iter().map(unused).min().unwrap_or(u32::MAX)
+    }
+
+    fn skip(&mut self, rows: u32) {
+        self.0.iter_mut().for_each(|input| input.rows().skip(rows));
+    }
 }
 
 /// Keeps the tiles at `places`.

@@ -68,6 +68,34 @@ fn check(entry: &Value, bytes: &[u8]) {
     }
 }
 
+/// One decode gives each network the regions that it gets alone: crops, resizes, and both together, of rows that a JPEG's
+/// decoder passes over for one of them.
+#[test]
+fn several_networks_get_from_one_decode_what_each_gets_alone() {
+    let scratch = &mut Scratch::default();
+    let shorter = Recipe { width: 224, height: 224, scale: Scale::Shorter(256), filter: Filter::Bicubic };
+    let tiles = Recipe { width: 96, height: 64, scale: Scale::Native, filter: Filter::Bilinear };
+    let networks = [
+        (Preprocessing::Crop, Regions::Five),
+        (Preprocessing::Recipe(shorter), Regions::One),
+        (Preprocessing::Recipe(tiles), Regions::Nine),
+        (Preprocessing::Resize, Regions::One),
+    ];
+    for name in ["orig_rocket.jpg", "coffee_rgb.png", "x_coffee_64.png"] {
+        let bytes = std::fs::read(format!("tests/golden/images/{name}")).expect("an image");
+        let header = inspect(&bytes, &Limits::default()).expect("readable");
+        for networks in [&networks[..], &[networks[0], networks[2]], &networks[1..]] {
+            let found = prepare_for_each(&bytes, &header, networks, scratch, &Cancel::default()).expect("readable");
+            assert_eq!(found.len(), networks.len());
+            for (&(how, regions), found) in networks.iter().zip(found) {
+                let alone = prepare_regions(&bytes, &header, how, regions, scratch, &Cancel::default());
+                assert!(found == alone.expect("readable"), "{name}, {how}");
+                assert!(cost_for_each(&header, networks) >= cost_of_regions(&header, how, regions));
+            }
+        }
+    }
+}
+
 #[test]
 fn golden_images_have_the_references_pixels() {
     for (entry, bytes) in entries("images") {

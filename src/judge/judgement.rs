@@ -4,7 +4,10 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::{
-    Class, OperatingPoint, PointChoice, RegionChoice, Rules, Table, Verdict, Warning, rules::Disagree, share::covered,
+    Class, OperatingPoint, PointChoice, RegionChoice, Rules, Table, Verdict, Warning, Weights,
+    region::{RegionLogit, mean},
+    rules::Disagree,
+    share::covered,
     sigmoid,
 };
 use crate::image::{Header, Preprocessing, Regions};
@@ -32,17 +35,6 @@ pub struct Asked {
     pub regions: Option<RegionChoice>,
     /// Whether an explanation is wanted too.
     pub explained: bool,
-}
-
-/// What the network says of one region.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct RegionLogit {
-    /// The part of the decoded picture, `[x0, y0, x1, y1]` in pixels, the ends outside.
-    pub bounds: [u32; 4],
-    /// The network's output.
-    pub logit: f32,
-    /// Whether its NPR residue is zero everywhere.
-    pub no_signal: bool,
 }
 
 /// A region that was judged.
@@ -107,6 +99,17 @@ pub struct Judgement {
     pub share: f64,
     /// Where, the centre first.
     pub regions: Vec<JudgedRegion>,
+    /// What the networks said whose logits were combined, in the order of the weights; empty where one network judged.
+    pub parts: Vec<Part>,
+}
+
+/// What one of several networks said of a picture.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Part {
+    /// The weight of its logit.
+    pub weight: f64,
+    /// Its own output: the mean over its regions.
+    pub logit_raw: f32,
 }
 
 /// Judges images by one model's rules and one operator's settings.
@@ -281,7 +284,22 @@ impl Judge {
             method: if tiles { Preprocessing::Crop } else { Preprocessing::Resize },
             share: covered(&boxes, width, height),
             regions: regions.iter().map(judged).collect(),
+            parts: Vec::new(),
         }
+    }
+
+    /// Judges one image by several networks, each with the regions that it was run on, in the order of the weights.
+    pub fn judge_combined(
+        &self,
+        asked: &Asked,
+        header: &Header,
+        weights: &Weights,
+        networks: &[Vec<RegionLogit>],
+    ) -> Judgement {
+        let class = Class::of(header);
+        let part = |(&weight, regions): (&f64, &Vec<RegionLogit>)| Part { weight, logit_raw: mean(regions) as f32 };
+        let parts = weights.of(class).iter().zip(networks).map(part).collect();
+        Judgement { parts, ..self.judge(asked, Some(header), &weights.combine(class, networks)) }
     }
 
     /// The judgement of one input of the network, given as pixels.
@@ -351,8 +369,4 @@ impl Calibration {
 
 fn calibration(table: Option<&Table>) -> Calibration {
     table.map_or(Calibration { a: 1.0, b: 0.0 }, |table| Calibration { a: table.a, b: table.b })
-}
-
-fn mean(regions: &[RegionLogit]) -> f64 {
-    regions.iter().map(|region| f64::from(region.logit)).sum::<f64>() / regions.len().max(1) as f64
 }

@@ -3,17 +3,21 @@
 
 mod evidence;
 mod judgement;
+mod region;
 mod rules;
 mod share;
 #[cfg(test)]
 mod tests;
+mod weights;
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 pub use evidence::{Class, ClassTables, Evidence, OperatingPoint, PointChoice, Table};
-pub use judgement::{Asked, Calibration, Found, Judge, JudgedRegion, Judgement, RegionLogit, Settings};
+pub use judgement::{Asked, Calibration, Found, Judge, JudgedRegion, Judgement, Part, Settings};
+pub use region::RegionLogit;
 pub use rules::{Auto, Disagree, RegionRules, Rules};
+pub use weights::{MOST_COMBINED, Weights};
 
 /// What the service says of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

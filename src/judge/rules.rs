@@ -2,11 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Evidence, Warning, evidence::COUNTS};
+use super::{Evidence, Warning, Weights, evidence::COUNTS};
 use crate::image::{Encoding, Header, Regions, SIDE};
 
 /// All rules of a model.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Rules {
     /// Score above which an image is fake, where there is no evidence or a caller asks for a threshold.
     pub threshold: f64,
@@ -20,6 +21,9 @@ pub struct Rules {
     pub regions: Option<RegionRules>,
     /// What a verdict rests on. A manifest of format 1 has none: the threshold decides.
     pub evidence: Option<Evidence>,
+    /// How the logits of several networks become one; none where one network judges.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<Weights>,
 }
 
 /// The manifest's `regions`.

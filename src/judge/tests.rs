@@ -39,6 +39,7 @@ fn rules(table: &Table) -> Rules {
             operating_point: OperatingPoint { false_alarms: 0.05, misses: 0.1 },
             classes: Class::ALL.map(|class| (class, tables.clone())).into(),
         }),
+        weights: None,
     }
 }
 

@@ -5,6 +5,8 @@
 pub struct Identity<'a> {
     /// The models that are served, by number.
     pub models: Vec<ModelIdentity<'a>>,
+    /// What judges where they are combined.
+    pub combination: Option<ModelIdentity<'a>>,
     /// Version of ONNX Runtime.
     pub ort_version: &'a str,
     /// Every execution provider.

@@ -5,6 +5,7 @@
 
 mod identity;
 mod labels;
+mod register;
 
 use std::{
     collections::BTreeMap,
@@ -13,20 +14,15 @@ use std::{
 };
 
 use prometheus::{
-    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
-    Opts, Registry, TextEncoder, core::Collector,
+    Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 
 pub use identity::{Identity, ModelIdentity, ScoreReference};
 pub use labels::{Closed, Outcome, Release, Stage};
 
+use self::register::Register;
 use crate::{error::Code, timings::Timings};
-
-/// Bucket bounds in seconds, for answers that take 1 ms to 10 s.
-const SECONDS: &[f64] = &[
-    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0,
-    10.0,
-];
 
 /// Bucket bounds of scores, as in the manifest's histogram.
 fn scores() -> Vec<f64> {
@@ -122,15 +118,24 @@ impl Metrics {
                 ("ort_version", identity.ort_version),
             ],
         )?;
-        let several = identity.models.len() > 1;
-        for model in &identity.models {
+        if let Some(ModelIdentity { name, version, digest, rules, .. }) = &identity.combination {
+            add.info(
+                "lfm_combination_info",
+                "The combination of the models that judges; always 1.",
+                &[("combination", name), ("version", version), ("digest", digest), ("rules", rules)],
+            )?;
+        }
+        // Of combined models none gives a verdict of its own.
+        let judges = identity.combination.as_ref().map_or(&identity.models[..], std::slice::from_ref);
+        let several = judges.len() > 1;
+        for model in judges {
             let judging = model.judging.iter().map(|(name, value)| (*name, value.as_str()));
             // Of one model `lfm_model_info` has the name.
             let labels: Vec<_> = judging.chain(several.then_some(("model", model.name))).collect();
             add.info("lfm_judge_info", "How verdicts are given unless a caller asks otherwise; always 1.", &labels)?;
         }
         // `lfm_score` counts all models' scores: no model's own can be compared with it.
-        if let [ModelIdentity { reference: Some(reference), .. }] = &identity.models[..] {
+        if let [ModelIdentity { reference: Some(reference), .. }] = judges {
             let scores = HistogramOpts::new(
                 "lfm_score_reference",
                 "Scores of the model's validation images, by their true class, counted at the middle of their bin; constant.",
@@ -354,16 +359,18 @@ impl Metrics {
         runs.last = Some(SystemTime::now());
     }
 
-    /// One image was judged by the model of this number, `total` after its request's head.
-    pub fn answered(&self, model: usize, stages: &Timings, total: Duration) {
+    /// One image was judged by the models of these numbers, `total` after its request's head.
+    pub fn answered(&self, models: impl IntoIterator<Item = usize>, stages: &Timings, total: Duration) {
         self.stage(Stage::Total, total);
-        self.model_images[model].inc();
-        let mut runs = self.runs[model].lock().unwrap_or_else(PoisonError::into_inner);
-        runs.images += 1;
-        runs.stages.decode += stages.decode;
-        runs.stages.queue += stages.queue;
-        runs.stages.inference += stages.inference;
-        runs.total += total;
+        for model in models {
+            self.model_images[model].inc();
+            let mut runs = self.runs[model].lock().unwrap_or_else(PoisonError::into_inner);
+            runs.images += 1;
+            runs.stages.decode += stages.decode;
+            runs.stages.queue += stages.queue;
+            runs.stages.inference += stages.inference;
+            runs.total += total;
+        }
     }
 
     /// The runs of the model of this number so far.
@@ -415,33 +422,5 @@ impl Metrics {
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)
-    }
-}
-
-/// Creates and registers metrics.
-struct Register<'a>(&'a Registry);
-
-impl Register<'_> {
-    fn register<C: Collector + Clone + 'static>(&self, collector: C) -> prometheus::Result<C> {
-        self.0.register(Box::new(collector.clone()))?;
-        Ok(collector)
-    }
-
-    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
-        self.register(IntCounterVec::new(Opts::new(name, help), labels)?)
-    }
-
-    fn histograms(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<HistogramVec> {
-        self.register(HistogramVec::new(HistogramOpts::new(name, help).buckets(SECONDS.to_vec()), labels)?)
-    }
-
-    fn gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
-        self.register(IntGauge::new(name, help)?)
-    }
-
-    fn info(&self, name: &str, help: &str, labels: &[(&str, &str)]) -> prometheus::Result<()> {
-        let opts = labels.iter().fold(Opts::new(name, help), |opts, (key, value)| opts.const_label(*key, *value));
-        self.register(Gauge::with_opts(opts)?)?.set(1.0);
-        Ok(())
     }
 }

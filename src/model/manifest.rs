@@ -10,7 +10,7 @@ use std::{
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::input::Input;
+use super::{histogram::ScoreHistogram, input::Input};
 use crate::{
     image::{Preprocessing, Recipe},
     judge::{Evidence, RegionRules, Rules, Warning},
@@ -22,15 +22,11 @@ const FORMAT_VERSIONS: [u32; 3] = [1, 2, FOREIGN];
 /// The format of a folder that `import-onnx` writes.
 pub const FOREIGN: u32 = 3;
 
-/// Limits of the score histogram's bins and pictures: each picture is counted at start-up.
-const MOST_BINS: usize = 256;
-const MOST_PICTURES: u64 = 1_000_000;
-
 /// Longest name, version or licence class, in bytes: they are labels of metrics.
-const LONGEST_NAME: usize = 256;
+pub(super) const LONGEST_NAME: usize = 256;
 
 /// Size limits of a manifest, and of a file that it lists: ours have 20 KB and 4 MB.
-const LARGEST_MANIFEST: u64 = 4 << 20;
+pub(super) const LARGEST_MANIFEST: u64 = 4 << 20;
 const LARGEST_FILE: u64 = 1 << 30;
 
 /// Limit of the files that a manifest lists.
@@ -57,7 +53,7 @@ pub struct Manifest {
     pub version: String,
     /// `sha256:` and the digest of the weights: the same for all graphs of one set of weights.
     pub digest: String,
-    files: BTreeMap<String, FileEntry>,
+    pub(super) files: BTreeMap<String, FileEntry>,
     /// Top-K values taken from each of the 64 maps; 0 in a graph that has no Top-K places.
     pub k: usize,
     /// How an image becomes the network's input.
@@ -111,24 +107,19 @@ struct Folded {
     b: f64,
 }
 
-/// Image counts by score, real and fake separately.
-#[derive(Debug, Clone, Deserialize)]
-pub struct ScoreHistogram {
-    /// Bounds of the bins, ascending.
-    pub edges: Vec<f64>,
-    /// Real images in each bin.
-    pub real: Vec<u32>,
-    /// Fake images in each bin.
-    pub fake: Vec<u32>,
-}
-
 /// Whether a name is a plain file name, without a path.
 fn is_file_name(name: &str) -> bool {
     Path::new(name).file_name().is_some_and(|file| file == name)
 }
 
+/// Whether it is `sha256:` and a digest.
+pub(super) fn is_digest(text: &str) -> bool {
+    let hex = text.strip_prefix("sha256:").unwrap_or_default();
+    hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
 /// Reads a file of at most `most` bytes.
-fn read_limited(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+pub(super) fn read_limited(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     // Checked before opening: opening a pipe would wait for its writer.
     if !fs::metadata(path)?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
@@ -142,7 +133,7 @@ fn read_limited(path: &Path, most: u64) -> io::Result<Vec<u8>> {
 }
 
 #[derive(Debug, Clone, Deserialize)]
-struct FileEntry {
+pub(super) struct FileEntry {
     sha256: String,
 }
 
@@ -168,6 +159,14 @@ pub enum ManifestError {
     /// The manifest is invalid.
     #[error("{path} is not a model manifest: {reason}")]
     Invalid {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// A combination's file is invalid.
+    #[error("{path} is no combination of models: {reason}")]
+    NoCombination {
         /// Which.
         path: PathBuf,
         /// Why.
@@ -219,6 +218,7 @@ impl Manifest {
             lossy_below_quality: fields.lossy_below_quality,
             regions: fields.regions,
             evidence: fields.evidence,
+            weights: None,
         };
         rules.check()?;
         Ok(Self {
@@ -276,8 +276,7 @@ impl Fields {
         if let Some((field, text)) = texts.into_iter().find(|(_, text)| text.len() > LONGEST_NAME) {
             return Err(format!("{field} has {} bytes, more than {LONGEST_NAME}", text.len()));
         }
-        let hex = self.digest.strip_prefix("sha256:").unwrap_or_default();
-        if hex.len() != 64 || !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        if !is_digest(&self.digest) {
             return Err("digest is not sha256: and 64 hexadecimal digits".into());
         }
         if self.files.len() > MOST_FILES || self.files.keys().any(|name| !is_file_name(name)) {
@@ -313,21 +312,6 @@ impl Fields {
             }
             (..) => Err("format 3 needs input, and has neither k nor preprocessing".into()),
         }
-    }
-}
-
-impl ScoreHistogram {
-    fn check(&self) -> Result<(), String> {
-        let Self { edges, real, fake } = self;
-        let bins = real.len();
-        if bins > MOST_BINS || fake.len() != bins || edges.len() != bins + 1 || !edges.is_sorted() {
-            return Err(format!("val_score_histogram does not have ascending edges around 1 to {MOST_BINS} bins"));
-        }
-        let pictures: u64 = real.iter().chain(fake).map(|&count| u64::from(count)).sum();
-        if pictures > MOST_PICTURES {
-            return Err(format!("val_score_histogram counts {pictures} pictures, more than {MOST_PICTURES}"));
-        }
-        Ok(())
     }
 }
 

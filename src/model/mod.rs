@@ -1,6 +1,9 @@
 //! The model: its manifest, its sessions in ONNX Runtime, the custom operators. Only this module uses `ort`.
 
+#[cfg(feature = "server")]
+mod combination;
 mod gpu;
+mod histogram;
 mod input;
 mod manifest;
 mod node;
@@ -19,6 +22,9 @@ mod warmup;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
+#[cfg(feature = "server")]
+pub use combination::{Combination, CombinedModel};
+pub use histogram::ScoreHistogram;
 pub use input::Input;
 pub use manifest::{CPU_GRAPH, FOREIGN, FOREIGN_GRAPH, GRAPH, Manifest, ManifestError, STANDARD_GRAPH};
 pub use node::{TopK, TopKNode};

@@ -14,12 +14,12 @@ use super::{
     Job, Permit, SchedulerConfig, Scored, Upload,
     line::{Demand, Line, Paused, Turn},
     memory::DecodeMemory,
-    regions::{Assigned, Input, RegionPlan},
+    regions::{Assigned, Assignment, Input, RegionPlan},
 };
 use crate::{
     declared::{self, Declared},
     error::{Code, Error},
-    image::{self, Cancel, Header, ImageFacts, Regions, Scratch, View},
+    image::{self, Cancel, Header, ImageFacts, Preprocessing, Regions, Scratch, View},
 };
 
 /// Headers of larger files are read on a blocking thread: some formats need a scan of the whole file.
@@ -34,7 +34,9 @@ pub(super) struct Decoders {
 
 /// What a decode worker learns of an image, besides its pixels.
 pub(super) struct Seen {
-    pub(super) assigned: Assigned,
+    pub(super) assigned: Assignment,
+    /// The regions for the models beside the first.
+    pub(super) others: Vec<Vec<Input>>,
     pub(super) image: ImageFacts,
     /// What the file says of itself, where that is wanted.
     pub(super) declared: Option<Declared>,
@@ -50,7 +52,7 @@ impl Decoders {
         Self { line, config: Arc::new(config) }
     }
 
-    /// Decodes one image for the model that the plan assigns it to. Also returns the decode's [`Turn`], so that the run
+    /// Decodes one image for the models that the plan assigns it to. Also returns the decode's [`Turn`], so that the run
     /// can take over its CPU. Dropping the future stops the decode; its memory and the job's permit are returned once it stops.
     pub(super) async fn prepare(
         &self,
@@ -61,11 +63,10 @@ impl Decoders {
         let config = Arc::clone(&self.config);
         let (header, reading) = self.inspect(job.payload.bytes.clone()).await?;
         let assigned = (plan.assign)(&header)?;
+        self.line.assign(&job.permit, assigned.numbers());
         // One after the other.
-        let demand = Demand {
-            cost: image::cost_of_regions(&header, assigned.preprocessing, assigned.most) + reading.cost,
-            memory: header.peak_bytes.max(reading.peak_bytes),
-        };
+        let demand =
+            Demand { cost: cost(&header, &assigned) + reading.cost, memory: header.peak_bytes.max(reading.peak_bytes) };
         let (permit, deadline) = (Arc::clone(&job.permit), job.deadline);
         let decoded = self.in_turn(&permit, deadline, demand, move |cancel| {
             let (seen, input) = decode(&job.payload, header, assigned, &config, cancel)?;
@@ -87,7 +88,7 @@ impl Decoders {
         deadline: Instant,
         draw: impl FnOnce(&View) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let (header, preprocessing) = (scored.image.header, scored.assigned.preprocessing);
+        let (header, preprocessing) = (scored.image.header, scored.assigned.first.preprocessing);
         let demand = Demand { cost: header.cost, memory: header.peak_bytes };
         let drawn = self.in_turn(&scored.permit, deadline, demand, move |cancel| {
             let view = SCRATCH.with_borrow_mut(|scratch| {
@@ -183,14 +184,21 @@ fn inspect(bytes: &[u8], config: &SchedulerConfig) -> Result<(Header, declared::
 fn decode(
     upload: &Upload,
     header: Header,
-    assigned: Assigned,
+    assigned: Assignment,
     config: &SchedulerConfig,
     cancel: &Cancel,
 ) -> Result<(Seen, Vec<Input>), Error> {
     let bytes = &upload.bytes;
-    let Assigned { preprocessing, most, .. } = assigned;
-    let regions = SCRATCH
-        .with_borrow_mut(|scratch| image::prepare_regions(bytes, &header, preprocessing, most, scratch, cancel))?;
+    let Assigned { preprocessing, most, .. } = assigned.first;
+    let (regions, others) = SCRATCH.with_borrow_mut(|scratch| {
+        if assigned.others.is_empty() {
+            let regions = image::prepare_regions(bytes, &header, preprocessing, most, scratch, cancel)?;
+            return Ok((regions, Vec::new()));
+        }
+        let mut each = image::prepare_for_each(bytes, &header, &inputs(&assigned), scratch, cancel)?;
+        let others = each.split_off(1);
+        Ok::<_, Error>((each.pop().unwrap_or_default(), others))
+    })?;
     let first = regions.first().map(|region| &region.pixels);
     let image = ImageFacts {
         header,
@@ -200,6 +208,26 @@ fn decode(
     };
     let declared =
         config.declared.as_ref().map(|reader| reader.read(bytes, header.format, [header.width, header.height], cancel));
+    let others = others.into_iter().zip(&assigned.others);
+    let others = others.map(|(regions, other)| examined(regions, other.preprocessing)).collect();
+    Ok((Seen { assigned, others, image, declared }, examined(regions, preprocessing)))
+}
+
+/// The CPU time that decoding an image for its models is estimated to take.
+fn cost(header: &Header, assigned: &Assignment) -> Duration {
+    let Assigned { preprocessing, most, .. } = assigned.first;
+    if assigned.others.is_empty() {
+        return image::cost_of_regions(header, preprocessing, most);
+    }
+    image::cost_for_each(header, &inputs(assigned))
+}
+
+fn inputs(assigned: &Assignment) -> Vec<(Preprocessing, Regions)> {
+    let models = std::iter::once(&assigned.first).chain(&assigned.others);
+    models.map(|model| (model.preprocessing, model.most)).collect()
+}
+
+fn examined(regions: Vec<image::Region>, preprocessing: Preprocessing) -> Vec<Input> {
     let input = |region: image::Region| Input { no_signal: preprocessing.no_signal(&region.pixels), region };
-    Ok((Seen { assigned, image, declared }, regions.into_iter().map(input).collect()))
+    regions.into_iter().map(input).collect()
 }

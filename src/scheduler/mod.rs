@@ -27,7 +27,7 @@ use tokio_util::task::TaskTracker;
 pub use budget::Share;
 pub use client::{Client, network};
 pub use line::{Job, Permit, Upload};
-pub use regions::{Assigned, RegionPlan, ScoredRegion};
+pub use regions::{Assigned, Assignment, RegionPlan, ScoredRegion};
 pub use worker::Rebuild;
 
 use self::{
@@ -79,13 +79,15 @@ pub struct Pool<M> {
 #[derive(Debug)]
 pub struct Scored {
     /// The model that ran it.
-    pub assigned: Assigned,
+    pub assigned: Assignment,
     /// The image.
     pub image: ImageFacts,
     /// What its file says of itself, where that is wanted.
     pub declared: Option<Declared>,
     /// The network's output for each region, in the order of their positions, the centre first.
     pub regions: Vec<ScoredRegion>,
+    /// The outputs of the models beside the first, where several are combined.
+    pub others: Vec<Vec<ScoredRegion>>,
     /// How long each stage took.
     pub timings: Timings,
     /// Its in-flight permit, held until the response is built.
@@ -198,10 +200,11 @@ impl Scheduler {
     pub async fn score(&self, job: Job<Upload>, plan: RegionPlan<'_>) -> Result<Scored, Error> {
         let deadline = job.deadline;
         let way = async {
-            let (Seen { assigned, image, declared }, job, turn) = self.decoders.prepare(job, plan).await?;
+            let (Seen { assigned, others, image, declared }, job, turn) = self.decoders.prepare(job, plan).await?;
             self.metrics.stage(Stage::Decode, job.timings.decode);
-            let job = self.run_regions(plan, assigned.model, &image, job, turn).await?;
-            Ok(Scored { assigned, image, declared, regions: job.payload, timings: job.timings, permit: job.permit })
+            let (job, others) = self.run_models(plan, &assigned, &image, job, others, turn).await?;
+            let Job { payload: regions, timings, permit, .. } = job;
+            Ok(Scored { assigned, image, declared, regions, others, timings, permit })
         };
         timeout_at(deadline, way).await.unwrap_or_else(|_| Err(Error::deadline_exceeded()))
     }
@@ -211,6 +214,7 @@ impl Scheduler {
     /// # Errors
     /// `deadline_exceeded`, at the job's deadline; `inference_failed`.
     pub async fn score_pixels(&self, model: usize, job: Job<Pixels>) -> Result<Job<Output>, Error> {
+        self.line.assign(&job.permit, std::iter::once(model));
         let way = timeout_at(job.deadline, self.line.run(model, job, None));
         let job = way.await.unwrap_or_else(|_| Err(Error::deadline_exceeded()))?;
         self.metrics.stage(Stage::Queue, job.timings.queue);

@@ -10,8 +10,8 @@ use crate::{
     image::{Header, ImageFacts, Pixels},
     judge::{Asked, Judgement, RegionLogit},
     model::Output,
-    scheduler::{Assigned, Job, RegionPlan, Scheduler, Scored, ScoredRegion, Upload},
-    served::{Choice, Models},
+    scheduler::{Assigned, Assignment, Job, RegionPlan, Scheduler, Scored, ScoredRegion, Upload},
+    served::{Choice, Chosen, Models, Served},
     timings::Timings,
 };
 
@@ -33,7 +33,8 @@ fn logits(regions: &[ScoredRegion]) -> Vec<RegionLogit> {
     regions.iter().map(logit).collect()
 }
 
-/// Scores one encoded image on the chosen model, as many of its regions as that one's judge wants, and judges it.
+/// Scores one encoded image on the chosen model, as many of its regions as that one's judge wants, and judges it. Of several
+/// that are combined each runs the regions that it would run alone.
 ///
 /// # Errors
 /// `bad_request`, `not_explainable` where the model cannot do what is asked for; what is wrong with the image;
@@ -46,16 +47,29 @@ pub(crate) async fn judge_image(
     asked: &Asked,
 ) -> Result<(Judgement, Scored), Error> {
     let assign = |header: &Header| {
-        let (model, served) = models.choose(choice, header);
+        let Chosen { served, first, others } = models.choose(choice, header);
         served.check(asked)?;
-        Ok(Assigned { model, preprocessing: served.manifest.preprocessing, most: served.judge.most(asked) })
+        let assigned = |&model: &usize| {
+            let Served { manifest, judge } = &models.all()[model];
+            Assigned { model, preprocessing: manifest.preprocessing, most: judge.most(asked) }
+        };
+        Ok(Assignment { first: assigned(&first), others: others.iter().map(assigned).collect() })
     };
-    let judge = |header: &Header| &models.choose(choice, header).1.judge;
-    let wanted =
-        |image: &ImageFacts, seen: &[ScoredRegion]| judge(&image.header).wanted(asked, &image.header, &logits(seen));
+    let wanted = |model: usize, image: &ImageFacts, seen: &[ScoredRegion]| {
+        models.all()[model].judge.wanted(asked, &image.header, &logits(seen))
+    };
     let scored = scheduler.score(job, RegionPlan { assign: &assign, wanted: &wanted }).await?;
     let header = &scored.image.header;
-    let judgement = judge(header).judge(asked, Some(header), &logits(&scored.regions));
+    let judge = &models.choose(choice, header).served.judge;
+    let regions = logits(&scored.regions);
+    let judgement = match &judge.rules().weights {
+        None => judge.judge(asked, Some(header), &regions),
+        Some(weights) => {
+            let others = scored.others.iter().map(|regions| logits(regions));
+            let networks: Vec<_> = std::iter::once(regions).chain(others).collect();
+            judge.judge_combined(asked, header, weights, &networks)
+        }
+    };
     Ok((judgement, scored))
 }
 
@@ -74,13 +88,13 @@ impl AppState {
         external_id: Option<&str>,
     ) -> Result<Judged<Scored>, Error> {
         let (judgement, scored) = judge_image(&self.models, choice, scheduler, job, asked).await?;
-        let model = scored.assigned.model;
-        let total = self.count(context, model, &judgement, &scored.timings);
+        let served = self.models.choose(choice, &scored.image.header).served;
+        let total = self.count(context, scored.assigned.numbers(), &judgement, &scored.timings);
         for claim in scored.declared.iter().flat_map(|declared| &declared.claims) {
             self.metrics.declared(claim.source.as_str(), claim.kind.as_str());
         }
         let file = Some((&scored.image, scored.declared.as_ref()));
-        self.record(context, model, external_id, file, &judgement, &scored.timings);
+        self.record(context, served, external_id, file, &judgement, &scored.timings);
         Ok(Judged { judgement, scored, total })
     }
 
@@ -99,8 +113,8 @@ impl AppState {
         let no_signal = served.manifest.preprocessing.no_signal(&job.payload);
         let scored = scheduler.score_pixels(model, job).await?;
         let judgement = served.judge.judge_pixels(scored.payload.logit, no_signal);
-        let total = self.count(context, model, &judgement, &scored.timings);
-        self.record(context, model, None, None, &judgement, &scored.timings);
+        let total = self.count(context, [model], &judgement, &scored.timings);
+        self.record(context, served, None, None, &judgement, &scored.timings);
         Ok(Judged { judgement, scored, total })
     }
 
@@ -108,7 +122,7 @@ impl AppState {
     fn record(
         &self,
         context: &RequestContext,
-        model: usize,
+        served: &Served,
         external_id: Option<&str>,
         file: Option<(&ImageFacts, Option<&Declared>)>,
         judgement: &Judgement,
@@ -144,13 +158,19 @@ impl AppState {
                 warnings: judgement.warnings.iter().map(|warning| warning.as_str()).collect(),
             },
             declared: file.and_then(|(_, declared)| declared.cloned()),
-            model_digest: self.models.all()[model].manifest.digest.clone(),
+            model_digest: served.manifest.digest.clone(),
             timings_ms: timings.into(),
         });
     }
 
-    /// Counts a judgement; gives the time from the request's head to now.
-    fn count(&self, context: &RequestContext, model: usize, judgement: &Judgement, timings: &Timings) -> Duration {
+    /// Counts a judgement by the models of these numbers; gives the time from the request's head to now.
+    fn count(
+        &self,
+        context: &RequestContext,
+        models: impl IntoIterator<Item = usize>,
+        judgement: &Judgement,
+        timings: &Timings,
+    ) -> Duration {
         context.judged(timings);
         let warnings = judgement.warnings.iter().map(|warning| warning.as_str());
         self.metrics.judged(judgement.verdict.as_str(), judgement.score, judgement.regions.len(), warnings);
@@ -158,7 +178,7 @@ impl AppState {
             self.metrics.evidence(found.class.as_str(), judgement.verdict.as_str());
         }
         let total = context.started.elapsed();
-        self.metrics.answered(model, timings, total);
+        self.metrics.answered(models, timings, total);
         total
     }
 }

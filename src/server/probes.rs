@@ -74,7 +74,7 @@ impl ModelInfo {
 struct RoutedModel {
     #[serde(flatten)]
     model: ModelInfo,
-    /// The classes of file that it judges.
+    /// The classes of file that it judges, alone or in the combination.
     classes: Vec<Class>,
 }
 
@@ -83,9 +83,9 @@ struct RoutedModel {
 pub(crate) struct Health {
     /// `ok`.
     status: &'static str,
-    /// The model that answers; of several the one that judges what no route names.
+    /// The model that answers; of several the one that judges what no route names, or their combination.
     model: ModelInfo,
-    /// All models, only where there are several.
+    /// All models, only where there are several; of a combination in the order of its weights.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     models: Vec<RoutedModel>,
 }
@@ -95,7 +95,7 @@ impl Health {
         let models = &state.models;
         let routed =
             |(number, served)| RoutedModel { model: ModelInfo::of(served), classes: models.classes_of(number) };
-        let several = models.all().iter().enumerate().filter(|_| models.are_several());
+        let several = models.listed().filter(|_| models.are_several());
         Json(Self { status: "ok", model: ModelInfo::of(models.first()), models: several.map(routed).collect() })
     }
 }

@@ -9,6 +9,7 @@ mod bulk;
 mod calibrate;
 mod cli;
 mod collage;
+mod combine;
 mod conv;
 mod declared;
 mod dist;

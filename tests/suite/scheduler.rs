@@ -57,12 +57,12 @@ fn of_pools(config: SchedulerConfig, pools: Vec<Pool<Fake>>) -> Arc<Scheduler> {
     Arc::new(Scheduler::start(config, pools, metrics))
 }
 
-fn one(_: &ImageFacts, _: &[ScoredRegion]) -> usize {
+fn one(_: usize, _: &ImageFacts, _: &[ScoredRegion]) -> usize {
     1
 }
 
 /// Only the centre.
-const ONE: RegionPlan<'static> = RegionPlan { assign: &|_| Ok(resized(Regions::One)), wanted: &one };
+const ONE: RegionPlan<'static> = RegionPlan { assign: &|_| Ok(resized(Regions::One).into()), wanted: &one };
 
 /// To the only model.
 fn resized(most: Regions) -> Assigned {
@@ -71,7 +71,7 @@ fn resized(most: Regions) -> Assigned {
 
 /// The same on the second of two models.
 const SECOND: RegionPlan<'static> =
-    RegionPlan { assign: &|_| Ok(Assigned { model: 1, ..resized(Regions::One) }), wanted: &one };
+    RegionPlan { assign: &|_| Ok(Assigned { model: 1, ..resized(Regions::One) }.into()), wanted: &one };
 
 /// A job as a request makes it.
 fn job(scheduler: &Scheduler, bytes: Vec<u8>, patience: Duration) -> Result<Job<Upload>, Error> {

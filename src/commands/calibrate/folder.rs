@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::{
     calibrate::{ClassFit, Shot},
     judge::{Class, Evidence, OperatingPoint, sigmoid},
-    model::{Manifest, find_folder},
+    model::{Manifest, ScoreHistogram, find_folder},
 };
 
 /// Bins of the score histogram.
@@ -68,7 +68,7 @@ impl Folder {
         shots: &[&Shot],
     ) -> Result<(), anyhow::Error> {
         self.text["evidence"] = serde_json::to_value(evidence)?;
-        self.text["val_score_histogram"] = histogram(classes, shots);
+        self.text["val_score_histogram"] = serde_json::to_value(histogram(classes, shots))?;
         let figures = &mut self.text["metrics"];
         if !figures.is_object() {
             *figures = json!({});
@@ -95,14 +95,16 @@ impl Folder {
 }
 
 /// How the new calibration scores all pictures: what live traffic is held against.
-fn histogram(classes: &BTreeMap<Class, ClassFit>, shots: &[&Shot]) -> Value {
+pub(super) fn histogram(classes: &BTreeMap<Class, ClassFit>, shots: &[&Shot]) -> ScoreHistogram {
     let mut counts = [[0_u32; BINS]; 2];
     for shot in shots {
-        let table = &classes[&shot.class].table;
-        let score = sigmoid(table.a * f64::from(shot.logit_raw) + table.b);
+        let found = &classes[&shot.class];
+        let table = &found.table;
+        let weights = found.combined.as_ref().map(|combined| &combined.weights[..]);
+        let score = sigmoid(table.a * shot.logit_raw(weights) + table.b);
         counts[usize::from(shot.fake)][((score * BINS as f64) as usize).min(BINS - 1)] += 1;
     }
-    let edges: Vec<_> = (0..=BINS).map(|edge| edge as f64 / BINS as f64).collect();
-    let [real, fake] = counts;
-    json!({"edges": edges, "real": real, "fake": fake})
+    let edges = (0..=BINS).map(|edge| edge as f64 / BINS as f64).collect();
+    let [real, fake] = counts.map(Vec::from);
+    ScoreHistogram { edges, real, fake }
 }

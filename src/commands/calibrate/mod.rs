@@ -1,5 +1,7 @@
-//! `lfm-serve calibrate`: a copy of a model folder whose evidence is from the user's own labelled pictures.
+//! `lfm-serve calibrate`: a copy of a model folder whose evidence is from the user's own labelled pictures, or of several
+//! models the combination.
 
+mod combination;
 mod folder;
 mod text;
 
@@ -7,7 +9,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     io::{self, IsTerminal},
-    path::PathBuf,
+    path::{Path, PathBuf},
     pin::pin,
     process::ExitCode,
 };
@@ -17,7 +19,7 @@ use clap::Args;
 use futures_util::StreamExt;
 use serde::Serialize;
 
-use self::folder::Folder;
+use self::{combination::Combining, folder::Folder};
 use super::{
     evaluate::Report,
     labelled::{self, Labelled},
@@ -26,8 +28,9 @@ use super::{
 };
 use crate::{
     calibrate::{self, ClassFit, Half, Shot},
-    config::{DeclaredConfig, JudgeConfig, LimitsConfig, ModelConfig, Switch},
+    config::{DeclaredConfig, JudgeConfig, LimitsConfig, ModelConfig, RuntimeConfig, Switch},
     declared::Detail,
+    image::ImageFacts,
     judge::{Class, ClassTables, Evidence, OperatingPoint, RegionChoice},
 };
 
@@ -39,16 +42,21 @@ pub(super) struct CalibrateArgs {
     #[arg(value_name = "DIR")]
     folder: PathBuf,
 
-    /// The model folder to write: it must not exist.
-    #[arg(long, value_name = "DIR")]
+    /// The model folder to write, or of several models the combination's file: it must not exist.
+    #[arg(long, value_name = "PATH")]
     out: PathBuf,
 
     /// Print JSON, also on a terminal (a pipe gets JSON anyway).
     #[arg(long, env = "LFM_JSON")]
     json: bool,
 
+    /// Model folder; given more than once, the models are combined: per class of file, the weights of their logits are
+    /// fitted. Default: as for `serve`.
+    #[arg(long = "model", env = "LFM_MODEL", value_name = "DIR", value_delimiter = ',')]
+    models: Vec<PathBuf>,
+
     #[command(flatten)]
-    model: ModelConfig,
+    runtime: RuntimeConfig,
 
     #[command(flatten)]
     limits: LimitsConfig,
@@ -64,6 +72,9 @@ are equal up to the first dot (a.png, a.q75.jpg) stay together; within a source 
 A class with fewer than 30 real and 30 generated pictures in the other half, or with an area under the ROC curve below 0.75, \
 always answers `uncertain`.
 
+Of several models a logistic regression on their logits, with an L2 penalty, gives the weights of each class of file. The output \
+has how well the report half is told apart by each model alone and by all together; `serve --combine FILE` serves them.
+
 Exit status: 0 when every image was scored, 2 when some could not be (they are named and left out), 1 when nothing was written.";
 
 /// The operating point of a model that had no evidence.
@@ -72,8 +83,11 @@ const DEFAULT_POINT: OperatingPoint = OperatingPoint { false_alarms: 0.05, misse
 /// What is printed as JSON.
 #[derive(Serialize)]
 struct Outcome<'a> {
-    /// The new folder; none where no class gives verdicts.
+    /// The new folder or the combination's file; none where no class gives verdicts.
     model: Option<String>,
+    /// The models that are combined, in the order of the weights.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    combined: Vec<String>,
     files: usize,
     /// Those that could not be scored.
     failed: usize,
@@ -86,22 +100,74 @@ struct Outcome<'a> {
     report: Option<&'a Report>,
 }
 
+/// What is written.
+enum Target {
+    Folder(Box<Folder>),
+    Combination(Combining),
+}
+
+impl Target {
+    fn read(models: &[ModelConfig]) -> Result<Self, anyhow::Error> {
+        match models {
+            [model] => Folder::read(model.model.as_deref()).map(|folder| Self::Folder(Box::new(folder))),
+            several => Combining::read(several).map(Self::Combination),
+        }
+    }
+
+    /// The default operating point, if there is evidence.
+    fn operating_point(&self) -> Option<OperatingPoint> {
+        match self {
+            Self::Folder(folder) => folder.operating_point(),
+            Self::Combination(combining) => combining.operating_point(),
+        }
+    }
+
+    /// Names of the models that are combined.
+    fn combined(&self) -> Vec<String> {
+        match self {
+            Self::Folder(_) => Vec::new(),
+            Self::Combination(combining) => combining.names(),
+        }
+    }
+
+    /// Writes it; of what fails nothing stays.
+    fn write(
+        self,
+        out: &Path,
+        evidence: Evidence,
+        classes: &BTreeMap<Class, ClassFit>,
+        shots: &[&Shot],
+    ) -> Result<(), anyhow::Error> {
+        match self {
+            Self::Folder(folder) => folder.write(out, &evidence, classes, shots),
+            Self::Combination(combining) => combining.write(out, evidence, classes, shots),
+        }
+    }
+}
+
 pub(super) async fn run(args: CalibrateArgs) -> Result<ExitCode, anyhow::Error> {
     let (labelled, others) = labelled::find(&args.folder)?;
-    let folder = Folder::read(args.model.model.as_deref())?;
+    let models = args.models();
+    let target = Target::read(&models)?;
     // Now, not after an hour of scoring.
     let cannot = || format!("cannot make {}", args.out.display());
     fs::create_dir(&args.out).and_then(|()| fs::remove_dir(&args.out)).with_context(cannot)?;
 
     // One region, as the evidence of the bundled model.
     let centre = JudgeConfig { regions: RegionChoice::One, ..JudgeConfig::default() };
-    let scores = args.score(&args.model, &centre, &labelled.iter().collect::<Vec<_>>()).await?;
+    let all: Vec<_> = labelled.iter().collect();
+    let mut by_model = Vec::with_capacity(models.len());
+    for model in &models {
+        let scorer = Scorer::start(model, &centre, &args.limits, &SILENT).await?;
+        by_model.push(args.score(&scorer, &all).await);
+    }
     if let Some(line) = others.no_pictures() {
         eprintln!("lfm-serve: {line}");
     }
-    let failed = scores.iter().filter(|score| score.is_none()).count();
-    let (shots, void) = shots(&labelled, &scores);
-    let point = folder.operating_point().unwrap_or(DEFAULT_POINT);
+    let scored: Vec<_> = (0..labelled.len()).map(|file| Scored::of(&by_model, file)).collect();
+    let failed = scored.iter().filter(|score| score.is_none()).count();
+    let (shots, void) = shots(&labelled, &scored);
+    let point = target.operating_point().unwrap_or(DEFAULT_POINT);
     let of_class = |class| {
         let shots: Vec<_> = shots.iter().map(|(_, shot)| shot).filter(|shot| shot.class == class).collect();
         (class, calibrate::fit(&shots, point))
@@ -109,6 +175,7 @@ pub(super) async fn run(args: CalibrateArgs) -> Result<ExitCode, anyhow::Error> 
     let classes: BTreeMap<_, _> = Class::ALL.map(of_class).into_iter().collect();
     let mut outcome = Outcome {
         model: None,
+        combined: target.combined(),
         files: labelled.len(),
         failed,
         void,
@@ -123,18 +190,14 @@ pub(super) async fn run(args: CalibrateArgs) -> Result<ExitCode, anyhow::Error> 
     let table =
         |(class, found): (&Class, &ClassFit)| (*class, ClassTables { regions: [(1, found.table.clone())].into() });
     let evidence = Evidence { operating_point: point, classes: classes.iter().map(table).collect() };
-    let scored: Vec<_> = shots.iter().map(|(_, shot)| shot).collect();
-    folder.write(&args.out, &evidence, &classes, &scored)?;
+    let fitted: Vec<_> = shots.iter().map(|(_, shot)| shot).collect();
+    target.write(&args.out, evidence, &classes, &fitted)?;
 
     // It is judged as `serve` will judge it; that it is served at all shows as well.
-    let model = ModelConfig { model: Some(args.out.clone()), runtime: args.model.runtime.clone() };
     let held: Vec<_> =
         shots.iter().filter(|(_, shot)| shot.half == Half::Report).map(|&(index, _)| &labelled[index]).collect();
-    let scores = args.score(&model, &JudgeConfig::default(), &held).await;
-    let scores = scores.inspect_err(|_| {
-        // Made above, so nothing of anyone else is in it.
-        let _ = fs::remove_dir_all(&args.out);
-    })?;
+    let scorer = args.written(&models).await.inspect_err(|_| args.remove())?;
+    let scores = args.score(&scorer, &held).await;
     let judged: Vec<_> =
         held.iter().zip(&scores).filter_map(|(image, score)| Some(image.judged(score.as_ref()?))).collect();
     let report = Report::new(&judged);
@@ -144,16 +207,35 @@ pub(super) async fn run(args: CalibrateArgs) -> Result<ExitCode, anyhow::Error> 
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(2) })
 }
 
+/// What a file says of itself is no evidence.
+const SILENT: DeclaredConfig =
+    DeclaredConfig { declared: Switch::Off, declared_detail: Detail::Brief, c2pa_trust: None };
+
 impl CalibrateArgs {
+    /// Each model with the runtime.
+    fn models(&self) -> Vec<ModelConfig> {
+        ModelConfig::each(&self.models, &self.runtime)
+    }
+
+    /// What was written, at work.
+    async fn written(&self, models: &[ModelConfig]) -> Result<Scorer, anyhow::Error> {
+        let judge = JudgeConfig::default();
+        match models {
+            [_] => {
+                let model = ModelConfig { model: Some(self.out.clone()), runtime: self.runtime.clone() };
+                Scorer::start(&model, &judge, &self.limits, &SILENT).await
+            }
+            several => Scorer::combined(several, &self.out, &judge, &self.limits, &SILENT).await,
+        }
+    }
+
+    /// Removes what was written: it was made here, so nothing of anyone else is in it.
+    fn remove(&self) {
+        let _ = if self.out.is_dir() { fs::remove_dir_all(&self.out) } else { fs::remove_file(&self.out) };
+    }
+
     /// Scores the files; none for one that cannot be, which is named.
-    async fn score(
-        &self,
-        model: &ModelConfig,
-        judge: &JudgeConfig,
-        labelled: &[&Labelled],
-    ) -> Result<Vec<Option<FileScore>>, anyhow::Error> {
-        let silent = DeclaredConfig { declared: Switch::Off, declared_detail: Detail::Brief, c2pa_trust: None };
-        let scorer = Scorer::start(model, judge, &self.limits, &silent).await?;
+    async fn score(&self, scorer: &Scorer, labelled: &[&Labelled]) -> Vec<Option<FileScore>> {
         let paths: Vec<_> = labelled.iter().map(|image| image.file.clone()).collect();
         let progress = progress_bar(paths.len());
         let mut results = pin!(scorer.score_all(&paths, None));
@@ -170,7 +252,7 @@ impl CalibrateArgs {
             progress.inc(1);
         }
         progress.finish_and_clear();
-        Ok(scores)
+        scores
     }
 
     fn print(&self, outcome: &Outcome<'_>) -> Result<(), anyhow::Error> {
@@ -180,25 +262,39 @@ impl CalibrateArgs {
     }
 }
 
+/// A file that every model has scored.
+struct Scored<'a>(Vec<&'a FileScore>);
+
+impl<'a> Scored<'a> {
+    fn of(by_model: &'a [Vec<Option<FileScore>>], file: usize) -> Option<Self> {
+        by_model.iter().map(|scores| scores[file].as_ref()).collect::<Option<_>>().map(Self)
+    }
+
+    fn image(&self) -> &'a ImageFacts {
+        &self.0[0].image
+    }
+}
+
 /// The scored files that evidence can speak of, each with its number among all, and how many are void.
-fn shots(labelled: &[Labelled], scores: &[Option<FileScore>]) -> (Vec<(usize, Shot)>, usize) {
+fn shots(labelled: &[Labelled], scores: &[Option<Scored<'_>>]) -> (Vec<(usize, Shot)>, usize) {
     let scored: Vec<_> = labelled
         .iter()
         .zip(scores)
         .enumerate()
         .filter_map(|(i, (image, score))| Some((i, image, score.as_ref()?)))
         .collect();
-    let named: Vec<_> = scored.iter().map(|(_, image, score)| (&*image.picture, &score.image.sha256)).collect();
+    let named: Vec<_> = scored.iter().map(|(_, image, score)| (&*image.picture, &score.image().sha256)).collect();
     let halves = calibrate::halves(&named);
     let pictures: BTreeSet<_> =
         scored.iter().map(|(_, image, _)| (&image.source, image.fake, &image.picture)).collect();
     let pictures: BTreeMap<_, _> = pictures.into_iter().zip(0..).collect();
-    let shot = |((index, image, score), half): (&(usize, &Labelled, &FileScore), Half)| {
+    let shot = |((index, image, score), half): (&(usize, &Labelled, &Scored<'_>), Half)| {
         // A warning that voids the verdict does so under any evidence.
-        score.judgement.score?;
+        let logits = score.0.iter().map(|score| score.judgement.score.map(|_| score.judgement.logit_raw));
+        let logits = logits.collect::<Option<_>>()?;
         let picture = pictures[&(&image.source, image.fake, &image.picture)];
-        let (class, logit_raw) = (Class::of(&score.image.header), score.judgement.logit_raw);
-        Some((*index, Shot { class, fake: image.fake, picture, half, logit_raw }))
+        let class = Class::of(&score.image().header);
+        Some((*index, Shot { class, fake: image.fake, picture, half, logits }))
     };
     let shots: Vec<_> = scored.iter().zip(halves).filter_map(shot).collect();
     let void = scored.len() - shots.len();

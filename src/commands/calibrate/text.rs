@@ -2,20 +2,28 @@
 
 use super::Outcome;
 use crate::{
-    calibrate::{ClassFit, Measure, Point, Undecided},
+    calibrate::{ClassFit, CombinedFit, Measure, Point, Skill, Undecided},
     commands::evaluate,
     judge::Class,
 };
 
 pub(super) fn of(outcome: &Outcome<'_>) -> String {
-    let mut lines: Vec<_> = outcome.classes.iter().flat_map(|(class, found)| class_lines(*class, found)).collect();
+    let lines_of = |(class, found): (&Class, &ClassFit)| {
+        let combined = found.combined.as_ref().filter(|_| found.undecided.is_none());
+        let combined = combined.into_iter().flat_map(|combined| combined_lines(&outcome.combined, combined));
+        class_lines(*class, found).into_iter().chain(combined).collect::<Vec<_>>()
+    };
+    let mut lines: Vec<_> = outcome.classes.iter().flat_map(lines_of).collect();
     if outcome.void > 0 {
         lines.push(format!("{} files hold nothing to judge and are left out", outcome.void));
     }
     if let (Some(model), Some(report)) = (&outcome.model, outcome.report) {
         lines.push(format!("\nThe report half as {model} judges it:"));
         lines.push(evaluate::table(&[report]).to_string());
-        lines.push(format!("Next: lfm-serve serve --model {model}"));
+        lines.push(match outcome.combined.len() {
+            0 => format!("Next: lfm-serve serve --model {model}"),
+            _ => format!("Next: lfm-serve serve with the same --model folders and --combine {model}"),
+        });
     }
     lines.join("\n")
 }
@@ -50,6 +58,28 @@ fn class_lines(class: Class, found: &ClassFit) -> Vec<String> {
             [head].into_iter().chain(alarms).chain(misses).collect()
         }
     }
+}
+
+/// The weights, and the report half as each model and all together tell it apart.
+fn combined_lines(names: &[String], combined: &CombinedFit) -> Vec<String> {
+    let CombinedFit { weights, bias, separated, alone, together } = combined;
+    let terms = weights.iter().zip(names).map(|(weight, name)| format!("{weight} x {name}"));
+    let mut lines = vec![format!("  logit = {} + {bias}", terms.collect::<Vec<_>>().join(" + "))];
+    let silent = weights.iter().zip(names).filter(|(weight, _)| **weight == 0.0);
+    lines.extend(silent.map(|(_, name)| format!("  {name} says the same of every picture and has no part")));
+    if *separated {
+        lines.push(
+            "  the sum tells the fit half apart without error: more pictures would tell the weights better".into(),
+        );
+    }
+    let percent = |share: Option<f64>| share.map_or_else(|| "-".into(), |share| format!("{:.1} %", 100.0 * share));
+    let skill = |name: &str, skill: &Skill| {
+        let [precision, accuracy] = [skill.average_precision, skill.balanced_accuracy].map(percent);
+        format!("  {name} on the report half: average precision {precision}, balanced accuracy {accuracy}")
+    };
+    lines.extend(names.iter().zip(alone).map(|(name, found)| skill(&format!("{name} alone"), found)));
+    lines.push(skill("together", together));
+    lines
 }
 
 fn point_line(point: &Point, pictures: usize, [wrong, does, right_ones, wrong_ones]: [&str; 4]) -> String {

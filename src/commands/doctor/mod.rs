@@ -67,7 +67,7 @@ fn examine(config: &ServeConfig) -> Report {
         |model: &ModelConfig| model.model.as_ref().filter(|_| models.len() > 1).map(|f| f.display().to_string());
     let manifest = |model| ("manifest", report.add_of(which(model), "manifest", model::manifest(model)));
     let manifests: Vec<_> = models.iter().map(manifest).collect();
-    if models.len() > 1 {
+    if models.len() > 1 || config.combine.is_some() {
         report.add("routes", after(&manifests, || model::routes(config)));
     }
     let library = ("library", report.add("library", after(&[memory], || library(&config.runtime))));

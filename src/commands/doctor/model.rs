@@ -37,11 +37,15 @@ pub(super) fn manifest(config: &ModelConfig) -> Result<Finding, anyhow::Error> {
     Ok(Finding::warn(format!("{detail}; there is no {STANDARD_GRAPH} to compare with")))
 }
 
-/// Which of several models judges which class of file.
+/// Which of several models judges which class of file, or that all judge together.
 pub(super) fn routes(config: &ServeConfig) -> Result<Finding, anyhow::Error> {
     let manifest = |model: &ModelConfig| Ok(Manifest::read(&find_folder(model.model.as_deref())?)?.into());
     let manifests = config.models().iter().map(manifest).collect::<Result<Vec<_>, anyhow::Error>>()?;
-    let models = app::models(manifests, &config.judge, &config.route)?;
+    let models = app::configured(manifests, config)?;
+    if models.combination().is_some() {
+        let names: Vec<_> = models.listed().map(|(_, served)| served.manifest.name.as_str()).collect();
+        return Ok(Finding::ok(format!("{} judge every class together", names.join(" and "))));
+    }
     let judges = models.all().iter().enumerate().map(|(number, served)| {
         let classes: Vec<_> = models.classes_of(number).into_iter().map(Class::as_str).collect();
         format!("{} judges {}", served.manifest.name, classes.join(", "))

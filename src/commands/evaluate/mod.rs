@@ -63,6 +63,10 @@ pub(super) struct EvaluateArgs {
     #[arg(long = "model", env = "LFM_MODEL", value_name = "DIR")]
     models: Vec<PathBuf>,
 
+    /// Combination of the models, as `calibrate` writes it of several: judged by it first, then by each alone.
+    #[arg(long, env = "LFM_COMBINE", value_name = "FILE")]
+    combine: Option<PathBuf>,
+
     #[command(flatten)]
     runtime: RuntimeConfig,
 
@@ -177,17 +181,16 @@ pub(super) async fn run(args: EvaluateArgs) -> Result<ExitCode, anyhow::Error> {
         None => None,
     };
 
-    let models: Vec<_> = match &args.models[..] {
-        [] => vec![None],
-        named => named.iter().cloned().map(Some).collect(),
-    };
-    let progress = progress_bar(labelled.len() * (1 + args.jpeg_quality.len()) * models.len());
-    let several = models.len() > 1;
+    let models = ModelConfig::each(&args.models, &args.runtime);
+    // First what may not fit the models.
+    let together = args.combine.as_deref().map(|file| Compared::Together(&models, file));
+    let compared: Vec<_> = together.into_iter().chain(models.iter().map(Compared::Alone)).collect();
+    let progress = progress_bar(labelled.len() * (1 + args.jpeg_quality.len()) * compared.len());
+    let several = compared.len() > 1;
     let mut runs = Vec::new();
-    for model in models {
-        let model = ModelConfig { model, runtime: args.runtime.clone() };
-        let scorer = Scorer::start(&model, &args.judge, &args.limits, &args.declared).await?;
-        let mut run = Run::new(&scorer, &model);
+    for one in compared {
+        let scorer = one.start(&args).await?;
+        let mut run = Run::new(&scorer, one.place());
         let folder = several.then(|| run.model.folder.clone());
         let mut write = |labelled: &Labelled, jpeg_quality, line: &Line<'_>| {
             let Some((path, file)) = &mut scores else { return Ok(()) };
@@ -217,14 +220,39 @@ pub(super) async fn run(args: EvaluateArgs) -> Result<ExitCode, anyhow::Error> {
     Ok(if runs.iter().all(|run| run.failed == 0) { ExitCode::SUCCESS } else { ExitCode::from(2) })
 }
 
+/// What judges all images once.
+enum Compared<'a> {
+    Alone(&'a ModelConfig),
+    /// All models, by a combination's file.
+    Together(&'a [ModelConfig], &'a Path),
+}
+
+impl Compared<'_> {
+    async fn start(&self, args: &EvaluateArgs) -> Result<Scorer, anyhow::Error> {
+        let EvaluateArgs { judge, limits, declared, .. } = args;
+        match self {
+            Self::Alone(model) => Scorer::start(model, judge, limits, declared).await,
+            Self::Together(models, file) => Scorer::combined(models, file, judge, limits, declared).await,
+        }
+    }
+
+    /// The model's folder, or the combination's file.
+    fn place(&self) -> Option<&Path> {
+        match self {
+            Self::Alone(model) => model.model.as_deref(),
+            Self::Together(_, file) => Some(file),
+        }
+    }
+}
+
 fn cannot_write(path: &Path) -> String {
     format!("cannot write {}", path.display())
 }
 
 impl<'a> Run<'a> {
-    fn new(scorer: &Scorer, config: &ModelConfig) -> Self {
+    fn new(scorer: &Scorer, place: Option<&Path>) -> Self {
         let (manifest, judge) = (scorer.manifest(), scorer.judge());
-        let folder = config.model.as_deref().map_or_else(|| "default".into(), |folder| folder.display().to_string());
+        let folder = place.map_or_else(|| "default".into(), |place| place.display().to_string());
         let operating_point = judge.operating_point();
         Self {
             model: Identity {

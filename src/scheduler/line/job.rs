@@ -1,6 +1,6 @@
 //! The values passed between stages.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
@@ -52,12 +52,14 @@ pub struct Permit {
     pub(in crate::scheduler) client: Client,
     /// Order of arrival: a client's images are served in this order.
     pub(super) order: u64,
+    /// The models that the image goes to, of several, once its header was read.
+    pub(super) models: OnceLock<Vec<usize>>,
     _place: Option<OwnedSemaphorePermit>,
 }
 
 impl Permit {
     pub(super) fn new(line: Arc<Line>, client: Client, order: u64) -> Self {
-        Self { line, client, order, _place: None }
+        Self { line, client, order, models: OnceLock::new(), _place: None }
     }
 
     /// Attaches a permit of another kind: both are released together.
@@ -70,6 +72,6 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.line.leave(&self.client);
+        self.line.leave(&self.client, self.models.get().map(Vec::as_slice));
     }
 }

@@ -61,13 +61,16 @@ pub(super) struct Line {
     state: Mutex<State>,
     memory: DecodeMemory,
     delay: Duration,
+    /// How many.
+    models: usize,
     metrics: Arc<Metrics>,
 }
 
 impl Line {
     pub(super) fn new(bounds: Bounds, metrics: Arc<Metrics>) -> Arc<Self> {
         let Bounds { memory, delay, .. } = bounds;
-        Arc::new(Self { state: Mutex::new(State::new(bounds)), memory, delay, metrics })
+        let models = bounds.runs_take_cpu.len();
+        Arc::new(Self { state: Mutex::new(State::new(bounds)), memory, delay, models, metrics })
     }
 
     /// Changes the state, then starts all work that can start.
@@ -101,8 +104,18 @@ impl Line {
         }
     }
 
-    fn leave(self: &Arc<Self>, client: &Client) {
-        self.with(|state| state.leave(&client.id));
+    fn leave(self: &Arc<Self>, client: &Client, models: Option<&[usize]>) {
+        self.with(|state| state.leave(&client.id, models));
+    }
+
+    /// The image of this permit goes to these models. Where there is one, all do.
+    pub(super) fn assign(&self, permit: &Permit, models: impl Iterator<Item = usize>) {
+        if self.models > 1 {
+            let models: Vec<_> = models.collect();
+            if permit.models.set(models.clone()).is_ok() {
+                self.lock().assign(&models);
+            }
+        }
     }
 
     /// The 429 answer: the server is at capacity.

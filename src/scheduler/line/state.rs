@@ -1,11 +1,13 @@
 //! The line's state, and the choice of what starts next. Nothing here waits; the caller passes the time.
 
+mod backlog;
 mod batch;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::{sync::oneshot, time::Instant};
 
+use self::backlog::{Backlog, among};
 use super::{
     Bounds, Line,
     account::{Accounts, Rank},
@@ -16,10 +18,7 @@ use super::{
 use crate::{
     error::Error,
     model::Output,
-    scheduler::{
-        client::{Client, ClientId},
-        load::RunCost,
-    },
+    scheduler::client::{Client, ClientId},
 };
 
 /// Limit of paused decodes, beyond one decode a CPU: each occupies a thread.
@@ -44,8 +43,7 @@ pub(super) struct State {
     models: Vec<Sessions>,
     /// Start of each running batch, by batch number.
     running: BTreeMap<u64, Instant>,
-    /// Of all models' runs as they come.
-    run_cost: RunCost,
+    backlog: Backlog,
 }
 
 /// The sessions of one model.
@@ -56,7 +54,6 @@ struct Sessions {
     called: usize,
     /// Those that run a batch or can take one.
     up: usize,
-    run_cost: RunCost,
 }
 
 /// An idle session.
@@ -124,7 +121,7 @@ impl State {
             decode_backlog: Duration::ZERO,
             models: (0..models).map(|_| Sessions::default()).collect(),
             running: BTreeMap::new(),
-            run_cost: RunCost::default(),
+            backlog: Backlog::new(models),
             bounds,
         }
     }
@@ -155,8 +152,17 @@ impl State {
         Ok(self.number())
     }
 
-    pub(super) fn leave(&mut self, client: &ClientId) {
+    /// An admitted image goes to these models.
+    pub(super) fn assign(&mut self, models: &[usize]) {
+        self.backlog.assign(models);
+    }
+
+    /// `models`: where it went, if that was known.
+    pub(super) fn leave(&mut self, client: &ClientId, models: Option<&[usize]>) {
         self.images -= 1;
+        if let Some(models) = models {
+            self.backlog.leave(models);
+        }
         self.accounts.leave(client);
     }
 
@@ -351,8 +357,7 @@ impl State {
         self.running.remove(&batch.number);
         let spent = (now - batch.started) / u32::try_from(batch.clients.len()).unwrap_or(u32::MAX).max(1);
         if batch.went_well {
-            self.run_cost.observe(spent);
-            self.models[batch.model].run_cost.observe(spent);
+            self.backlog.observe(batch.model, spent);
         }
         for client in &batch.clients {
             self.settle(client, batch.resource, batch.ahead, spent, now);
@@ -365,11 +370,8 @@ impl State {
     }
 
     pub(super) fn join(&mut self, model: usize, first_cost: Option<Duration>) {
-        let sessions = &mut self.models[model];
-        sessions.up += 1;
-        for cost in [&mut sessions.run_cost, &mut self.run_cost] {
-            cost.expect(first_cost.unwrap_or_default());
-        }
+        self.models[model].up += 1;
+        self.backlog.expect(model, first_cost.unwrap_or_default());
     }
 
     pub(super) fn part(&mut self, model: usize) {
@@ -416,12 +418,10 @@ impl State {
 
     /// Estimated time to finish the images in flight, as far as their cost is known.
     pub(super) fn time_to_drain(&self) -> Duration {
-        let among = |workers: usize| u32::try_from(workers.max(1)).unwrap_or(u32::MAX);
-        let runs = self.run_cost.get().saturating_mul(u32::try_from(self.images).unwrap_or(u32::MAX));
+        let [runs, until_last] = self.backlog.runs(self.images, |model| self.models[model].up);
         let all_on_cpus = self.bounds.runs_take_cpu.iter().all(|&takes| takes);
         let on_cpus = if all_on_cpus { self.decode_backlog + runs } else { self.decode_backlog };
-        let sessions = self.models.iter().map(|sessions| sessions.up).sum();
-        (on_cpus / among(self.bounds.cpus)).max(runs / among(sessions))
+        (on_cpus / among(self.bounds.cpus)).max(until_last)
     }
 
     pub(super) fn top_keys(&self, now: Instant) -> Vec<(Arc<str>, f64)> {
@@ -442,7 +442,7 @@ impl State {
         for Sessions { idle, called, up, .. } in &self.models {
             assert_eq!((idle.len(), called, up), (0, &0, &0));
         }
-        assert!(self.running.is_empty());
+        assert!(self.running.is_empty() && self.backlog.is_empty());
         assert_eq!((self.accounts.iter().count(), self.waiting()), (0, 0));
     }
 }

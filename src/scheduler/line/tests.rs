@@ -350,3 +350,25 @@ fn retry_after_counts_what_waits_to_be_decoded() {
         assert_eq!(line.retry_after().as_secs(), 1);
     });
 }
+
+/// Of two models, one of which takes a hundred times as long, and of images that both judge.
+#[test]
+fn retry_after_counts_what_images_take_on_their_own_models() {
+    paused(async {
+        let line = line(2, 1, true, DecodeMemory::new(1_000_000));
+        let _up = [(0, 100 * MS), (1, 10_000 * MS)].map(|(model, cost)| line.join(model, Some(cost)));
+        let to = |models: &[usize]| {
+            let permit = line.admit(&Client::LOCAL).expect("admitted");
+            line.assign(&permit, models.iter().copied());
+            permit
+        };
+        let mut permits: Vec<_> = (0..20).map(|_| to(&[0])).collect();
+        assert_eq!(line.retry_after().as_secs(), 2);
+        permits.push(to(&[1]));
+        assert_eq!(line.retry_after().as_secs(), 12);
+        permits.push(to(&[0, 1]));
+        assert_eq!(line.retry_after().as_millis(), 22_100);
+        drop(permits);
+        assert_eq!(line.retry_after().as_secs(), 1);
+    });
+}

@@ -30,7 +30,7 @@ impl State {
         let sessions = &self.models[model];
         let free = 1 + sessions.called + sessions.idle.len().min(cpus);
         let (share, most) = (self.runs(model).div_ceil(free), costs.len().max(1));
-        let (resource, ahead) = (self.run_resource(model), sessions.run_cost.get());
+        let (resource, ahead) = (self.run_resource(model), self.backlog.cost(model));
         let (mut jobs, mut clients, mut late) = (Vec::new(), Vec::new(), Vec::new());
         let mut tightest = Duration::MAX;
         let mut reason = None;
