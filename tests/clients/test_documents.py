@@ -38,6 +38,7 @@ NOT_RUN = {
     "lfm-serve decode-hevc": "the program starts it itself; tests/suite/heic.rs",
     "lfm-serve calibrate": "names the command; tests/suite runs it",
     "lfm-serve evaluate --json": "names the form; tests/suite runs it",
+    "lfm-serve evaluate --model models --model detector --combine both.json testset/": "tests/suite/combine.rs runs it on models of its own",
     "cargo check --release": "the gate's clippy does the same",
     "PYTHONPATH=models .venv-train/bin/python -m lfm.train --help": "needs PyTorch",
     "lfm-serve bench --only prepare": "measures for a minute; tests/suite runs `bench`",

@@ -5,12 +5,13 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
+        mpsc,
     },
     time::Duration,
 };
 
 use bytes::Bytes;
-use futures_util::future::join_all;
+use futures_util::{FutureExt, future::join_all};
 use lfm_serve::{
     app,
     config::JudgeConfig,
@@ -21,7 +22,7 @@ use lfm_serve::{
     scheduler::{Assigned, Client, Job, Pool, RegionPlan, Scheduler, SchedulerConfig, Scored, ScoredRegion, Upload},
 };
 use proptest::prelude::*;
-use tokio::time::Instant;
+use tokio::{runtime::Builder, task::spawn_blocking, time::Instant};
 
 use crate::{
     fake::{Fake, answer},
@@ -217,7 +218,9 @@ fn without_a_queue_delay_a_free_session_takes_all_waiting_images() {
 
 #[test]
 fn with_a_queue_delay_a_free_session_waits_only_for_images_being_decoded() {
-    paused().block_on(async {
+    // One thread for decodes, which the test holds until all images wait in the line.
+    let runtime = Builder::new_current_thread().enable_all().start_paused(true).max_blocking_threads(1).build();
+    runtime.expect("a runtime").block_on(async {
         let model = Fake::slow(8, Duration::from_secs(1));
         let delay = Duration::from_secs(5);
         let scheduler = scheduler(SchedulerConfig { max_queue_delay: delay, ..config() }, vec![model.clone()]);
@@ -225,10 +228,15 @@ fn with_a_queue_delay_a_free_session_waits_only_for_images_being_decoded() {
         let alone = score(&scheduler, LONG).await.expect("a score");
         assert_eq!(alone.timings.queue, Duration::ZERO);
         // Four arrive together, two decoders: all of them run in one batch.
+        let (go_on, held) = mpsc::channel();
+        let holding = spawn_blocking(move || held.recv());
         let began = Instant::now();
-        let answers = join_all((0..4).map(|_| score(&scheduler, LONG))).await;
-        assert!(answers.iter().all(Result::is_ok));
+        let mut answers = Box::pin(join_all((0..4).map(|_| score(&scheduler, LONG))));
+        assert!(answers.as_mut().now_or_never().is_none());
+        go_on.send(()).expect("the thread waits");
+        assert!(answers.await.iter().all(Result::is_ok));
         assert_eq!(began.elapsed().as_secs(), 1, "one run for all four");
+        holding.await.expect("no panic").expect("a word");
     });
 }
 
