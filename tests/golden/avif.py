@@ -68,7 +68,7 @@ def main(folder, count):
                 orientation = image.getexif().get(0x112, 1)
                 digest = hashlib.sha256(image.convert("RGB").tobytes()).hexdigest()
             premultiplied = "alpha_premultiplied" in chosen
-            print(file.name, digest, orientation, int(premultiplied), sep="\t", file=digests)
+            print(file.name, digest, int(premultiplied), orientation, sep="\t", file=digests)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
     .venv-heif/bin/python tests/golden/heic.py FOLDER COUNT
 
-`digests.tsv` has a line a file: name, width, height, SHA-256 of the RGB pixels, whether it has to be refused: turned, its chroma
-samples would lie between its pixels.
+`digests.tsv` has a line a file: name, SHA-256 of the RGB pixels, whether it has to be refused (turned, its chroma samples would lie
+between its pixels), width, height.
 """
 
 import array
@@ -82,7 +82,7 @@ def main(folder, count):
             with Image.open(file) as image:
                 rgb = image.convert("RGB")
             digest = hashlib.sha256(rgb.tobytes()).hexdigest()
-            print(file.name, *rgb.size, digest, int(refused), sep="\t", file=digests)
+            print(file.name, digest, int(refused), *rgb.size, sep="\t", file=digests)
 
 
 if __name__ == "__main__":
