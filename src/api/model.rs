@@ -124,8 +124,8 @@ impl RoutedAbout {
     responses((status = 200, description = "The model", body = ModelResponse)))]
 pub(super) async fn model(State(state): State<Arc<AppState>>) -> Json<ModelResponse> {
     let limits = &state.config.limits;
-    let heif = limits.image().heif;
-    let read = Format::ALL.into_iter().filter(|&format| format != Format::Heic || heif);
+    let images = limits.image();
+    let read = Format::ALL.into_iter().filter(|&format| images.reads(format));
     Json(ModelResponse {
         model: ModelAbout::of(state.models.first()),
         limits: LimitsInfo {

@@ -81,15 +81,14 @@ fn with_segment(jpeg: &[u8], marker: u8, body: &[u8]) -> Result<Vec<u8>, anyhow:
     Ok([&jpeg[..START], &[0xff, marker], &length, body, &jpeg[START..]].concat())
 }
 
-/// In front of the pixels. The checksums of these chunks are not looked at.
+/// In front of the pixels.
 fn with_chunks(png: &[u8], chunks: &[(&[u8; 4], &[u8])]) -> Vec<u8> {
     const SIGNATURE_AND_HEADER: usize = 8 + 25;
     let (start, pixels) = png.split_at(SIGNATURE_AND_HEADER);
-    let chunk = |&(kind, data): &(&[u8; 4], &[u8])| {
-        [(data.len() as u32).to_be_bytes().as_slice(), kind, data, &[0; 4]].concat()
-    };
-    let chunks: Vec<_> = chunks.iter().map(chunk).collect();
-    [start, &chunks.concat(), pixels].concat()
+    let mut bytes = start.to_vec();
+    chunks.iter().for_each(|(kind, data)| corpus::png_chunk(&mut bytes, kind, data));
+    bytes.extend(pixels);
+    bytes
 }
 
 /// For the terminal.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Header, ImageError};
+use super::{Format, Header, ImageError};
 
 /// Longest side in pixels, whatever the limits say: the most that JPEG can have. A narrow image of
 /// millions of rows passes any limit on pixels, but the reference's resize widens each of its rows.
@@ -29,6 +29,11 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// Whether files of the format are read.
+    pub fn reads(&self, format: Format) -> bool {
+        format != Format::Heic || self.heif
+    }
+
     /// Refuses what is beyond a limit.
     pub(super) fn check(&self, header: &Header) -> Result<(), ImageError> {
         let (width, height) = (header.width, header.height);

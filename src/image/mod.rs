@@ -203,7 +203,7 @@ pub fn inspect(bytes: &[u8], limits: &Limits) -> Result<Header, ImageError> {
         return Err(ImageError::Empty);
     }
     let unread = || foreign(bytes).map_or(ImageError::UnknownFormat, ImageError::Foreign);
-    let header = match sniff(bytes).filter(|&format| format != Format::Heic || limits.heif).ok_or_else(unread)? {
+    let header = match sniff(bytes).filter(|&format| limits.reads(format)).ok_or_else(unread)? {
         Format::Jpeg => jpeg::inspect(bytes),
         Format::Png => png::inspect(bytes),
         Format::WebP => webp::inspect(bytes),

@@ -143,12 +143,15 @@ pub fn prepare_for_each(
 }
 
 /// CPU time that [`prepare_for_each`] is estimated to take.
-pub fn cost_for_each(header: &Header, networks: &[(Preprocessing, Regions)]) -> Duration {
+pub fn cost_for_each(
+    header: &Header,
+    networks: impl IntoIterator<Item = (Preprocessing, Regions)> + Clone,
+) -> Duration {
     // The estimate of one has one resize.
     let pixels = u64::from(header.width) * u64::from(header.height);
-    let resized = networks.iter().filter(|(how, _)| !how.takes_tile(header.width, header.height)).count();
+    let resized = networks.clone().into_iter().filter(|(how, _)| !how.takes_tile(header.width, header.height)).count();
     let more = time(&[(pixels * resized.saturating_sub(1) as u64, ROW_PIXEL)]);
-    let costs = networks.iter().map(|&(how, regions)| cost_of_regions(header, how, regions));
+    let costs = networks.into_iter().map(|(how, regions)| cost_of_regions(header, how, regions));
     costs.max().unwrap_or(header.cost) + more
 }
 

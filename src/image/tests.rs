@@ -90,7 +90,7 @@ fn several_networks_get_from_one_decode_what_each_gets_alone() {
             for (&(how, regions), found) in networks.iter().zip(found) {
                 let alone = prepare_regions(&bytes, &header, how, regions, scratch, &Cancel::default());
                 assert!(found == alone.expect("readable"), "{name}, {how}");
-                assert!(cost_for_each(&header, networks) >= cost_of_regions(&header, how, regions));
+                assert!(cost_for_each(&header, networks.iter().copied()) >= cost_of_regions(&header, how, regions));
             }
         }
     }

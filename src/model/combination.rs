@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     histogram::ScoreHistogram,
-    manifest::{LARGEST_MANIFEST, LONGEST_NAME, Manifest, ManifestError, is_digest, read_limited},
+    manifest::{LARGEST_MANIFEST, LONGEST_NAME, Manifest, ManifestError, format_version, is_digest, read_limited},
 };
 use crate::judge::{MOST_COMBINED, Rules, Weights};
 
@@ -103,17 +103,11 @@ impl Combination {
     }
 
     fn parse(text: &[u8]) -> Result<Self, String> {
-        /// This field determines how the others are read.
-        #[derive(Deserialize)]
-        struct Version {
-            format_version: u32,
-        }
-        let said = |error: serde_json::Error| error.to_string();
-        let Version { format_version } = serde_json::from_slice(text).map_err(said)?;
+        let format_version = format_version(text)?;
         if format_version != FORMAT_VERSION {
             return Err(format!("format_version is {format_version}, this program reads {FORMAT_VERSION}"));
         }
-        let read: Self = serde_json::from_slice(text).map_err(said)?;
+        let read: Self = serde_json::from_slice(text).map_err(|error| error.to_string())?;
         read.check()?;
         Ok(Self { digest: format!("sha256:{}", crate::hex(&Sha256::digest(text))), ..read })
     }
@@ -138,7 +132,7 @@ impl Combination {
         if self.rules.evidence.is_none() {
             return Err("rules.evidence is missing".into());
         }
-        self.rules.weights.as_ref().map_or(&Weights(BTreeMap::new()), |weights| weights).check(models)?;
+        self.rules.weights.as_ref().unwrap_or(&Weights(BTreeMap::new())).check(models)?;
         self.val_score_histogram.as_ref().map_or(Ok(()), ScoreHistogram::check)
     }
 

@@ -118,6 +118,16 @@ pub(super) fn is_digest(text: &str) -> bool {
     hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
+/// The field that determines how the others are read.
+pub(super) fn format_version(text: &[u8]) -> Result<u32, String> {
+    #[derive(Deserialize)]
+    struct Version {
+        format_version: u32,
+    }
+    let version: Version = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+    Ok(version.format_version)
+}
+
 /// Reads a file of at most `most` bytes.
 pub(super) fn read_limited(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     // Checked before opening: opening a pipe would wait for its writer.
@@ -198,17 +208,11 @@ impl Manifest {
     }
 
     fn parse(text: &[u8]) -> Result<Self, String> {
-        /// This field determines how the others are read.
-        #[derive(Deserialize)]
-        struct Version {
-            format_version: u32,
-        }
-        let said = |error: serde_json::Error| error.to_string();
-        let Version { format_version } = serde_json::from_slice(text).map_err(said)?;
+        let format_version = format_version(text)?;
         if !FORMAT_VERSIONS.contains(&format_version) {
             return Err(format!("format_version is {format_version}, this program reads {FORMAT_VERSIONS:?}"));
         }
-        let fields: Fields = serde_json::from_slice(text).map_err(said)?;
+        let fields: Fields = serde_json::from_slice(text).map_err(|error| error.to_string())?;
         fields.check()?;
         let preprocessing = fields.preprocessing()?;
         let rules = Rules {

@@ -65,8 +65,10 @@ impl Decoders {
         let assigned = (plan.assign)(&header)?;
         self.line.assign(&job.permit, assigned.numbers());
         // One after the other.
-        let demand =
-            Demand { cost: cost(&header, &assigned) + reading.cost, memory: header.peak_bytes.max(reading.peak_bytes) };
+        let demand = Demand {
+            cost: image::cost_for_each(&header, inputs(&assigned)) + reading.cost,
+            memory: header.peak_bytes.max(reading.peak_bytes),
+        };
         let (permit, deadline) = (Arc::clone(&job.permit), job.deadline);
         let decoded = self.in_turn(&permit, deadline, demand, move |cancel| {
             let (seen, input) = decode(&job.payload, header, assigned, &config, cancel)?;
@@ -195,7 +197,8 @@ fn decode(
             let regions = image::prepare_regions(bytes, &header, preprocessing, most, scratch, cancel)?;
             return Ok((regions, Vec::new()));
         }
-        let mut each = image::prepare_for_each(bytes, &header, &inputs(&assigned), scratch, cancel)?;
+        let inputs: Vec<_> = inputs(&assigned).collect();
+        let mut each = image::prepare_for_each(bytes, &header, &inputs, scratch, cancel)?;
         let others = each.split_off(1);
         Ok::<_, Error>((each.pop().unwrap_or_default(), others))
     })?;
@@ -213,18 +216,9 @@ fn decode(
     Ok((Seen { assigned, others, image, declared }, examined(regions, preprocessing)))
 }
 
-/// The CPU time that decoding an image for its models is estimated to take.
-fn cost(header: &Header, assigned: &Assignment) -> Duration {
-    let Assigned { preprocessing, most, .. } = assigned.first;
-    if assigned.others.is_empty() {
-        return image::cost_of_regions(header, preprocessing, most);
-    }
-    image::cost_for_each(header, &inputs(assigned))
-}
-
-fn inputs(assigned: &Assignment) -> Vec<(Preprocessing, Regions)> {
-    let models = std::iter::once(&assigned.first).chain(&assigned.others);
-    models.map(|model| (model.preprocessing, model.most)).collect()
+/// What each of an image's models is given of it.
+fn inputs(assigned: &Assignment) -> impl Iterator<Item = (Preprocessing, Regions)> + Clone {
+    std::iter::once(&assigned.first).chain(&assigned.others).map(|model| (model.preprocessing, model.most))
 }
 
 fn examined(regions: Vec<image::Region>, preprocessing: Preprocessing) -> Vec<Input> {

@@ -72,13 +72,17 @@ impl Checker {
     }
 
     fn check(&self, store: &[u8], bytes: &[u8], format: Format, cancel: &Cancel) -> Result<Reader, c2pa::Error> {
-        let now = || Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default();
-        let (cancel, end) = (cancel.clone(), now() + MOST_TIME);
-        let go_on = move |_, _, _| !cancel.is_cancelled() && now() < end;
+        let (cancel, end) = (cancel.clone(), cpu_time() + MOST_TIME);
+        let go_on = move |_, _, _| !cancel.is_cancelled() && cpu_time() < end;
         let context = Context::new().with_settings(&self.settings)?.with_progress_callback(go_on);
         let media_type = format!("image/{format}");
         Reader::from_context(context).with_manifest_data_and_stream(store, &media_type, Cursor::new(bytes))
     }
+}
+
+/// Of this thread, so far.
+fn cpu_time() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
 }
 
 /// Estimated CPU time of checking a store in a file of so many bytes, on the core of `image/cost.rs`.

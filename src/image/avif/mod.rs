@@ -213,13 +213,8 @@ pub(super) fn decode(
     cancel: &Cancel,
 ) -> Result<(), ImageError> {
     let Container { colour, alpha, cicp, .. } = Container::parse(bytes)?;
-    // The estimate is one of files that an encoder makes.
-    let seconds = 10 * (1 + header.cost.as_secs());
-    let job = |stream: &Stream<'_>, colours| Job {
-        work: Task { shape: stream.shape, colours },
-        memory: memory(stream),
-        seconds,
-    };
+    let job =
+        |stream: &Stream<'_>, colours| Job::new(Task { shape: stream.shape, colours }, memory(stream), header.cost);
     // Damaged transparency is a damaged file to the reference, though it is dropped.
     if let Some(alpha) = &alpha {
         process::decode(program, &job(alpha, None), &alpha.data, cancel, |_| ())?;

@@ -8,6 +8,8 @@
 pub(super) mod confined;
 pub(crate) mod process;
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::Format;
@@ -21,6 +23,14 @@ pub(super) struct Job<W> {
     pub(super) memory: u64,
     /// Most seconds of CPU time.
     pub(super) seconds: u64,
+}
+
+impl<W> Job<W> {
+    /// `cost`: what decoding the file is estimated to take.
+    pub(super) fn new(work: W, memory: u64, cost: Duration) -> Self {
+        // The estimate is one of files that an encoder makes.
+        Self { work, memory, seconds: 10 * (1 + cost.as_secs()) }
+    }
 }
 
 /// A decoder that has a process of its own.

@@ -9,6 +9,7 @@ mod tiff;
 mod webp;
 
 use super::heif_library;
+pub(crate) use png::chunk as png_chunk;
 use turbojpeg::{Compressor, Image, PixelFormat, Subsamp};
 
 /// A file and its variant.

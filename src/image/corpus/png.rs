@@ -107,7 +107,8 @@ fn filtered(kind: &Kind, row: &[u8], above: &[u8], pixel_bytes: usize) -> Vec<u8
     row.iter().enumerate().map(|(i, v)| v.wrapping_sub(predict(i))).collect()
 }
 
-fn chunk(bytes: &mut Vec<u8>, kind: &[u8; 4], data: &[u8]) {
+/// Adds a chunk.
+pub(crate) fn chunk(bytes: &mut Vec<u8>, kind: &[u8; 4], data: &[u8]) {
     bytes.extend((data.len() as u32).to_be_bytes());
     bytes.extend(kind);
     bytes.extend(data);

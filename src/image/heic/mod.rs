@@ -147,8 +147,6 @@ pub(super) fn decode(
     cancel: &Cancel,
 ) -> Result<(), ImageError> {
     let picture = Picture::parse(bytes)?;
-    // The estimate is one of files that an encoder makes.
-    let seconds = 10 * (1 + header.cost.as_secs());
     let stream = |tiles: &[Coded<'_>]| {
         let mut stream = Vec::new();
         tiles.iter().for_each(|tile| tile.write(&mut stream));
@@ -158,9 +156,11 @@ pub(super) fn decode(
     if let Some(alpha) = &picture.alpha {
         let task =
             Task { samples: alpha.samples, tile: alpha.size, grid: [1, 1], size: alpha.size, view: None, cicp: None };
-        let job = Job { memory: memory(&task, alpha.bytes()), work: task, seconds };
+        let memory = memory(&task, alpha.bytes());
+        let job = Job::new(task, memory, header.cost);
         process::decode(program, &job, &stream(std::slice::from_ref(alpha)), cancel, |_| ())?;
     }
-    let job = Job { memory: memory(&picture.task, picture.stream_bytes()), work: picture.task, seconds };
+    let memory = memory(&picture.task, picture.stream_bytes());
+    let job = Job::new(picture.task, memory, header.cost);
     process::decode(program, &job, &stream(&picture.tiles), cancel, |row| sink.row(row))
 }
