@@ -74,7 +74,7 @@ soak-hostile: build $(VENV_LOAD)/.installed ## What hostile clients do, in figur
 	@$(LOADTEST) loadtest/hostile.py $(PARTS) $(ARGS)
 
 .PHONY: test-load
-test-load: build $(VENV_LOAD)/.installed ## The load tests' own logic: client, comparison, capacity model
+test-load: build peer-furnace $(VENV_LOAD)/.installed ## The load tests' own logic: client, comparison, capacity model
 	$(VENV_LOAD)/bin/ruff check -q loadtest
 	$(VENV_LOAD)/bin/ruff format -q --check loadtest
 	cargo fmt --manifest-path $(FURNACE)/Cargo.toml --check

@@ -42,7 +42,12 @@ def measure(visit: Visit, images: list[bytes], golden: dict[str, tuple[bytes, fl
     capacity = saturated["scores_per_second"]
     if not capacity:
         raise Failed("no score while it was saturated")
-    loads = (("half", 0.5, times.steady), ("most", 0.8, times.steady), ("double", 2.0, times.overload))
+    loads = (
+        ("half", 0.5, times.steady),
+        ("most", 0.8, times.steady),
+        ("nearly_all", 0.95, times.steady),
+        ("double", 2.0, times.overload),
+    )
     for name, load, seconds in loads:
         arrivals = independent(load * capacity, seconds)
         # A client gives up after five deadlines: a later answer would not count as good.

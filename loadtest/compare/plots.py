@@ -11,9 +11,11 @@ from report import COLUMNS, figure_name
 def draw(summary: dict, out: Path) -> None:
     for placement in dict.fromkeys(row["placement"] for row in summary["rows"]):
         rows = [row for row in summary["rows"] if row["placement"] == placement][::-1]
-        figure, panels = plt.subplots(4, 3, figsize=(10, 1.6 + 1.1 * len(rows)), layout="constrained")
-        for panel, (title, _, _, better) in zip(panels.flat, COLUMNS, strict=True):
+        figure, panels = plt.subplots(5, 3, figsize=(10, 1.6 + 1.1 * len(rows)), layout="constrained")
+        for panel, (title, _, _, better) in zip(panels.flat, COLUMNS, strict=False):
             bars(panel, title, better, rows)
+        for unused in panels.flat[len(COLUMNS) :]:
+            unused.axis("off")
         figure.suptitle(f"{placement}: medians, quartiles")
         drawing.save(figure, out / figure_name(placement))
 

@@ -76,7 +76,7 @@ def visited(system: str, number: int, speed: float) -> dict:
     return {
         "round": number, "placement": "here", "system": system, "start_seconds": 1.0, "memory_mib": 100.0, "idle_share": 0.001,
         "scores": {"equal": 2, "other": [], "refused": ["x.png"] * (system == OURS), "worst": 1e-6, "median": 0.0},
-        "saturated": load, "half": load, "most": load, "double": load,
+        "saturated": load, "half": load, "most": load, "nearly_all": load, "double": load,
         "left": {"left": 20, "run": 5, "next_wait_ms": 10.0},
     }  # fmt: skip
 

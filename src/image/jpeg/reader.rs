@@ -5,6 +5,8 @@ use std::ffi::{c_int, c_long, c_uint, c_void};
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 
+use turbojpeg_sys as _; // links the library, whose functions `reader.c` calls
+
 use crate::image::Cancel;
 
 /// Upper bound of the library's memory besides coefficients: rows of the widest image, and tables.
