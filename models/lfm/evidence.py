@@ -11,7 +11,7 @@ until it holds there too; a class in which it cannot hold always answers `uncert
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -74,7 +74,7 @@ PHOTOGRAPHS = {"mobilestylegan_png256": "ffhq", "faces_jpeg512q92": "ffhq"}
 MOST = 60  # pictures of one source and label
 
 
-def gather(val: Path, web_root: Path, pool: Path) -> list[Picture]:
+def gather(val: Path, webs: Sequence[Path], pool: Path) -> list[Picture]:
     """The pictures excluded from training: those of val, val2 and pool."""
     found: list[Picture] = []
     for folder in sorted(val.glob("*/*")):
@@ -84,8 +84,9 @@ def gather(val: Path, web_root: Path, pool: Path) -> list[Picture]:
         found += [_picture(source, group, label, path) for path in sorted(folder.glob("*"))]
     for path in sorted((pool / "real_imagenet").glob("*")):
         found.append(_picture("imagenet", "known", 0, path))
-    for kept in web.pictures(web_root, held_out=True):
-        found.append(_picture(kept.origin, "val2", kept.label, web_root / kept.path))
+    for kept in web.pictures(webs, held_out=True):
+        stored = class_of(kept.path)
+        found.append(Picture(kept.origin, "val2", kept.label, stored, kept.pixels))
     few = []
     for source, label in sorted({(p.source, p.label) for p in found}):
         own = [p for p in found if (p.source, p.label) == (source, label)]

@@ -1,6 +1,6 @@
 """Converts a checkpoint of `lfm.train` to a model folder with its evidence and figures.
 
-    python -m lfm.export CHECKPOINT MODEL --val DIR --web DIR --pool DIR
+    python -m lfm.export CHECKPOINT MODEL --val DIR --web DIR,DIR --pool DIR
 
 The manifest's format is 2: unmodified weights in the graphs, and by class of file a calibration and
 the scores of validation pictures never trained on (`lfm.evidence`).
@@ -27,7 +27,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("checkpoint", type=Path, help="best.pth of a training")
     parser.add_argument("model", type=Path, help="the model folder to write")
     parser.add_argument("--val", type=Path, required=True, help="the validation images")
-    parser.add_argument("--web", type=Path, required=True, help="the folder of web/MANIFEST.tsv")
+    parser.add_argument("--web", type=web.folders, required=True,
+                        help="folders with a MANIFEST.tsv, by commas")  # fmt: skip
     parser.add_argument("--pool", type=Path, required=True, help="holds real_imagenet/")
     parser.add_argument("--shots", type=Path, help="keep the scores there, to export again at once")
     parser.add_argument("--threads", type=int, default=1)

@@ -1,6 +1,6 @@
 """Trains the zoo: the autoencoders that generate fakes of photographs for the detector's training.
 
-    python -m lfm.generate --data DIR [--web DIR] --out runs/zoo
+    python -m lfm.generate --data DIR [--web DIR,DIR] --out runs/zoo
 
 writes one checkpoint for each of `generators.ZOO`, trained on the real images of `--data` and
 `--web` (without the sources kept for validation). Existing ones are kept.
@@ -55,7 +55,7 @@ def load_zoo(
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="lfm.generate", description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="<source>/{0_real,1_fake}/...")
-    parser.add_argument("--web", type=Path, help="the folder of web/MANIFEST.tsv")
+    parser.add_argument("--web", type=web.folders, default=[], help="folders with a MANIFEST.tsv")
     parser.add_argument("--out", type=Path, default=Path("runs/zoo"))
     parser.add_argument("--steps", type=int, default=700, help="of training, an up-sampling")
     parser.add_argument("--threads", type=int, default=1)
@@ -65,9 +65,8 @@ def main(argv: list[str] | None = None) -> int:
     torch.set_num_threads(args.threads)
 
     photographs = [image for source in load(args.data) for image in source.images[0]]
-    if args.web:
-        pictures = web.pictures(args.web, held_out=False)
-        photographs += [p.pixels for p in pictures if p.label == 0]
+    pictures = web.pictures(args.web, held_out=False)
+    photographs += [p.pixels for p in pictures if p.label == 0]
     photographs = [p for p in photographs if min(p.shape[:2]) >= 128]
     args.out.mkdir(parents=True, exist_ok=True)
     for name in args.only or generators.ZOO:

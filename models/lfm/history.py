@@ -1,5 +1,5 @@
-"""Processing of a picture between its creation and the service: resampling, sharpening, noise,
-rotation, lossy saves.
+"""Processing of a picture between its creation and the service: a camera's demosaicing, resampling,
+sharpening, noise, rotation, lossy saves.
 
 A history is sampled once and applied to both a real and a generated picture, so that the label does
 not depend on it.
@@ -10,6 +10,7 @@ import random
 
 import numpy as np
 from PIL import Image, ImageFilter
+from scipy.ndimage import convolve
 
 from lfm.data import recompress
 
@@ -53,6 +54,12 @@ def draw(rng: random.Random, jpeg_first: float = 0.3) -> list[Step]:
     elif kind == "again":  # shrunk once, then enlarged
         factor = rng.uniform(0.25, 0.8)
         steps += [("scale", factor, filter), ("scale", 1 / factor, rng.choice(FILTERS[:3]))]
+    elif (
+        kind == "camera"
+    ):  # shrunk first, which removes what the photograph's own camera and codec left
+        steps.append(("scale", rng.uniform(0.35, 0.6), filter))
+        mosaic = rng.choice(list(DEMOSAICING)), rng.randrange(2), rng.randrange(2)
+        steps.append(("demosaic", *mosaic, rng.uniform(0, 4), rng.getrandbits(32)))
     elif kind == "rotate":
         steps.append(("rotate", rng.choice([-1, 1]) * rng.uniform(0.5, 30)))
     elif kind == "denoise":
@@ -65,7 +72,38 @@ def draw(rng: random.Random, jpeg_first: float = 0.3) -> list[Step]:
 
 
 KINDS = {"shrink": 6, "enlarge": 5, "screen": 3, "again": 3, "rotate": 1, "denoise": 2,
-         "sharpen": 2, "noise": 2}  # fmt: skip
+         "sharpen": 2, "noise": 2, "camera": 5}  # fmt: skip
+
+# Filters of 1/16 or 1/4 over the mosaic: the colour missing at a pixel. Malvar, He and Cutler, "High-quality linear
+# interpolation for demosaicing of Bayer-patterned color images" (2004), figure 2; bilinear interpolation.
+CROSS = (
+    np.array(
+        [[0, 0, -2, 0, 0], [0, 0, 4, 0, 0], [-2, 4, 8, 4, -2], [0, 0, 4, 0, 0], [0, 0, -2, 0, 0]]
+    )
+    / 16
+)
+ROW = (
+    np.array(
+        [[0, 0, 1, 0, 0], [0, -2, 0, -2, 0], [-2, 8, 10, 8, -2], [0, -2, 0, -2, 0], [0, 0, 1, 0, 0]]
+    )
+    / 16
+)
+CORNERS = (
+    np.array(
+        [[0, 0, -3, 0, 0], [0, 4, 0, 4, 0], [-3, 0, 12, 0, -3], [0, 4, 0, 4, 0], [0, 0, -3, 0, 0]]
+    )
+    / 16
+)
+DEMOSAICING = {
+    # green at red and blue; red and blue at green in their row, in their column; red at blue and blue at red
+    "malvar": (CROSS, ROW, ROW.T, CORNERS),
+    "bilinear": (
+        np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]]) / 4,
+        np.array([[0, 0, 0], [1, 0, 1], [0, 0, 0]]) / 2,
+        np.array([[0, 1, 0], [0, 0, 0], [0, 1, 0]]) / 2,
+        np.array([[1, 0, 1], [0, 0, 0], [1, 0, 1]]) / 4,
+    ),
+}
 
 
 def scale(pixels: np.ndarray, factor: float, filter: str) -> np.ndarray:
@@ -89,6 +127,28 @@ def noise(pixels: np.ndarray, deviation: float, seed: int) -> np.ndarray:
     return np.uint8(np.clip(np.round(noisy), 0, 255))
 
 
+def demosaic(
+    pixels: np.ndarray, method: str, y: int, x: int, deviation: float, seed: int
+) -> np.ndarray:
+    """What a sensor behind a Bayer mosaic (red at `y`, `x` of each 2x2 block) makes of a picture: one colour
+    a pixel, with its noise, and the other two interpolated."""
+    rows, columns = (np.arange(n) % 2 for n in pixels.shape[:2])
+    red, blue = (np.ix_(rows == (y ^ i), columns == (x ^ i)) for i in (0, 1))
+    own = np.ones(pixels.shape[:2], int)  # the colour that a pixel has
+    own[red], own[blue] = 0, 2
+    mosaic = np.take_along_axis(pixels, own[..., None], 2)[..., 0].astype(np.float32)
+    mosaic += np.random.default_rng(seed).normal(0, deviation, mosaic.shape)
+    cross, in_row, in_column, corners = (
+        convolve(mosaic, kernel.astype(np.float32), mode="mirror") for kernel in DEMOSAICING[method]
+    )
+    made = np.empty(pixels.shape, np.float32)
+    made[..., 1] = np.where(own == 1, mosaic, cross)
+    for colour, row in ((0, y), (2, 1 - y)):
+        at_green = np.where((rows == row)[:, None], in_row, in_column)
+        made[..., colour] = np.where(own == colour, mosaic, np.where(own == 1, at_green, corners))
+    return np.uint8(np.clip(np.round(made), 0, 255))
+
+
 def filtered(pixels: np.ndarray, filter: ImageFilter.Filter) -> np.ndarray:
     return np.asarray(Image.fromarray(pixels).filter(filter))
 
@@ -97,6 +157,7 @@ STEPS = {
     "scale": scale,
     "rotate": rotate,
     "noise": noise,
+    "demosaic": demosaic,
     "jpeg": lambda pixels, quality, chroma: recompress(pixels, "JPEG", quality, chroma),
     "webp": lambda pixels, quality: recompress(pixels, "WEBP", quality, "4:2:0"),
     "median": lambda pixels: filtered(pixels, ImageFilter.MedianFilter(3)),

@@ -1,7 +1,7 @@
 """Trains LFM on images in the paper's layout, on single web pictures, and on fakes by the zoo of
 `lfm.generate`.
 
-    python -m lfm.train --data DIR --val DIR [--web DIR] [--zoo DIR] --out DIR
+    python -m lfm.train --data DIR --val DIR [--web DIR,DIR] [--zoo DIR] --out DIR
 
 writes to `--out`: best.pth (the weights to export), last.pth (to resume with the same command),
 log.jsonl (one line per validation). The running mean of the weights (EMA) is validated and
@@ -37,7 +37,7 @@ from lfm.network import LFM, normalise
 @dataclass
 class Settings:
     data: str = "../shared/data/train"
-    web: str = ""  # the folder of web/MANIFEST.tsv: single pictures
+    web: str = ""  # folders with a MANIFEST.tsv, by commas: single pictures
     zoo: str = ""  # the folder of the decoders that `lfm.generate` trained
     start: str = ""  # a checkpoint with the initial weights
     start_crops: int = 0  # seen by those weights, if the checkpoint does not say
@@ -82,7 +82,7 @@ class Settings:
 
     def feed(self) -> Feed:
         sources = [source for source in load(Path(self.data)) if source.name != self.leave_out]
-        pictures = web.pictures(Path(self.web), held_out=False) if self.web else []
+        pictures = web.pictures(web.folders(self.web), held_out=False)
         device = self.device if self.zoo_pairs else "cpu"
         zoo = load_zoo(Path(self.zoo), device=device) if self.zoo else {}
         pairs = 1 - self.web_share - self.zoo_share
@@ -169,7 +169,7 @@ class Trainer:
         self.alarms = feed.alarms
         fit = {"val_fit": [source.half("fit") for source in load(Path(s.val))]}
         if s.web:
-            fit["val2_fit"] = [source.half("fit") for source in web.val2(Path(s.web))]
+            fit["val2_fit"] = [source.half("fit") for source in web.val2(web.folders(s.web))]
         self.make(feed)
         bar = tqdm(total=s.steps or None, initial=self.step, unit="step", mininterval=30)
         losses: list[float] = []

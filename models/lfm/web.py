@@ -1,10 +1,11 @@
-"""Single pictures of both classes as stored on the web, listed in a `MANIFEST.tsv`.
+"""Single pictures of both classes as stored on the web, listed in the `MANIFEST.tsv` of a folder or several.
 
 They are not pairs. So that the label does not depend on format, quality or chroma, a real and a
 generated one are sampled together from one bucket of files that are stored alike.
 """
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,12 +16,13 @@ from lfm.data import Source, decode
 VAL2 = Path(__file__).resolve().parents[1] / "val2.txt"
 LEAST = 256  # pixels of the shorter side, for training
 QUALITIES = (80, 90, 95)  # boundaries of the JPEG buckets
+LARGEST = 640  # pixels of a side: of a larger picture the middle is kept, which saves memory
 
 
 @dataclass
 class Picture:
     origin: str
-    path: str
+    path: Path
     label: int  # 1: generated
     stored: str  # bucket: lossless, lossless_once_lossy, jpeg_0, jpeg_80_420 ...
     pixels: np.ndarray
@@ -43,17 +45,31 @@ def bucket(row: dict[str, str]) -> str:
     return "lossless_once_lossy" if once_lossy else "lossless"
 
 
-def pictures(root: Path, held_out: bool) -> list[Picture]:
-    """The pictures of `root`/MANIFEST.tsv: those excluded from training, or all others."""
-    with (root / "MANIFEST.tsv").open() as file:
-        rows = list(csv.DictReader(file, delimiter="\t"))
+def folders(text: str) -> list[Path]:
+    """Of an option: folders by commas."""
+    return [Path(part) for part in text.split(",") if part]
+
+
+def pictures(roots: Sequence[Path], held_out: bool) -> list[Picture]:
+    """The pictures of every root's MANIFEST.tsv: those excluded from training, or all others."""
     out, found = kept_out(), []
-    for row in rows:
-        origin = row["path"].split("/")[0]
-        if (origin in out) == held_out:
-            pixels = decode(root / row["path"])
-            found.append(Picture(origin, row["path"], int(row["label"]), bucket(row), pixels))
+    for root in roots:
+        with (root / "MANIFEST.tsv").open() as file:
+            rows = list(csv.DictReader(file, delimiter="\t"))
+        for row in rows:
+            origin = row["path"].split("/")[0]
+            if (origin in out) == held_out:
+                path = root / row["path"]
+                pixels = middle(decode(path))
+                found.append(Picture(origin, path, int(row["label"]), bucket(row), pixels))
     return found
+
+
+def middle(pixels: np.ndarray) -> np.ndarray:
+    """At most `LARGEST` pixels a side, at offsets that keep the 16x16 blocks of a JPEG in place."""
+    height, width = (min(n, LARGEST) for n in pixels.shape[:2])
+    y, x = ((n - m) // 32 * 16 for n, m in zip(pixels.shape[:2], (height, width), strict=True))
+    return pixels[y : y + height, x : x + width].copy()
 
 
 def buckets(found: list[Picture]) -> dict[str, tuple[list[Picture], list[Picture]]]:
@@ -65,10 +81,10 @@ def buckets(found: list[Picture]) -> dict[str, tuple[list[Picture], list[Picture
     return {name: pair for name, pair in sorted(by.items()) if all(pair)}
 
 
-def val2(root: Path) -> list[Source]:
+def val2(roots: Sequence[Path]) -> list[Source]:
     """The excluded pictures, as the two sources `web_jpeg` and `web_lossless`."""
     sources = {name: Source(name, ([], [])) for name in ("web_jpeg", "web_lossless")}
-    for picture in pictures(root, held_out=True):
+    for picture in pictures(roots, held_out=True):
         name = "web_jpeg" if picture.stored.startswith("jpeg") else "web_lossless"
         sources[name].images[picture.label].append(picture.pixels)
     return list(sources.values())

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from test_data import guessed
 
-from lfm import draw, history, web
+from lfm import draw, history, registry, web
 from lfm.data import Source
 from lfm.generate import Maker
 
@@ -135,6 +135,20 @@ def test_a_turned_picture_has_no_empty_corner():
     assert turned.min() == 200 and turned.shape[0] < 200
 
 
+@pytest.mark.parametrize("method", history.DEMOSAICING)
+def test_demosaicing_keeps_what_the_sensor_saw(method):
+    """Laws: a flat picture stays; without noise each pixel keeps one colour, by the mosaic."""
+    flat = np.full((12, 14, 3), (9, 120, 250), np.uint8)
+    scene = np.random.default_rng(0).integers(0, 256, (12, 14, 3), np.uint8)
+    for y in (0, 1):
+        for x in (0, 1):
+            assert (history.demosaic(flat, method, y, x, 0, 0) == flat).all()
+            kept = history.demosaic(scene, method, y, x, 0, 0) == scene
+            assert kept[y::2, x::2, 0].all() and kept[1 - y :: 2, 1 - x :: 2, 2].all()
+            assert kept[y::2, 1 - x :: 2, 1].all() and kept[1 - y :: 2, x::2, 1].all()
+            assert kept.mean() < 0.5, "the other two colours are interpolated"
+
+
 @pytest.fixture
 def listed(tmp_path):
     """A web folder: two origins of val2, others, stored in several ways."""
@@ -163,22 +177,23 @@ def listed(tmp_path):
 
 
 def test_web_pictures_are_parted_by_origin_and_by_how_they_are_stored(listed):
-    kept, others = (web.pictures(listed, held_out=held) for held in (True, False))
+    kept, others = (web.pictures([listed], held_out=held) for held in (True, False))
     assert {p.origin for p in kept} == {"McMaster", "Kolors"}
     assert {p.origin for p in others} == {"street", "flux"}
     both = web.buckets(others)
     assert list(both) == ["jpeg_90_444", "lossless_once_lossy"]
     assert [len(side) for side in both["jpeg_90_444"]] == [1, 1]
-    assert [[len(i) for i in s.images] for s in web.val2(listed)] == [[0, 1], [1, 0]]
+    assert [[len(i) for i in s.images] for s in web.val2([listed])] == [[0, 1], [1, 0]]
 
 
 def test_val2_is_what_the_card_says(shared):
     """At least three real origins, lossless among them, and three generators, with pictures."""
-    kept = web.pictures(shared / "data/web", held_out=True)
-    assert {p.origin for p in kept} == web.kept_out()
+    kept = web.pictures([shared / "data/web"], held_out=True)
+    fetched = {p.origin for p in registry.packages(registry.LIST.read_text())}
+    assert {p.origin for p in kept} == web.kept_out() - fetched
     real, fake = ({p.origin for p in kept if p.label == label} for label in (0, 1))
     assert len(real) >= 3 and len(fake) >= 3
     assert any(p.label == 0 and p.stored == "lossless" for p in kept)
     assert not {p.path for p in kept} & {
-        p.path for p in web.pictures(shared / "data/web", held_out=False)
+        p.path for p in web.pictures([shared / "data/web"], held_out=False)
     }
