@@ -47,7 +47,7 @@ fn count(metrics: &Metrics, judgement: &Judgement) {
     }
     metrics.batch(0, Release::Idle, 1, took);
     let warnings = judgement.warnings.iter().map(|warning| warning.as_str());
-    metrics.judged(judgement.verdict.as_str(), judgement.score, judgement.regions.len(), warnings);
+    metrics.judged(0, judgement.verdict.as_str(), judgement.score, judgement.regions.len(), warnings);
     if let Some(found) = &judgement.evidence {
         metrics.evidence(found.class.as_str(), judgement.verdict.as_str());
     }

@@ -50,8 +50,8 @@ pub struct Metrics {
     declared: IntCounterVec,
     model_images: Vec<IntCounter>,
     regions: Histogram,
-    /// Scores given: the distribution shifts when the uploads or the forgeries do.
-    pub score: Histogram,
+    /// Scores given, by judging model (one if they are combined): the distribution shifts when the uploads or the forgeries do.
+    score: Vec<Histogram>,
     stage_duration: HistogramVec,
     /// Lines of the decision log, by outcome: `written` or `dropped`.
     pub audit_lines: IntCounterVec,
@@ -134,14 +134,20 @@ impl Metrics {
             let labels: Vec<_> = judging.chain(several.then_some(("model", model.name))).collect();
             add.info("lfm_judge_info", "How verdicts are given unless a caller asks otherwise; always 1.", &labels)?;
         }
-        // `lfm_score` counts all models' scores: no model's own can be compared with it.
-        if let [ModelIdentity { reference: Some(reference), .. }] = judges {
-            let scores = HistogramOpts::new(
+        let mut score = Vec::with_capacity(judges.len());
+        for model in judges {
+            let scores = |name: &str, help: &str| {
+                let opts = HistogramOpts::new(name, help).buckets(scores());
+                if several { opts.const_label("model", model.name) } else { opts }
+            };
+            let given = scores("lfm_score", "Scores given (probability of fake), for drift.");
+            score.push(add.register(Histogram::with_opts(given)?)?);
+            let Some(reference) = &model.reference else { continue };
+            let reference_scores = scores(
                 "lfm_score_reference",
                 "Scores of the model's validation images, by their true class, counted at the middle of their bin; constant.",
-            )
-            .buckets(scores());
-            let histogram = add.register(HistogramVec::new(scores, &["class"])?)?;
+            );
+            let histogram = add.register(HistogramVec::new(reference_scores, &["class"])?)?;
             for (class, counts) in [("real", reference.real), ("fake", reference.fake)] {
                 let series = histogram.with_label_values(&[class]);
                 for (bin, &count) in reference.edges.windows(2).zip(counts) {
@@ -193,9 +199,7 @@ impl Metrics {
                 HistogramOpts::new("lfm_regions", "Regions that an image was judged by.")
                     .buckets(vec![1.0, 2.0, 3.0, 4.0, 5.0, 9.0, 16.0]),
             )?)?,
-            score: add.register(Histogram::with_opts(
-                HistogramOpts::new("lfm_score", "Scores given (probability of fake), for drift.").buckets(scores()),
-            )?)?,
+            score,
             audit_lines: add.counters(
                 "lfm_audit_lines_total",
                 "Lines of the decision log, by whether they were written or dropped.",
@@ -383,9 +387,10 @@ impl Metrics {
         self.images.with_label_values(&[outcome.as_str()]).get()
     }
 
-    /// One judgement was made; a void one has no score.
+    /// One judgement was made, by the model of this number; a void one has no score.
     pub fn judged(
         &self,
+        model: usize,
         verdict: &str,
         score: Option<f64>,
         regions: usize,
@@ -394,7 +399,8 @@ impl Metrics {
         self.verdicts.with_label_values(&[verdict]).inc();
         self.regions.observe(regions as f64);
         if let Some(score) = score {
-            self.score.observe(score);
+            // Combined models have one series.
+            self.score.get(model).unwrap_or(&self.score[0]).observe(score);
         }
         for warning in warnings {
             self.warnings.with_label_values(&[warning]).inc();

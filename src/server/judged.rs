@@ -173,7 +173,9 @@ impl AppState {
     ) -> Duration {
         context.judged(timings);
         let warnings = judgement.warnings.iter().map(|warning| warning.as_str());
-        self.metrics.judged(judgement.verdict.as_str(), judgement.score, judgement.regions.len(), warnings);
+        let mut models = models.into_iter().peekable();
+        let model = models.peek().copied().unwrap_or_default();
+        self.metrics.judged(model, judgement.verdict.as_str(), judgement.score, judgement.regions.len(), warnings);
         if let Some(found) = &judgement.evidence {
             self.metrics.evidence(found.class.as_str(), judgement.verdict.as_str());
         }

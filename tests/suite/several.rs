@@ -164,7 +164,15 @@ fn every_model_is_named_and_can_be_asked_by_its_name() {
         assert!(metrics.lines().any(|line| line == judged), "{metrics}");
         let judging = |line: &&str| line.starts_with("lfm_judge_info{") && line.contains(&format!("model=\"{name}\""));
         assert_eq!(metrics.lines().filter(judging).count(), 1, "{metrics}");
+        // Drift is told for each model.
+        let scores = format!("lfm_score_count{{model=\"{name}\"}} 1");
+        assert!(metrics.lines().any(|line| line == scores), "{metrics}");
     }
+    // The imported one brought no scores of validation images.
+    let references = |line: &&str| line.starts_with("lfm_score_reference_count{");
+    let named = |line: &&str| line.contains("model=\"lfm\"");
+    assert_eq!(metrics.lines().filter(references).filter(named).count(), 2, "{metrics}");
+    assert_eq!(metrics.lines().filter(references).count(), 2, "{metrics}");
 }
 
 fn base64(bytes: &[u8]) -> String {
