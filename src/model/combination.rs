@@ -1,6 +1,9 @@
 //! The file by which several models judge together: their names and digests, the weights of their logits, the evidence.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -156,8 +159,7 @@ impl Combination {
     /// The manifest that it is served under beside those of its models, given in its order: without files, and without
     /// places to explain. Pictures are shown as the first one sees them.
     pub fn manifest(&self, models: &[&Manifest]) -> Manifest {
-        let mut licences: Vec<_> = models.iter().map(|model| model.licence_class.as_str()).collect();
-        licences.dedup();
+        let licences: BTreeSet<_> = models.iter().map(|model| model.licence_class.as_str()).collect();
         Manifest {
             name: self.name.clone(),
             version: self.version.clone(),
@@ -167,7 +169,7 @@ impl Combination {
             preprocessing: models.first().map(|first| first.preprocessing).unwrap_or_default(),
             rules: self.rules.clone(),
             val_score_histogram: self.val_score_histogram.clone(),
-            licence_class: licences.join(", "),
+            licence_class: licences.into_iter().collect::<Vec<_>>().join(", "),
             metrics: self.metrics.clone(),
         }
     }
