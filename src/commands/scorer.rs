@@ -237,7 +237,7 @@ fn options(model: &ModelConfig) -> Result<SessionOptions, anyhow::Error> {
     Ok(match options.execution().provider {
         // Batches give a CPU no more images a second, and measuring that takes longer than to score a few files.
         Provider::Cpu => options.one_by_one(),
-        Provider::Cuda | Provider::TensorRt => options,
+        Provider::Cuda | Provider::TensorRt | Provider::TensorRtRtx => options,
     })
 }
 

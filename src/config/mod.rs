@@ -66,10 +66,15 @@ pub struct RuntimeConfig {
     #[arg(long, env = "LFM_ORT_LIBRARY", value_name = "FILE")]
     pub ort_library: Option<PathBuf>,
 
-    /// Execution provider. If a named one cannot run, the program ends; `auto` takes the best that works, and the log
-    /// and `lfm-serve doctor` say why others were not chosen.
+    /// Execution provider. If a named one cannot run, the program ends; `auto` takes the best that works of tensorrt, cuda
+    /// and cpu, and the log and `lfm-serve doctor` say why others were not chosen.
     #[arg(long, env = "LFM_PROVIDER", value_name = "NAME", default_value = "auto")]
     pub provider: ProviderChoice,
+
+    /// TensorRT RTX's plugin for ONNX Runtime, with the libraries that it needs beside it. Default: beside the executable
+    /// (../lib), then the checkout's vendor/tensorrt-rtx.
+    #[arg(long, env = "LFM_TENSORRT_RTX_LIBRARY", value_name = "FILE")]
+    pub tensorrt_rtx_library: Option<PathBuf>,
 
     /// Precision of the arithmetic. fp16 needs TensorRT, and changes logits.
     #[arg(long, env = "LFM_PRECISION", value_name = "NAME", default_value = "fp32")]
@@ -204,6 +209,8 @@ pub enum ProviderChoice {
     Cuda,
     /// TensorRT, with CUDA for the nodes that it does not support.
     Tensorrt,
+    /// TensorRT RTX, a plugin (`make vendor-rtx`). It has never run on a GPU, so `auto` does not take it.
+    TensorrtRtx,
 }
 
 /// Precisions of the arithmetic.

@@ -1,4 +1,4 @@
-//! Options of ONNX Runtime's CUDA and TensorRT execution providers.
+//! Options of the execution providers for GPUs: CUDA, TensorRT and TensorRT RTX.
 
 use std::{
     fs,
@@ -37,17 +37,16 @@ pub(super) fn tensorrt(
     config: &ModelConfig,
     precision: Precision,
     largest: usize,
-    [width, height]: [u32; 2],
+    input: [u32; 2],
     cache: Option<&Path>,
 ) -> ExecutionProviderDispatch {
-    let shape = |images: usize| format!("pixels:{images}x{height}x{width}x3");
     let mut tensorrt = ep::TensorRT::default()
         .with_device_id(0)
         .with_fp16(precision == Precision::Fp16)
         // One engine for all batch sizes: without a profile every new larger batch rebuilds it.
-        .with_profile_min_shapes(shape(1))
-        .with_profile_opt_shapes(shape(largest))
-        .with_profile_max_shapes(shape(largest));
+        .with_profile_min_shapes(shape(1, input))
+        .with_profile_opt_shapes(shape(largest, input))
+        .with_profile_max_shapes(shape(largest, input));
     if let Some(limit) = config.runtime.gpu_memory_limit {
         tensorrt = tensorrt.with_max_workspace_size(bytes(limit));
     }
@@ -59,6 +58,22 @@ pub(super) fn tensorrt(
             .with_timing_cache_path(cache.display());
     }
     tensorrt.build().error_on_failure()
+}
+
+/// TensorRT RTX for batches of 1 to `largest`.
+pub(super) fn tensorrt_rtx(config: &ModelConfig, largest: usize, input: [u32; 2]) -> Vec<(&'static str, String)> {
+    let workspace = config.runtime.gpu_memory_limit.map(|limit| ("nv_max_workspace_size", bytes(limit).to_string()));
+    let profile = [
+        ("nv_profile_min_shapes", shape(1, input)),
+        ("nv_profile_opt_shapes", shape(largest, input)),
+        ("nv_profile_max_shapes", shape(largest, input)),
+    ];
+    profile.into_iter().chain(workspace).collect()
+}
+
+/// A batch of images, as TensorRT's profiles write it.
+fn shape(images: usize, [width, height]: [u32; 2]) -> String {
+    format!("pixels:{images}x{height}x{width}x3")
 }
 
 fn bytes(size: bytesize::ByteSize) -> usize {

@@ -15,9 +15,11 @@ mod probe;
 #[cfg(feature = "server")]
 mod profile;
 pub mod provider;
+pub(crate) mod rtx;
 pub mod runtime;
 mod session;
 mod sessions;
+mod trial;
 mod warmup;
 
 use std::{future::Future, sync::Arc, time::Duration};

@@ -5,17 +5,16 @@ use std::sync::OnceLock;
 use libloading::Library;
 use ort::{
     environment::Environment,
-    ep::{self, ExecutionProvider},
-    session::{Session, builder::SessionBuilder},
-    value::TensorRef,
+    ep::{self, ExecutionProvider, ExecutionProviderDispatch},
+    session::Session,
 };
 
 use super::{
     manifest::{CPU_GRAPH, FOREIGN_GRAPH, GRAPH, Manifest, STANDARD_GRAPH},
-    op, runtime,
+    rtx, runtime, trial,
 };
 use crate::{
-    config::{ModelConfig, Precision, ProviderChoice},
+    config::{ModelConfig, Precision, ProviderChoice, RuntimeConfig},
     cuda::Driver,
 };
 
@@ -28,11 +27,13 @@ pub enum Provider {
     Cuda,
     /// TensorRT, with CUDA for the nodes that it does not support.
     TensorRt,
+    /// TensorRT RTX, by its plugin.
+    TensorRtRtx,
 }
 
 impl Provider {
     /// All of them, the slowest first.
-    pub const ALL: [Self; 3] = [Self::Cpu, Self::Cuda, Self::TensorRt];
+    pub const ALL: [Self; 4] = [Self::Cpu, Self::Cuda, Self::TensorRt, Self::TensorRtRtx];
 
     /// Its name in `--provider`, the log and the metrics.
     pub const fn name(self) -> &'static str {
@@ -40,6 +41,7 @@ impl Provider {
             Self::Cpu => "cpu",
             Self::Cuda => "cuda",
             Self::TensorRt => "tensorrt",
+            Self::TensorRtRtx => "tensorrt-rtx",
         }
     }
 
@@ -49,6 +51,7 @@ impl Provider {
             Self::Cpu => ProviderChoice::Cpu,
             Self::Cuda => ProviderChoice::Cuda,
             Self::TensorRt => ProviderChoice::Tensorrt,
+            Self::TensorRtRtx => ProviderChoice::TensorrtRtx,
         }
     }
 
@@ -58,6 +61,7 @@ impl Provider {
             Self::Cpu => <ep::CPU as ExecutionProvider>::NAME,
             Self::Cuda => <ep::CUDA as ExecutionProvider>::NAME,
             Self::TensorRt => <ep::TensorRT as ExecutionProvider>::NAME,
+            Self::TensorRtRtx => rtx::NAME,
         }
     }
 
@@ -67,7 +71,7 @@ impl Provider {
             _ if !manifest.explains() => FOREIGN_GRAPH,
             Self::Cpu if manifest.lists(CPU_GRAPH) => CPU_GRAPH,
             Self::Cpu | Self::Cuda => GRAPH,
-            Self::TensorRt => STANDARD_GRAPH,
+            Self::TensorRt | Self::TensorRtRtx => STANDARD_GRAPH,
         }
     }
 
@@ -77,7 +81,7 @@ impl Provider {
             // A run's time is nearly proportional to its images.
             Self::Cpu => 4,
             // A few images do not saturate a GPU.
-            Self::Cuda | Self::TensorRt => 32,
+            Self::Cuda | Self::TensorRt | Self::TensorRtRtx => 32,
         }
     }
 
@@ -86,12 +90,17 @@ impl Provider {
         match self {
             Self::Cpu => cpus,
             // One session copies while the other computes.
-            Self::Cuda | Self::TensorRt => 2,
+            Self::Cuda | Self::TensorRt | Self::TensorRtRtx => 2,
         }
     }
 
     fn can_run(self, precision: Precision) -> bool {
         precision == Precision::Fp32 || self == Self::TensorRt
+    }
+
+    /// Whether `auto` may take it: TensorRT RTX has never run on a GPU.
+    fn is_automatic(self) -> bool {
+        self != Self::TensorRtRtx
     }
 }
 
@@ -125,7 +134,7 @@ impl Execution {
     /// One line for the operator: no ONNX Runtime, or the requested provider cannot run here.
     pub fn choose(config: &ModelConfig) -> Result<Self, anyhow::Error> {
         let environment = runtime::environment(config.runtime.ort_library.as_deref())?;
-        Self::pick(config, Vec::new(), |provider| refusal(provider, environment))
+        Self::pick(config, Vec::new(), |provider| refusal(provider, &config.runtime, environment))
     }
 
     /// The next best provider, for when `auto` chose this one and it passed the trial but cannot run the model.
@@ -139,8 +148,8 @@ impl Execution {
         let environment = runtime::environment(config.runtime.ort_library.as_deref())?;
         let reason = format!("{error:#}");
         self.passed_over.push(Availability { provider: self.provider, refusal: Some(reason.clone()) });
-        let next =
-            Self::pick(config, self.passed_over, |provider| refusal(provider, environment)).map_err(|_| error)?;
+        let refusal = |provider| refusal(provider, &config.runtime, environment);
+        let next = Self::pick(config, self.passed_over, refusal).map_err(|_| error)?;
         let (provider, next_best) = (self.provider.name(), next.provider.name());
         tracing::warn!(provider, reason, next_best, "this execution provider cannot run the model");
         Ok(next)
@@ -164,7 +173,7 @@ impl Execution {
                 Some(reason) => Err(anyhow::anyhow!("--provider {} cannot run: {reason}", provider.name())),
             };
         }
-        let mut left: Vec<_> = Provider::ALL.into_iter().rev().collect();
+        let mut left: Vec<_> = Provider::ALL.into_iter().filter(|provider| provider.is_automatic()).rev().collect();
         left.retain(|provider| passed_over.iter().all(|one| one.provider != *provider));
         for provider in left {
             match refusal(provider) {
@@ -189,34 +198,48 @@ impl Execution {
     pub fn availability(&self, config: &ModelConfig) -> Result<Vec<Availability>, anyhow::Error> {
         let environment = runtime::environment(config.runtime.ort_library.as_deref())?;
         let known = |provider| self.passed_over.iter().find(|one| one.provider == provider).cloned();
-        let tried = |provider| Availability { provider, refusal: refusal(provider, environment) };
+        let tried = |provider| Availability { provider, refusal: refusal(provider, &config.runtime, environment) };
         Ok(Provider::ALL.map(|provider| known(provider).unwrap_or_else(|| tried(provider))).into())
     }
 }
 
 /// Why a provider cannot be used, if so. Each is tried once per process, because a trial on a GPU is slow.
-fn refusal(provider: Provider, environment: &Environment) -> Option<String> {
+fn refusal(provider: Provider, config: &RuntimeConfig, environment: &Environment) -> Option<String> {
     static TRIED: [OnceLock<Option<String>>; Provider::ALL.len()] = [const { OnceLock::new() }; Provider::ALL.len()];
-    TRIED[provider as usize].get_or_init(|| examine(provider, environment)).clone()
+    TRIED[provider as usize].get_or_init(|| examine(provider, config, environment).err()).clone()
 }
 
-fn examine(provider: Provider, environment: &Environment) -> Option<String> {
-    let built_in = match provider {
-        Provider::Cpu => return None,
-        Provider::Cuda => ep::CUDA::is_available(),
-        Provider::TensorRt => ep::TensorRT::is_available(),
+/// # Errors
+/// Why the provider cannot be used.
+fn examine(provider: Provider, config: &RuntimeConfig, environment: &Environment) -> Result<(), String> {
+    let built_in = |available: ort::Result<bool>| match available {
+        Ok(true) => Ok(()),
+        _ => Err("this ONNX Runtime is built without it: run `make vendor-gpu` for one that has it".to_owned()),
     };
-    if !built_in.unwrap_or(false) {
-        return Some("this ONNX Runtime is built without it: run `make vendor-gpu` for one that has it".into());
+    match provider {
+        Provider::Cpu => return Ok(()),
+        Provider::Cuda => built_in(ep::CUDA::is_available())?,
+        Provider::TensorRt => built_in(ep::TensorRT::is_available())?,
+        Provider::TensorRtRtx => drop(rtx::find_library(config.tensorrt_rtx_library.as_deref())?),
     }
     let missing: Vec<_> = needs(provider).iter().filter_map(Need::missing).collect();
     if !missing.is_empty() {
-        return Some(format!("cannot load {}", missing.join(", ")));
+        return Err(format!("cannot load {}", missing.join(", ")));
     }
-    if let Err(error) = Driver::get().and_then(Driver::first_device) {
-        return Some(error.to_string());
-    }
-    try_out(provider, environment).err().map(|error| runtime::one_line(&error))
+    Driver::get().and_then(Driver::first_device).map_err(|error| error.to_string())?;
+    let tried = match provider {
+        Provider::Cpu => Ok(()),
+        Provider::Cuda => try_out(environment, ep::CUDA::default().build(), trial::GRAPH),
+        Provider::TensorRt => try_out(environment, ep::TensorRT::default().build(), trial::STANDARD_GRAPH),
+        Provider::TensorRtRtx => return rtx::try_apart(config),
+    };
+    tried.map_err(|error| runtime::one_line(&error))
+}
+
+/// Runs the trial on a provider, with no fallback.
+fn try_out(environment: &Environment, provider: ExecutionProviderDispatch, graph: &[u8]) -> ort::Result<()> {
+    let builder = Session::builder(environment)?.with_disable_cpu_fallback()?;
+    trial::run(builder.with_execution_providers([provider.error_on_failure()])?, graph)
 }
 
 /// Libraries that a provider is linked against, and the package that installs them.
@@ -226,6 +249,7 @@ struct Need {
 }
 
 const DRIVER: Need = Need { libraries: &["libcuda.so.1"], install: "NVIDIA's driver, 580 or newer" };
+const DRIVER_AND_NVML: Need = Need { libraries: &["libcuda.so.1", "libnvidia-ml.so.1"], ..DRIVER };
 const CUDA: Need = Need {
     libraries: &["libcudart.so.13", "libcublasLt.so.13", "libcublas.so.13", "libcurand.so.10"],
     install: "CUDA 13, apt-get install cuda-libraries-13-0 from NVIDIA's repository",
@@ -246,6 +270,8 @@ fn needs(provider: Provider) -> &'static [Need] {
         // Without cuDNN it uses its own convolutions; the trial shows whether they run.
         Provider::Cuda => &[DRIVER, CUDA],
         Provider::TensorRt => &[DRIVER, CUDA, CUDNN, TENSORRT],
+        // The rest comes with the plugin.
+        Provider::TensorRtRtx => &[DRIVER_AND_NVML],
     }
 }
 
@@ -257,35 +283,6 @@ impl Need {
         let cannot_load = |name: &&&str| unsafe { Library::new(**name) }.is_err();
         let missing: Vec<_> = self.libraries.iter().filter(cannot_load).copied().collect();
         (!missing.is_empty()).then(|| format!("{} ({})", missing.join(", "), self.install))
-    }
-}
-
-/// A convolution and its Top-K, by our operator and by ONNX's: what the network needs (generated by trial.py).
-const TRIAL: &[u8] = include_bytes!("trial.onnx");
-const STANDARD_TRIAL: &[u8] = include_bytes!("trial.std.onnx");
-
-/// Runs the trial on a GPU provider, with no fallback.
-fn try_out(provider: Provider, environment: &Environment) -> ort::Result<()> {
-    let (chosen, graph) = match provider {
-        Provider::Cpu => return Ok(()),
-        Provider::Cuda => (ep::CUDA::default().build(), TRIAL),
-        Provider::TensorRt => (ep::TensorRT::default().build(), STANDARD_TRIAL),
-    };
-    let builder = Session::builder(environment)?.with_disable_cpu_fallback()?;
-    run_trial(builder.with_execution_providers([chosen.error_on_failure()])?, graph)
-}
-
-fn run_trial(builder: SessionBuilder, graph: &[u8]) -> ort::Result<()> {
-    let mut session = op::commit(builder, graph, &op::Layers::default())?;
-    let maps = [0.5_f32, -1.0, 4.0, 0.0, 3.0, -2.0, 1.0, 2.0];
-    let input = TensorRef::from_array_view(([1, 1, 2, 4], &maps[..]))?;
-    let outputs = session.run(ort::inputs!["x" => input])?;
-    let missing = || ort::Error::new("the trial has no output");
-    let (_, values) = outputs.get("values").ok_or_else(missing)?.try_extract_tensor::<f32>()?;
-    let (_, indices) = outputs.get("indices").ok_or_else(missing)?.try_extract_tensor::<i64>()?;
-    match (values, indices) {
-        ([8.0, 6.0, 4.0], [2, 4, 7]) => Ok(()),
-        wrong => Err(ort::Error::new(format!("the largest of twice {maps:?} came out as {wrong:?}"))),
     }
 }
 
@@ -310,6 +307,7 @@ mod tests {
 
     #[test]
     fn auto_takes_the_best_that_works_and_reports_why_not_the_others() {
+        // TensorRT RTX works too, and is not taken.
         let best = pick(&[], &Provider::ALL).expect("all work");
         assert_eq!((best.provider, best.passed_over), (Provider::TensorRt, Vec::new()));
         let cpu = pick(&[], &[Provider::Cpu]).expect("the CPU works");
@@ -318,19 +316,12 @@ mod tests {
         assert_eq!(passed_over, [(Provider::TensorRt, Some("it is broken")), (Provider::Cuda, Some("it is broken"))]);
     }
 
-    /// The trial itself is correct: a GPU that fails it is at fault.
-    #[test]
-    fn the_cpu_passes_the_trial_on_both_graphs() {
-        let environment = runtime::environment(None).expect("ONNX Runtime is there");
-        for graph in [TRIAL, STANDARD_TRIAL] {
-            run_trial(Session::builder(environment).expect("a builder"), graph).expect("the trial");
-        }
-    }
-
     #[test]
     fn a_named_provider_is_used_or_an_error() {
         let cuda = pick(&["--provider", "cuda"], &Provider::ALL).expect("it works");
         assert_eq!(cuda.provider, Provider::Cuda);
+        let rtx = pick(&["--provider", "tensorrt-rtx"], &Provider::ALL).expect("it works");
+        assert_eq!(rtx.provider, Provider::TensorRtRtx);
         let error = pick(&["--provider", "tensorrt"], &[Provider::Cpu, Provider::Cuda]).unwrap_err();
         assert_eq!(error, "--provider tensorrt cannot run: it is broken");
     }
@@ -341,7 +332,9 @@ mod tests {
         assert_eq!((fp16.provider, fp16.precision), (Provider::TensorRt, Precision::Fp16));
         let error = pick(&["--precision", "fp16"], &[Provider::Cpu, Provider::Cuda]).unwrap_err();
         assert!(error.starts_with("no provider can run: tensorrt: it is broken; cuda: --precision fp16"), "{error}");
-        let error = pick(&["--precision", "fp16", "--provider", "cpu"], &Provider::ALL).unwrap_err();
-        assert_eq!(error, "--provider cpu cannot run: --precision fp16 runs on tensorrt only");
+        for provider in ["cpu", "tensorrt-rtx"] {
+            let error = pick(&["--precision", "fp16", "--provider", provider], &Provider::ALL).unwrap_err();
+            assert_eq!(error, format!("--provider {provider} cannot run: --precision fp16 runs on tensorrt only"));
+        }
     }
 }

@@ -12,7 +12,7 @@ use ort::{
 
 use super::{
     AssignedNode, Linear, Output, Provider, RunError, SessionOptions, gpu, manifest, op, placement::assigned_nodes,
-    runtime,
+    rtx, runtime,
 };
 use crate::image::Pixels;
 
@@ -27,7 +27,7 @@ pub struct Runner {
     /// Width and height of an image.
     size: [u32; 2],
     input: Vec<u8>,
-    /// Pinned host memory, with a GPU.
+    /// Pinned host memory, with CUDA.
     pinned: Option<Allocator>,
     nodes: Vec<AssignedNode>,
 }
@@ -59,7 +59,8 @@ impl Runner {
             provider.name(),
             options.graph_name
         );
-        let pinned = (provider != Provider::Cpu).then(|| pinned(&session)).transpose().unwrap_or_else(|error| {
+        let with_cuda = matches!(provider, Provider::Cuda | Provider::TensorRt);
+        let pinned = with_cuda.then(|| pinned(&session)).transpose().unwrap_or_else(|error| {
             tracing::warn!(error = runtime::one_line(&error), "no pinned memory: copies to the GPU are slower");
             None
         });
@@ -163,6 +164,11 @@ fn build(environment: &ort::environment::Environment, options: &SessionOptions) 
             let (input, cache) = (options.manifest.preprocessing.input(), options.engine_cache.as_deref());
             let tensorrt = gpu::tensorrt(config, precision, options.largest(), input, cache);
             builder.with_disable_cpu_fallback()?.with_execution_providers([tensorrt, gpu::cuda(config)])?
+        }
+        Provider::TensorRtRtx => {
+            let plugin = rtx::find_library(config.runtime.tensorrt_rtx_library.as_deref()).map_err(ort::Error::new)?;
+            let rtx = gpu::tensorrt_rtx(config, options.largest(), options.manifest.preprocessing.input());
+            rtx::with_plugin(builder.with_disable_cpu_fallback()?, environment, &plugin, &rtx)?
         }
     };
     op::commit(builder, &options.graph, &options.layers)

@@ -26,10 +26,11 @@ def test_the_cpu_is_compared_with_itself(tmp_path):
 
 @pytest.mark.skipif(Path("/proc/driver/nvidia").exists(), reason="this machine has a GPU")
 def test_what_cannot_run_fails_with_its_reason(tmp_path):
-    status, report = check(tmp_path / "report.md", "cuda,tensorrt")
+    status, report = check(tmp_path / "report.md", "cuda,tensorrt,tensorrt-rtx")
     assert status == 1
     assert "## cuda, fp32" in report and "Cannot run: --provider cuda cannot run" in report
     assert "## tensorrt, fp16" in report and "Cannot run: --provider tensorrt cannot run" in report
+    assert "## tensorrt-rtx, fp32" in report and "Cannot run: --provider tensorrt-rtx cannot run" in report
 
 
 def test_the_documentations_tables_match_the_roofline():

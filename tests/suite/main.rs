@@ -45,4 +45,5 @@ mod several;
 mod signals;
 mod silence;
 mod systemd;
+mod tensorrt_rtx;
 mod trace;

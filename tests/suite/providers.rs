@@ -3,6 +3,7 @@
 
 use std::{
     io::{Read, Write},
+    path::Path,
     process::Command,
     sync::Arc,
 };
@@ -93,6 +94,7 @@ fn auto_serves_on_the_cpu_and_says_why() {
         let metrics = client.get(format!("{}/metrics", server.url)).send().and_then(|answer| answer.text());
         let metrics = metrics.expect("metrics");
         assert!(metrics.contains(r#"lfm_model_info{digest="#) && metrics.contains(r#"execution_provider="cpu""#));
+        assert!(metrics.contains(r#"lfm_execution_provider_available{provider="tensorrt-rtx"}"#), "{metrics}");
         assert!(server.terminate().0.success());
 
         let mut text = String::new();
@@ -189,7 +191,8 @@ async fn auto_steps_down_from_a_provider_that_cannot_run_the_model() {
         let shown = shown.iter().map(|one| (one.provider, one.refusal.as_deref())).collect::<Vec<_>>();
         assert!(matches!(
             shown[..],
-            [(Provider::Cpu, None), (Provider::Cuda, Some(_)), (Provider::TensorRt, Some(told))] if told == why
+            [(Provider::Cpu, None), (Provider::Cuda, Some(_)), (Provider::TensorRt, Some(told)), (Provider::TensorRtRtx, Some(_))]
+                if told == why
         ));
         test.app.start(vec![Pool { sessions, rebuild: app::rebuild(options) }]);
         assert_eq!(test.score(picture()).await.status(), 200);
@@ -211,6 +214,13 @@ async fn a_named_provider_that_cannot_run_the_model_is_an_error() {
     assert!(!error.contains('\n') && log.is_empty(), "{error} {log:?}");
 }
 
+/// Compiles a shared library of this name in a folder, from files and options of the C compiler.
+pub fn compile(folder: &Path, name: &str, arguments: &[&str]) {
+    let mut compiler = Command::new("cc");
+    compiler.args(["-shared", "-fPIC", "-o"]).arg(folder.join(name)).args(arguments);
+    assert!(compiler.status().expect("a C compiler, which the build needs too").success());
+}
+
 /// With the GPU build and fake libraries: a machine whose driver finds no GPU, or one that is too old.
 #[test]
 fn a_missing_or_old_gpu_is_one_line() {
@@ -223,11 +233,7 @@ fn a_missing_or_old_gpu_is_one_line() {
         ("-DCAPABILITY_MAJOR=6", "has compute capability 6.0; 7.5 or newer is needed"),
     ] {
         let folder = tempfile::tempdir().expect("a folder");
-        let compile = |name: &str, arguments: &[&str]| {
-            let mut compiler = Command::new("cc");
-            compiler.args(["-shared", "-fPIC", "-o"]).arg(folder.path().join(name)).args(arguments);
-            assert!(compiler.status().expect("a C compiler, which the build needs too").success());
-        };
+        let compile = |name: &str, arguments: &[&str]| compile(folder.path(), name, arguments);
         compile("libcuda.so.1", &[define, emulation.to_str().expect("UTF-8")]);
         for name in ["libcudart.so.13", "libcublasLt.so.13", "libcublas.so.13", "libcurand.so.10"] {
             compile(name, &["-x", "c", "/dev/null"]);

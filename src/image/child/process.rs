@@ -7,7 +7,7 @@ use std::{
     io::{self, Read, Write},
     marker::PhantomData,
     os::fd::{AsFd, BorrowedFd},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -73,21 +73,11 @@ pub(in crate::image) fn decode<W: Work>(
 
 /// What the program prints for a command alone; nothing where it fails.
 pub(in crate::image) fn ask(program: Option<&Path>, command: &str) -> Option<String> {
-    let program = program.map(Path::to_path_buf).or_else(self::program)?;
+    let program = program.map(Path::to_path_buf).or_else(crate::program)?;
     let mut asked = Command::new(program);
     asked.arg(command).env_clear().stdin(Stdio::null()).stderr(Stdio::null());
     let output = asked.output().ok().filter(|output| output.status.success())?;
     Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
-}
-
-/// The program that is started: itself where this is `lfm-serve`, else the one beside it, as a test finds it.
-fn program() -> Option<PathBuf> {
-    const NAME: &str = "lfm-serve";
-    let executable = std::env::current_exe().ok()?;
-    // Another version may have taken its place meanwhile.
-    let own = executable.file_name()?.to_str()?.trim_end_matches(" (deleted)") == NAME;
-    let beside = || executable.ancestors().skip(1).take(2).map(|folder| folder.join(NAME)).find(|file| file.is_file());
-    if own { Some("/proc/self/exe".into()) } else { beside() }
 }
 
 fn damaged<W: Work>() -> ImageError {
@@ -103,7 +93,7 @@ impl<W: Work> Decoder<W> {
     fn start(program: Option<&Path>, job: &Job<W>) -> Result<Self, ImageError> {
         let missing =
             || W::FORMAT.unsupported("the program lfm-serve that decodes it was not found; convert it to JPEG or PNG");
-        let program = program.map(Path::to_path_buf).or_else(self::program).ok_or_else(missing)?;
+        let program = program.map(Path::to_path_buf).or_else(crate::program).ok_or_else(missing)?;
         let job = serde_json::to_string(job).unwrap_or_default();
         let started = Command::new(program)
             .args([W::COMMAND, &job])
