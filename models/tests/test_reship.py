@@ -77,6 +77,11 @@ def test_kinds_of_real_pictures_are_told_and_counted(tmp_path, capsys):
     assert [counts[kind] for kind, _ in kinds.KINDS] == [one, none, none, one, one]
     assert counts[kinds.OTHER] == none
 
+    (tmp_path / "seen.txt").write_text("# sources\nblog  a photo blog\n")
+    unseen = ["--except", str(tmp_path / "seen.txt"), "--by", "class"]
+    kinds.main([str(tmp_path), "--binary", str(ROOT / "target/release/lfm-serve"), *unseen])
+    assert capsys.readouterr().out.splitlines()[2:] == ["| jpeg_90_95 | 1 | 0 | 1 | 0 | 0 |"]
+
 
 def test_verdicts_are_counted_by_the_class_that_a_picture_ends_as():
     images = [(None, "a", "real")] * 2 + [(None, "a", "fake")] * 2
