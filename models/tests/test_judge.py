@@ -158,8 +158,13 @@ def test_a_source_of_its_own_raises_the_threshold():
         if shot.source == "s00":
             shot.raw += 3.0
     _, held = evidence.classes(odd)
-    for kept in held.values():
+    _, even = evidence.classes(shots(5.0))
+    for name, kept in held.items():
         assert kept["sources_left_out"] is None or kept["sources_left_out"]["shift_real"] > 0
+        low, high = kept["average_precision_95"]
+        assert low <= kept["average_precision"] <= high
+        usual = even[name]["average_precision_95"]
+        assert high - low > usual[1] - usual[0], "it is about sources, not pictures"
 
 
 def test_weights_are_equal_for_labels_groups_sources_and_ways():
