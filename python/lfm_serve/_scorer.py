@@ -92,7 +92,7 @@ class Scorer:
         >>> with open("photo.jpg", "rb") as file:
         ...     result = scorer.score(file.read())
         >>> print(result)
-        real, score 0.0587
+        real, score 0.0601
         >>> result.evidence.class_, result.image.width, result.image.height
         ('jpeg_90_95', 640, 427)
 
