@@ -88,7 +88,9 @@ def test_the_gil_is_released(scorer, fifo):
 
 
 INTERRUPTED = """
-import sys, lfm_serve
+import signal, sys, lfm_serve
+# A shell starts what it runs in the background with this signal ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 scorer = lfm_serve.Scorer(threads=1)
 try:
     {call}
