@@ -4,7 +4,7 @@
 >>> scorer = lfm_serve.Scorer()
 >>> result = scorer.score("photo.jpg")
 >>> result.verdict, round(result.score, 3)
-('real', 0.059)
+('real', 0.06)
 
 A file is judged as it was stored: give its bytes or its path, not its pixels, where you have it. docs/python.md of the
 project is a tour.
