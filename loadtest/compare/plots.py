@@ -1,5 +1,6 @@
 """Plots of the summary, one per placement."""
 
+import math
 from pathlib import Path
 
 import drawing
@@ -11,11 +12,13 @@ from report import COLUMNS, figure_name
 def draw(summary: dict, out: Path) -> None:
     for placement in dict.fromkeys(row["placement"] for row in summary["rows"]):
         rows = [row for row in summary["rows"] if row["placement"] == placement][::-1]
-        figure, panels = plt.subplots(5, 3, figsize=(10, 1.6 + 1.1 * len(rows)), layout="constrained")
-        for panel, (title, _, _, better) in zip(panels.flat, COLUMNS, strict=False):
+        figure, panels = plt.subplots(
+            math.ceil(len(COLUMNS) / 3), 3, figsize=(10, 1.6 + 1.1 * len(rows)), layout="constrained"
+        )
+        for panel in panels.flat[len(COLUMNS) :]:
+            panel.axis("off")
+        for panel, (title, _, _, better) in zip(panels.flat[: len(COLUMNS)], COLUMNS, strict=True):
             bars(panel, title, better, rows)
-        for unused in panels.flat[len(COLUMNS) :]:
-            unused.axis("off")
         figure.suptitle(f"{placement}: medians, quartiles")
         drawing.save(figure, out / figure_name(placement))
 

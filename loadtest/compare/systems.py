@@ -40,8 +40,8 @@ def venv(name: str) -> Path:
 
 def ours(port: int, cores: int) -> list:
     # One region: the crop at the centre, which is all that the peers judge. The drain delay only matters behind a load balancer.
-    address, regions = ("--listen", f"127.0.0.1:{port}"), ("--regions", "1")
-    return [BINARY, "serve", *address, *regions, "--log-level", "warn", "--drain-delay", "0s"]
+    flags = {"listen": f"127.0.0.1:{port}", "regions": "1", "log-level": "warn", "drain-delay": "0s"}
+    return [BINARY, "serve", *(f"--{name}={value}" for name, value in flags.items())]
 
 
 def ours_executed(address: Address) -> int:

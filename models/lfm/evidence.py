@@ -308,14 +308,14 @@ def interval(table: Table, draws: int = 500) -> list[float]:
     """The 95 % bootstrap interval of the average precision, sources drawn anew within each label: they differ more
     than the pictures of one."""
     rng = np.random.default_rng(0)
+    sides = [np.flatnonzero(table.label == label) for label in (0, 1)]
+    sources = [np.unique(table.source[of], return_inverse=True)[1] for of in sides]
     found = []
     for _ in range(draws):
         weight = table.weight.copy()
-        for label in (0, 1):
-            sources = np.unique(table.source[table.label == label])
-            drawn = Counter(rng.choice(sources, len(sources)).tolist())
-            for source in sources:
-                weight[(table.label == label) & (table.source == source)] *= drawn[source]
+        for of, source in zip(sides, sources, strict=True):
+            count = source.max() + 1
+            weight[of] *= np.bincount(rng.choice(count, count), minlength=count)[source]
         found.append(precision(table, weight))
     return [round(float(q), 4) for q in np.quantile(found, [0.025, 0.975])]
 

@@ -1,6 +1,15 @@
-"""Which pictures of a source are chosen by, and which reported on."""
+"""Which pictures are trained on, which of a source are chosen by, and which reported on."""
 
 import random
+from pathlib import Path
+
+VAL2 = Path(__file__).resolve().parents[1] / "val2.txt"
+
+
+def kept_out(listed: Path = VAL2) -> set[str]:
+    """The sources of a list, a line each: by default those of val2, excluded from training."""
+    lines = listed.read_text().splitlines()
+    return {line.split()[0] for line in lines if line and not line.startswith("#")}
 
 
 def shuffled(source: str, count: int, seed: int = 0) -> list[int]:

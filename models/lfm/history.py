@@ -54,9 +54,8 @@ def draw(rng: random.Random, jpeg_first: float = 0.3) -> list[Step]:
     elif kind == "again":  # shrunk once, then enlarged
         factor = rng.uniform(0.25, 0.8)
         steps += [("scale", factor, filter), ("scale", 1 / factor, rng.choice(FILTERS[:3]))]
-    elif (
-        kind == "camera"
-    ):  # shrunk first, which removes what the photograph's own camera and codec left
+    elif kind == "camera":
+        # Shrunk first, which removes what the photograph's own camera and codec left.
         steps.append(("scale", rng.uniform(0.35, 0.6), filter))
         mosaic = rng.choice(list(DEMOSAICING)), rng.randrange(2), rng.randrange(2)
         steps.append(("demosaic", *mosaic, rng.uniform(0, 4), rng.getrandbits(32)))
@@ -76,32 +75,25 @@ KINDS = {"shrink": 6, "enlarge": 5, "screen": 3, "again": 3, "rotate": 1, "denoi
 
 # Filters of 1/16 or 1/4 over the mosaic: the colour missing at a pixel. Malvar, He and Cutler, "High-quality linear
 # interpolation for demosaicing of Bayer-patterned color images" (2004), figure 2; bilinear interpolation.
-CROSS = (
-    np.array(
-        [[0, 0, -2, 0, 0], [0, 0, 4, 0, 0], [-2, 4, 8, 4, -2], [0, 0, 4, 0, 0], [0, 0, -2, 0, 0]]
-    )
-    / 16
-)
-ROW = (
-    np.array(
-        [[0, 0, 1, 0, 0], [0, -2, 0, -2, 0], [-2, 8, 10, 8, -2], [0, -2, 0, -2, 0], [0, 0, 1, 0, 0]]
-    )
-    / 16
-)
-CORNERS = (
-    np.array(
-        [[0, 0, -3, 0, 0], [0, 4, 0, 4, 0], [-3, 0, 12, 0, -3], [0, 4, 0, 4, 0], [0, 0, -3, 0, 0]]
-    )
-    / 16
-)
+# fmt: off
+CROSS = np.float32([
+    [0, 0, -2, 0, 0], [0, 0, 4, 0, 0], [-2, 4, 8, 4, -2], [0, 0, 4, 0, 0], [0, 0, -2, 0, 0],
+]) / 16
+ROW = np.float32([
+    [0, 0, 1, 0, 0], [0, -2, 0, -2, 0], [-2, 8, 10, 8, -2], [0, -2, 0, -2, 0], [0, 0, 1, 0, 0],
+]) / 16
+CORNERS = np.float32([
+    [0, 0, -3, 0, 0], [0, 4, 0, 4, 0], [-3, 0, 12, 0, -3], [0, 4, 0, 4, 0], [0, 0, -3, 0, 0],
+]) / 16
+# fmt: on
 DEMOSAICING = {
     # green at red and blue; red and blue at green in their row, in their column; red at blue and blue at red
     "malvar": (CROSS, ROW, ROW.T, CORNERS),
     "bilinear": (
-        np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]]) / 4,
-        np.array([[0, 0, 0], [1, 0, 1], [0, 0, 0]]) / 2,
-        np.array([[0, 1, 0], [0, 0, 0], [0, 1, 0]]) / 2,
-        np.array([[1, 0, 1], [0, 0, 0], [1, 0, 1]]) / 4,
+        np.float32([[0, 1, 0], [1, 0, 1], [0, 1, 0]]) / 4,
+        np.float32([[0, 0, 0], [1, 0, 1], [0, 0, 0]]) / 2,
+        np.float32([[0, 1, 0], [0, 0, 0], [0, 1, 0]]) / 2,
+        np.float32([[1, 0, 1], [0, 0, 0], [1, 0, 1]]) / 4,
     ),
 }
 
@@ -139,7 +131,7 @@ def demosaic(
     mosaic = np.take_along_axis(pixels, own[..., None], 2)[..., 0].astype(np.float32)
     mosaic += np.random.default_rng(seed).normal(0, deviation, mosaic.shape)
     cross, in_row, in_column, corners = (
-        convolve(mosaic, kernel.astype(np.float32), mode="mirror") for kernel in DEMOSAICING[method]
+        convolve(mosaic, kernel, mode="mirror") for kernel in DEMOSAICING[method]
     )
     made = np.empty(pixels.shape, np.float32)
     made[..., 1] = np.where(own == 1, mosaic, cross)

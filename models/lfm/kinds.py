@@ -11,6 +11,7 @@ import csv
 import pathlib
 import re
 
+from lfm import halves
 from lfm.reship import counts, score
 
 # The first that fits: kind, and what it is told by in the row's origin or EXIF.
@@ -57,8 +58,7 @@ def main(arguments=None):
     given = parser.parse_args(arguments)
     with (given.folder / "MANIFEST.tsv").open() as file:
         rows = [row for row in csv.DictReader(file, delimiter="\t") if row["label"] == "0"]
-    listed = given.without.read_text().splitlines() if given.without else []
-    without = {line.split()[0] for line in listed if line and not line.startswith("#")}
+    without = halves.kept_out(given.without) if given.without else set()
     rows = [row for row in rows if row["path"].split("/")[0] not in without]
     files = {str(given.folder / row["path"]): kind_of(row) for row in rows}
     scored = score(given.binary, given.model, list(files))

@@ -10,7 +10,6 @@ import argparse
 import csv
 import hashlib
 import io
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -99,8 +98,6 @@ def row(package: Package, name: str, path: str, data: bytes) -> dict[str, str | 
         if format == "JPEG":
             quality = judge.quality(image.quantization[image.layer[0][3]])
             chroma = CHROMA.get(image.layer[0][1:3], "other") if len(image.layer) > 1 else "grey"
-        elif format == "WEBP" and b"VP8 " in data[:64]:
-            format = "WEBP-lossy"
         return {
             "path": path,
             "label": int(package.label == "generated"),
@@ -128,7 +125,7 @@ def unpack(package: Package, out: Path) -> list[dict[str, str | int]]:
             for name, data in zip(short, found, strict=True):
                 (new / name).write_bytes(data)
             (out / folder).parent.mkdir(parents=True, exist_ok=True)
-            shutil.move(new, out / folder)
+            new.rename(out / folder)
     return [
         row(package, name, str(folder / own), (out / folder / own).read_bytes())
         for name, own in zip(names, short, strict=True)

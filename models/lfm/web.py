@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from lfm import halves
 from lfm.data import Source, decode
 
-VAL2 = Path(__file__).resolve().parents[1] / "val2.txt"
 LEAST = 256  # pixels of the shorter side, for training
 QUALITIES = (80, 90, 95)  # boundaries of the JPEG buckets
 LARGEST = 640  # pixels of a side: of a larger picture the middle is kept, which saves memory
@@ -26,12 +26,6 @@ class Picture:
     label: int  # 1: generated
     stored: str  # bucket: lossless, lossless_once_lossy, jpeg_0, jpeg_80_420 ...
     pixels: np.ndarray
-
-
-def kept_out() -> set[str]:
-    """The origins of val2, excluded from training."""
-    lines = VAL2.read_text().splitlines()
-    return {line.split()[0] for line in lines if line and not line.startswith("#")}
 
 
 def bucket(row: dict[str, str]) -> str:
@@ -52,7 +46,7 @@ def folders(text: str) -> list[Path]:
 
 def pictures(roots: Sequence[Path], held_out: bool) -> list[Picture]:
     """The pictures of every root's MANIFEST.tsv: those excluded from training, or all others."""
-    out, found = kept_out(), []
+    out, found = halves.kept_out(), []
     for root in roots:
         with (root / "MANIFEST.tsv").open() as file:
             rows = list(csv.DictReader(file, delimiter="\t"))

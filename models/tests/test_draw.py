@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from test_data import guessed
 
-from lfm import draw, history, registry, web
+from lfm import draw, halves, history, registry, web
 from lfm.data import Source
 from lfm.generate import Maker
 
@@ -190,7 +190,7 @@ def test_val2_is_what_the_card_says(shared):
     """At least three real origins, lossless among them, and three generators, with pictures."""
     kept = web.pictures([shared / "data/web"], held_out=True)
     fetched = {p.origin for p in registry.packages(registry.LIST.read_text())}
-    assert {p.origin for p in kept} == web.kept_out() - fetched
+    assert {p.origin for p in kept} == halves.kept_out() - fetched
     real, fake = ({p.origin for p in kept if p.label == label} for label in (0, 1))
     assert len(real) >= 3 and len(fake) >= 3
     assert any(p.label == 0 and p.stored == "lossless" for p in kept)

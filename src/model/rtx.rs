@@ -44,9 +44,7 @@ const REFUSED: &str = "refused: ";
 /// # Errors
 /// If there is none.
 pub(super) fn find_library(given: Option<&Path>) -> Result<PathBuf, String> {
-    let candidates = given.map_or_else(default_places, |path| vec![path.to_path_buf()]);
-    candidates.iter().find(|path| path.is_file()).cloned().ok_or_else(|| {
-        let places = candidates.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
+    runtime::first_file(given.map_or_else(default_places, |path| vec![path.to_path_buf()])).map_err(|places| {
         format!(
             "its plugin was not found: looked at {places}. Run `make vendor-rtx`, or give \
              --tensorrt-rtx-library FILE (LFM_TENSORRT_RTX_LIBRARY)"

@@ -84,10 +84,16 @@ fn version_of(path: &Path) -> Result<String, String> {
 pub fn find_library(given: Option<&Path>) -> Result<PathBuf, RuntimeError> {
     // If a library is named, no other is tried.
     let named = given.map(Path::to_path_buf).or_else(|| env::var_os("ORT_DYLIB_PATH").map(PathBuf::from));
-    let candidates = named.map_or_else(default_places, |path| vec![path]);
-    candidates.iter().find(|path| path.is_file()).cloned().ok_or_else(|| {
-        RuntimeError::NotFound(candidates.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", "))
-    })
+    first_file(named.map_or_else(default_places, |path| vec![path])).map_err(RuntimeError::NotFound)
+}
+
+/// The first of these files that is there.
+///
+/// # Errors
+/// All of their paths, if none is.
+pub(super) fn first_file(candidates: Vec<PathBuf>) -> Result<PathBuf, String> {
+    let places = || candidates.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
+    candidates.iter().find(|path| path.is_file()).cloned().ok_or_else(places)
 }
 
 fn default_places() -> Vec<PathBuf> {
