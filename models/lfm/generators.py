@@ -20,7 +20,8 @@ Generator = Callable[[np.ndarray], np.ndarray]  # uint8 (h, w, 3) -> the same, g
 class Decoder:
     """The decoder of an autoencoder."""
 
-    up: str  # nearest, bilinear, transposed, blurred (StyleGAN2's), shuffle or smoothed (shuffle + blur)
+    # nearest, bilinear, bicubic, transposed, blurred (StyleGAN2's), shuffle or smoothed (shuffle + blur)
+    up: str
     kernel: int
     factors: tuple[int, ...]  # of the up-samplings, first to last
     after: int = 1  # convolutions after the last up-sampling, besides the one to RGB
@@ -29,6 +30,9 @@ class Decoder:
     bottleneck: str = "none"  # none, kl (noise on the code) or vq (code rounded to levels)
     noise: bool = False  # injected after every up-sampling, as in StyleGAN
     gan: bool = False  # an adversarial loss in addition to the reconstruction
+    normed: bool = False  # group normalisation before every activation, as in Stable Diffusion's
+    last: int = 3  # kernel of the convolution to RGB: 1 in StyleGAN, 7 in ResNet generators ...
+    bounded: bool = False  # ... which end with tanh
 
     @property
     def block(self) -> int:
@@ -58,11 +62,47 @@ ZOO = {
     "transposed_k5_x4": Decoder("transposed", 5, (2, 2), 0),
     "transposed_k5_x3": Decoder("transposed", 5, (3,), 0),
     "transposed_k8_once_x4": Decoder("transposed", 8, (4,), 1),
+    "nearest_k3_x2_gan": Decoder("nearest", 3, (2,), 1, gan=True),
+    "nearest_k1_x4": Decoder("nearest", 1, (2, 2), 2),
+    "nearest_k5_x4_gan": Decoder("nearest", 5, (2, 2), 0, gan=True),
+    "nearest_k3_x6_gan": Decoder("nearest", 3, (3, 2), 1, gan=True),
+    "nearest_k3_x5": Decoder("nearest", 3, (5,), 1),
+    "nearest_k3_x8_noise_gan": Decoder("nearest", 3, (2, 2, 2), 1, noise=True, gan=True),
+    "nearest_k3_x4_normed": Decoder("nearest", 3, (2, 2), 1, act="silu", normed=True),
+    "nearest_k3_x8_kl_normed": Decoder("nearest", 3, (2, 2, 2), 2, 16, "silu", "kl", normed=True),
+    "nearest_k3_x8_vq_normed_gan": Decoder(
+        "nearest", 3, (2, 2, 2), 1, 16, "silu", "vq", normed=True, gan=True
+    ),
+    "nearest_k3_x4_to7": Decoder("nearest", 3, (2, 2), 0, act="relu", last=7, bounded=True),
+    "transposed_k3_x2": Decoder("transposed", 3, (2,), 0),
+    "transposed_k3_x3": Decoder("transposed", 3, (3,), 1),
+    "transposed_k2_x4_gan": Decoder("transposed", 2, (2, 2), 1, gan=True),
+    "transposed_k6_x4_gan": Decoder("transposed", 6, (2, 2), 0, gan=True),
+    "transposed_k4_x4_noise": Decoder("transposed", 4, (2, 2), 0, noise=True),
+    "transposed_k2_x8_vq": Decoder("transposed", 2, (2, 2, 2), 1, 16, "silu", "vq"),
+    "transposed_k3_x4_to7_gan": Decoder(
+        "transposed", 3, (2, 2), 0, act="relu", normed=True, last=7, bounded=True, gan=True
+    ),
+    "transposed_k4_x8_vq_gan": Decoder("transposed", 4, (2, 2, 2), 1, 16, "silu", "vq", gan=True),
     "bilinear_k3_x2": Decoder("bilinear", 3, (2,), 0),
     "bilinear_k3_x4": Decoder("bilinear", 3, (2, 2), 1),
     "bilinear_k3_x4_gan": Decoder("bilinear", 3, (2, 2), 1, act="relu", gan=True),
     "bilinear_k3_x8_kl": Decoder("bilinear", 3, (2, 2, 2), 1, 16, "silu", "kl"),
     "bilinear_k3_x4_noise": Decoder("bilinear", 3, (2, 2), 1, noise=True),
+    "bilinear_k3_x3": Decoder("bilinear", 3, (3,), 1),
+    "bilinear_k5_x4_gan": Decoder("bilinear", 5, (2, 2), 0, gan=True),
+    "bilinear_k3_once_x4": Decoder("bilinear", 3, (4,), 1),
+    "bilinear_k3_x4_kl_normed": Decoder("bilinear", 3, (2, 2), 1, 16, "silu", "kl", normed=True),
+    "bilinear_k3_x4_to1_noise_gan": Decoder(
+        "bilinear", 3, (2, 2), 1, noise=True, last=1, gan=True
+    ),
+    "bicubic_k3_x2": Decoder("bicubic", 3, (2,), 1),
+    "bicubic_k3_x4": Decoder("bicubic", 3, (2, 2), 1),
+    "bicubic_k3_x4_gan": Decoder("bicubic", 3, (2, 2), 0, act="relu", gan=True),
+    "blurred_k3_x2_gan": Decoder("blurred", 3, (2,), 1, gan=True),
+    "blurred_k4_x4_gan": Decoder("blurred", 4, (2, 2), 1, gan=True),
+    "blurred_k3_x4_to1_noise_gan": Decoder("blurred", 3, (2, 2), 1, noise=True, last=1, gan=True),
+    "blurred_k3_x8_noise": Decoder("blurred", 3, (2, 2, 2), 1, noise=True),
     "blurred_k3_x4": Decoder("blurred", 3, (2, 2), 1),
     "blurred_k3_x4_noise_gan": Decoder("blurred", 3, (2, 2), 1, noise=True, gan=True),
     "blurred_k4_x8": Decoder("blurred", 4, (2, 2, 2), 1),
@@ -70,7 +110,9 @@ ZOO = {
     "shuffle_k3_x4": Decoder("shuffle", 3, (2, 2), 0),
     "shuffle_k3_x4_gan": Decoder("shuffle", 3, (2, 2), 0, gan=True),
     "shuffle_k3_once_x4": Decoder("shuffle", 3, (4,), 1),
+    "shuffle_k1_once_x8": Decoder("shuffle", 1, (8,), 1),  # patches, as a transformer's
     "smoothed_k3_x4": Decoder("smoothed", 3, (2, 2), 1),
+    "smoothed_k3_x2": Decoder("smoothed", 3, (2,), 1),
 }
 
 # Excluded from training, for validation: pixel shuffle is a whole kind of up-sampling, the others
@@ -80,11 +122,19 @@ HELD_OUT = (
     "shuffle_k3_x4",
     "shuffle_k3_x4_gan",
     "shuffle_k3_once_x4",
+    "shuffle_k1_once_x8",
+    "smoothed_k3_x2",
     "smoothed_k3_x4",
     "transposed_k5_x3",
+    "transposed_k4_x8_vq_gan",
+    "nearest_k1_x4",
+    "nearest_k3_x5",
     "nearest_k3_x8_vq",
+    "blurred_k3_x8_noise",
     "blurred_k4_x8",
+    "bilinear_k3_once_x4",
     "bilinear_k3_x4_gan",
+    "bicubic_k3_x4_gan",
     "realcugan_x2",
     "realesrgan_video_x4",
 )
@@ -117,7 +167,7 @@ SUPER_RESOLUTIONS = {
 def growing(d: Decoder, factor: int, inputs: int, outputs: int) -> list[nn.Module]:
     """The layers that enlarge an image by `factor`."""
     same = d.kernel // 2
-    if d.up in ("nearest", "bilinear"):
+    if d.up in ("nearest", "bilinear", "bicubic"):
         return [
             nn.Upsample(scale_factor=factor, mode=d.up),
             nn.Conv2d(inputs, outputs, d.kernel, padding=same),
@@ -174,15 +224,20 @@ class Autoencoder(nn.Module):
         super().__init__()
         act = {"leaky": lambda: nn.LeakyReLU(0.2), "relu": nn.ReLU, "silu": nn.SiLU}[d.act]
         widths = [d.width * w for w in (1, 2, 4, 6)][: len(d.factors) + 1]
+
+        def activated(channels: int) -> list[nn.Module]:
+            return [*([nn.GroupNorm(4, channels)] if d.normed else []), act()]
+
         down = [nn.PixelUnshuffle(d.block), nn.Conv2d(3 * d.block**2, widths[-1], 3, padding=1)]
         down += [act()] if d.bottleneck == "none" else [Code(d.bottleneck)]
-        layers = [*down, nn.Conv2d(widths[-1], widths[-1], 3, padding=1), act()]
+        layers = [*down, nn.Conv2d(widths[-1], widths[-1], 3, padding=1), *activated(widths[-1])]
         for factor, inputs, outputs in zip(d.factors, widths[::-1], widths[-2::-1], strict=False):
             layers += growing(d, factor, inputs, outputs)
-            layers += [Noise(outputs), act()] if d.noise else [act()]
+            layers += [*([Noise(outputs)] if d.noise else []), *activated(outputs)]
         for _ in range(d.after):
-            layers += [nn.Conv2d(widths[0], widths[0], 3, padding=1), act()]
-        self.layers = nn.Sequential(*layers, nn.Conv2d(widths[0], 3, 3, padding=1))
+            layers += [nn.Conv2d(widths[0], widths[0], 3, padding=1), *activated(widths[0])]
+        layers += [nn.Conv2d(widths[0], 3, d.last, padding=d.last // 2)]
+        self.layers = nn.Sequential(*layers, *([nn.Tanh()] if d.bounded else []))
 
     def forward(self, x: Tensor) -> Tensor:  # (n, 3, h, w), h and w multiples of the block
         return self.layers(x)
@@ -209,7 +264,7 @@ def train(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, steps)
     discriminator = judge().to(device) if decoder.gan else None
     against = adam(discriminator) if discriminator else None
-    side = 48
+    side = 48 // decoder.block * decoder.block
     for _ in range(steps):
         crops = []
         for i in rng.integers(0, len(photographs), 8):
