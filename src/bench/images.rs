@@ -78,6 +78,8 @@ struct Row {
     size: Size,
     /// Size of the JPEG.
     bytes: usize,
+    /// Whether the JPEG has a restart marker after every row of MCUs.
+    restart_markers: bool,
     /// CPU milliseconds.
     ms: Spread,
     #[serde(flatten)]
@@ -103,19 +105,23 @@ pub(super) fn measure(
     let (mut pillow, found) = Pillow::start(python);
     let mut rows = Vec::new();
     for &size in sizes {
-        measure_size(tasks, size, pillow.as_mut(), rounds, &mut rows)?;
+        measure_file(tasks, size, false, pillow.as_mut(), rounds, &mut rows)?;
+        if tasks.contains(&Task::Regions) {
+            measure_file(&[Task::Regions], size, true, pillow.as_mut(), rounds, &mut rows)?;
+        }
     }
     Ok(Report { pillow: found, rows })
 }
 
-fn measure_size(
+fn measure_file(
     tasks: &[Task],
     size: Size,
+    restart_markers: bool,
     mut pillow: Option<&mut Pillow>,
     rounds: &Rounds,
     rows: &mut Vec<Row>,
 ) -> Result<(), anyhow::Error> {
-    let jpeg = encode(size)?;
+    let jpeg = if restart_markers { encode_with_restart_markers(size)? } else { encode(size)? };
     let mut scratch = Scratch::default();
     let decoded = image::decode(&jpeg, &image::inspect(&jpeg, &LIMITS)?, &Cancel::default())?;
     let mut ours = Sha256::new_with_prefix(prepare(&jpeg, &mut scratch)?.as_bytes());
@@ -140,7 +146,7 @@ fn measure_size(
             pillow_over: theirs.over(ours),
             same_pixels,
         });
-        rows.push(Row { task, size, bytes: jpeg.len(), ms: ours.spread(1e3), pillow });
+        rows.push(Row { task, size, bytes: jpeg.len(), restart_markers, ms: ours.spread(1e3), pillow });
     }
     Ok(())
 }
@@ -191,6 +197,17 @@ fn encode(size: Size) -> Result<Vec<u8>, anyhow::Error> {
     Ok(turbojpeg::compress(image, 90, turbojpeg::Subsamp::Sub2x2)?.to_vec())
 }
 
+/// The same with a restart marker after every row of MCUs.
+fn encode_with_restart_markers(size: Size) -> Result<Vec<u8>, anyhow::Error> {
+    let mut jpeg = Vec::new();
+    let mut encoder = jpeg_encoder::Encoder::new(&mut jpeg, 90);
+    encoder.set_sampling_factor(jpeg_encoder::SamplingFactor::F_2_2);
+    encoder.set_restart_interval(size.width.div_ceil(16));
+    let pixels = corpus::shapes(size.width.into(), size.height.into());
+    encoder.encode(&pixels, size.width, size.height, jpeg_encoder::ColorType::Rgb)?;
+    Ok(jpeg)
+}
+
 /// For the terminal.
 pub(super) fn tabulate(report: &Report) -> Table {
     let mut table = table(["task", "pixels", "JPEG, kB", "ours, ms", "Pillow, ms", "faster by"].map(String::from));
@@ -201,7 +218,7 @@ pub(super) fn tabulate(report: &Report) -> Table {
         };
         let kilobytes = (row.bytes / 1000).to_string();
         table.add_row([
-            row.task.name().to_owned(),
+            format!("{}{}", row.task.name(), if row.restart_markers { ", restart markers" } else { "" }),
             row.size.to_string(),
             kilobytes,
             row.ms.to_string(),

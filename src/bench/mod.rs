@@ -45,7 +45,8 @@ Sections:
   prepare  JPEG to the network's 256x256 RGB input: decode and resize with reused buffers, as in the server;
            against Pillow
   regions  JPEG to the inputs of the centre and the four quadrants, as the server does for models that take native
-           pixels; against Pillow, which decodes all of it and crops
+           pixels; against Pillow, which decodes all of it and crops. The same for a JPEG with restart markers,
+           between which the server reads no data
   cost     decoding of every format and variant: CPU time against the header's estimate, the longest time to
            stop after cancellation, and memory against the header's bound
   mutants  decoding of damaged files of every format at the default limits: the longest decode, and the highest

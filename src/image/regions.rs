@@ -99,7 +99,7 @@ fn seen(fit: &Fit) -> [u32; 4] {
 }
 
 /// Decodes once and computes the inputs of all [`places`], in their order. JPEG's rows between them are decoded only as far
-/// as finding damage takes. `header` must come from
+/// as finding damage takes, and not read at all where the file has restart markers. `header` must come from
 /// [`inspect`](super::inspect) of the same bytes.
 ///
 /// # Errors

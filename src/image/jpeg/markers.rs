@@ -2,7 +2,8 @@
 
 /// Start of scan.
 pub(in crate::image) const SOS: u8 = 0xda;
-const EOI: u8 = 0xd9;
+/// End of image.
+pub(super) const EOI: u8 = 0xd9;
 
 /// A marker with its parameters.
 pub(in crate::image) struct Segment<'a> {
@@ -21,6 +22,11 @@ pub(in crate::image) struct Segments<'a> {
 impl<'a> Segments<'a> {
     pub(in crate::image) fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes }
+    }
+
+    /// The bytes after the segments so far.
+    pub(super) fn rest(&self) -> &'a [u8] {
+        self.rest
     }
 }
 

@@ -5,6 +5,7 @@ mod cost;
 mod markers;
 mod quality;
 mod reader;
+mod restarts;
 #[cfg(test)]
 mod tests;
 
@@ -14,6 +15,7 @@ use super::rows::RowSink;
 use super::{Cancel, Encoding, Format, Header, ImageError, colour, cost as image_cost, ifd};
 pub(super) use markers::{SOS, Segment, Segments};
 use reader::{Expected, Layout, Reader};
+use restarts::{Part, Restarts};
 
 pub(super) use reader::{Failure, Stored};
 
@@ -41,6 +43,8 @@ struct Frame {
     lossless: bool,
     progressive: bool,
     arithmetic: bool,
+    /// Width and height in pixels of an MCU, the unit of a scan of all components.
+    unit: [u32; 2],
     /// Id and number of blocks of each component.
     blocks: [(u8, u64); 4],
     /// Bytes of all coefficients, 2 each, in whole blocks.
@@ -85,9 +89,15 @@ impl Frame {
             lossless: marker == 0xc3,
             progressive: matches!(marker, 0xc2 | 0xca),
             arithmetic: matches!(marker, 0xc9 | 0xca),
+            unit: if components == 1 { [8, 8] } else { most.map(|most| 8 * most as u32) },
             blocks,
             coefficient_bytes,
         })
+    }
+
+    /// MCUs across and down.
+    fn units(&self) -> [usize; 2] {
+        [self.width.div_ceil(self.unit[0]), self.height.div_ceil(self.unit[1])].map(|units| units as usize)
     }
 
     /// Upper bound of the library's row buffers: fewer than 48 rows of each component, padded to whole blocks.
@@ -170,23 +180,54 @@ pub(super) fn inspect(bytes: &[u8]) -> Result<Header, ImageError> {
 }
 
 pub(super) fn decode(bytes: &[u8], header: &Header, sink: &mut dyn RowSink, cancel: &Cancel) -> Result<(), ImageError> {
-    let stated = preamble(Segments::new(bytes))?.frame;
-    let layout = stated.layout();
+    let Preamble { frame, many_scans, .. } = preamble(Segments::new(bytes))?;
+    let can_be_entered = !many_scans && !frame.lossless && sink.unused() > 0;
+    let restarts = can_be_entered.then(|| Restarts::find(bytes, &frame)).flatten();
+    let mut part = Some(Part { row: 0, head: Vec::new(), data: bytes });
+    while let Some(this) = part {
+        part = decode_part(&this, &frame, restarts.as_ref(), header, sink, cancel)?;
+    }
+    Ok(())
+}
+
+/// Decodes until a later part, which is returned, has the next rows that the sink looks at.
+fn decode_part<'a>(
+    part: &Part<'a>,
+    frame: &Frame,
+    restarts: Option<&Restarts<'a>>,
+    header: &Header,
+    sink: &mut dyn RowSink,
+    cancel: &Cancel,
+) -> Result<Option<Part<'a>>, ImageError> {
+    let layout = frame.layout();
     let expected = Expected {
         width: header.width,
-        height: header.height,
+        height: header.height - part.row,
         layout,
         stored: None,
-        coefficient_bytes: stated.coefficient_bytes,
+        coefficient_bytes: frame.coefficient_bytes,
     };
-    let mut reader = Reader::start(bytes, &expected, cancel)?;
+    let mut reader = Reader::start([&part.head, part.data], &expected, cancel)?;
     let mut row = vec![0; header.width as usize * layout.bytes_per_pixel()];
     let mut rgb = vec![0; if layout == Layout::Cmyk { header.width as usize * 3 } else { 0 }];
-    let mut y = 0;
+    let mut y = part.row;
     while y < header.height {
         let unused = sink.unused();
+        if unused > 0
+            && let Some(restarts) = restarts
+        {
+            let needed = y.saturating_add(unused);
+            if needed >= header.height {
+                // All markers up to the last are where they should be: nothing is truncated.
+                return Ok(None);
+            }
+            if let Some(later) = restarts.part(y, needed) {
+                sink.skip(later.row - y);
+                return Ok(Some(later));
+            }
+        }
         // The library cannot skip rows of lossless images.
-        if unused > 0 && !stated.lossless {
+        if unused > 0 && !frame.lossless {
             let skipped = reader.skip(unused)?;
             sink.skip(skipped);
             y += skipped;
@@ -205,7 +246,7 @@ pub(super) fn decode(bytes: &[u8], header: &Header, sink: &mut dyn RowSink, canc
     if reader.finish()?.truncated {
         return Err(undecodable("it is truncated"));
     }
-    Ok(())
+    Ok(None)
 }
 
 impl From<Failure> for ImageError {
@@ -264,7 +305,7 @@ impl Embedded<'_> {
         let coefficient_bytes = preamble(Segments::new(&jpeg)).map_err(|_| Failure::Damaged)?.frame.coefficient_bytes;
         let layout = stored.layout();
         let expected = Expected { width, height, layout, stored: Some(stored), coefficient_bytes };
-        let mut reader = Reader::start(&jpeg, &expected, cancel)?;
+        let mut reader = Reader::start([&jpeg, &[]], &expected, cancel)?;
         let row_bytes = width as usize * layout.bytes_per_pixel();
         let mut rows = out.chunks_exact_mut(row_bytes);
         for _ in 0..height {

@@ -29,6 +29,9 @@ struct reader {
   enum status status;
   const JOCTET *rest;
   size_t rest_bytes;
+  /* What follows the rest. */
+  const JOCTET *then;
+  size_t then_bytes;
   int max_scans;
   stop_fn stop;
   const void *context;
@@ -84,6 +87,11 @@ static boolean fill(j_decompress_ptr info)
   static const JOCTET end[2] = { 0xFF, JPEG_EOI };
   struct reader *reader = reader_of((j_common_ptr)info);
   check_stop(reader);
+  if (reader->rest_bytes == 0) {
+    reader->rest = reader->then;
+    reader->rest_bytes = reader->then_bytes;
+    reader->then_bytes = 0;
+  }
   if (reader->rest_bytes == 0) {
     /* As libjpeg's own sources do: a warning and an end marker. */
     WARNMS(info, JWRN_JPEG_EOF);
@@ -152,13 +160,16 @@ void lfm_jpeg_free(struct reader *reader)
   free(reader);
 }
 
-/* `bytes` must outlive the reader. */
-int lfm_jpeg_header(struct reader *reader, const unsigned char *bytes, size_t length, struct facts *facts)
+/* The image is `bytes` and then `more`, which must outlive the reader. */
+int lfm_jpeg_header(struct reader *reader, const unsigned char *bytes, size_t length, const unsigned char *more,
+                    size_t more_length, struct facts *facts)
 {
   struct jpeg_decompress_struct *info = &reader->info;
   if (setjmp(reader->failed)) return reader->status;
   reader->rest = bytes;
   reader->rest_bytes = length;
+  reader->then = more;
+  reader->then_bytes = more_length;
   jpeg_read_header(info, TRUE);
   facts->width = info->image_width;
   facts->height = info->image_height;

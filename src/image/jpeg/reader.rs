@@ -116,16 +116,19 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// Reads the header and all scans except the last. Fails if the image is not as `expected`.
-    pub(super) fn start(jpeg: &'a [u8], expected: &Expected, cancel: &'a Cancel) -> Result<Self, Failure> {
+    /// Reads the header and all scans except the last of an image in two pieces. Fails if it is not as `expected`.
+    pub(super) fn start(jpeg: [&'a [u8]; 2], expected: &Expected, cancel: &'a Cancel) -> Result<Self, Failure> {
         // SAFETY: `cancel` outlives the reader ('a), and `is_cancelled_raw` casts it back to its own type.
         let raw = unsafe { lfm_jpeg_new(is_cancelled_raw, std::ptr::from_ref(cancel).cast()) };
         let raw = NonNull::new(raw).ok_or(Failure::OutOfMemory)?;
         let row_bytes = expected.width as usize * expected.layout.bytes_per_pixel();
         let reader = Self { raw, row_bytes, rows_left: expected.height, borrowed: PhantomData };
         let mut facts = Facts::default();
-        // SAFETY: the reader is live, `jpeg` is readable for its length and outlives it ('a).
-        done(unsafe { lfm_jpeg_header(raw.as_ptr(), jpeg.as_ptr(), jpeg.len(), &raw mut facts) })?;
+        let [head, rest] = jpeg;
+        // SAFETY: the reader is live, both pieces are readable for their lengths and outlive it ('a).
+        done(unsafe {
+            lfm_jpeg_header(raw.as_ptr(), head.as_ptr(), head.len(), rest.as_ptr(), rest.len(), &raw mut facts)
+        })?;
         // libtiff subsamples chroma only.
         let stored_as_expected = expected.stored.is_none_or(|stored| {
             let plain = matches!(stored, Stored::Grey | Stored::YCbCr) || facts.full_chroma != 0;
@@ -215,7 +218,14 @@ struct Facts {
 unsafe extern "C" {
     fn lfm_jpeg_new(stop: extern "C" fn(*const c_void) -> c_int, context: *const c_void) -> *mut RawReader;
     fn lfm_jpeg_free(reader: *mut RawReader);
-    fn lfm_jpeg_header(reader: *mut RawReader, bytes: *const u8, length: usize, facts: *mut Facts) -> c_int;
+    fn lfm_jpeg_header(
+        reader: *mut RawReader,
+        bytes: *const u8,
+        length: usize,
+        more: *const u8,
+        more_length: usize,
+        facts: *mut Facts,
+    ) -> c_int;
     fn lfm_jpeg_start(reader: *mut RawReader, colour_space: c_int, max_scans: c_int, max_memory: c_long) -> c_int;
     fn lfm_jpeg_row(reader: *mut RawReader, row: *mut u8) -> c_int;
     fn lfm_jpeg_skip(reader: *mut RawReader, rows: c_uint, skipped: *mut c_uint) -> c_int;

@@ -1,5 +1,6 @@
 use std::fs;
 
+use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 use proptest::prelude::*;
 use turbojpeg::{PixelFormat, Subsamp};
 
@@ -66,8 +67,92 @@ fn peak_memory_counts_coefficients_of_progressive_files_only() {
     assert!(peak("c17x33_420_prog_q92.jpg") < peak("c17x33_444_prog_q92.jpg"));
 }
 
+/// Pixels with grain, which takes many bytes.
+fn grained(width: usize, height: usize) -> Vec<u8> {
+    let mut random = Random::seeded((width * height) as u64);
+    let grain = std::iter::repeat_with(|| random.bits() as u8 & 63).take(width * height * 3);
+    grain.enumerate().map(|(at, grain)| (at / 700) as u8 / 2 + grain).collect()
+}
+
+/// The regions of a file are what a decode of all rows gives, and so is its error.
+fn assert_regions_are_of_the_whole(bytes: &[u8], regions: Regions) -> Result<(), TestCaseError> {
+    let Ok(header) = inspect(bytes, &Limits { max_pixels: 2_000_000, ..Limits::default() }) else { return Ok(()) };
+    let never = Cancel::default();
+    let whole = decode(bytes, &header, &never);
+    let found = prepare_regions(bytes, &header, Preprocessing::Crop, regions, &mut Scratch::default(), &never);
+    if header.width.min(header.height) < 256 {
+        return Ok(());
+    }
+    prop_assert_eq!(found.as_ref().err(), whole.as_ref().err());
+    for Region { pixels, bounds: [x0, y0, x1, y1] } in found.unwrap_or_default() {
+        let whole = whole.as_ref().expect("compared above");
+        let rows = (y0..y1).map(|y| (y * whole.width) as usize);
+        let part = rows.flat_map(|row| &whole.data[(row + x0 as usize) * 3..(row + x1 as usize) * 3]);
+        prop_assert!(pixels.as_bytes().iter().eq(part), "{} {}", x0, y0);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_decode_enters_at_the_last_restart_marker_that_is_early_enough() {
+    let mut bytes = Vec::new();
+    let mut encoder = Encoder::new(&mut bytes, 90);
+    encoder.set_sampling_factor(SamplingFactor::F_2_2);
+    encoder.set_restart_interval(256 / 16);
+    encoder.encode(&grained(256, 3000), 256, 3000, ColorType::Rgb).expect("a JPEG");
+    let frame = preamble(Segments::new(&bytes)).expect("whole").frame;
+    let restarts = Restarts::find(&bytes, &frame).expect("one a row of MCUs");
+    // Of 16 rows each; a decoder counts from 0, so the 8th, 16th, ...; one row of MCUs above what is needed.
+    let entered = |row, needed| restarts.part(row, needed).map(|part| part.row);
+    assert_eq!([143, 144, 1372, 2999].map(|needed| entered(0, needed)), [None, Some(128), Some(1280), Some(2944)]);
+    assert_eq!(entered(1279, 1372), Some(1280));
+    assert_eq!(entered(1280, 1372), None, "it is there already");
+
+    let found = |bytes: &[u8]| Restarts::find(bytes, &frame).is_some();
+    assert!(!found(&bytes[..bytes.len() - 2]), "no end");
+    let mut other = bytes.clone();
+    let third = find(&bytes, [0xff, 0xd2]);
+    other[third + 1] = 0xd3;
+    assert!(!found(&other), "out of order");
+    other[third] = 0;
+    assert!(!found(&other), "one is missing");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// The same where decoding enters at restart markers.
+    #[test]
+    fn regions_after_restart_markers_are_those_of_a_decode_of_all_rows(
+        width in 256..420_usize,
+        // Any, or such that the centre begins where a decode can be entered.
+        height in prop_oneof![256..1500_usize, (1..5_usize).prop_map(|n| 256 * (n + 1))],
+        (sampling, across) in prop::sample::select(vec![
+            (SamplingFactor::F_1_1, 1), (SamplingFactor::F_2_1, 2), (SamplingFactor::F_2_2, 2),
+            (SamplingFactor::F_1_2, 1), (SamplingFactor::F_4_1, 4), (SamplingFactor::F_1_4, 1),
+        ]),
+        quality in 20..100_u8,
+        (color, samples) in prop::sample::select(vec![(ColorType::Rgb, 3), (ColorType::Luma, 1), (ColorType::Cmyk, 4)]),
+        // Of MCUs: any number, or of whole rows.
+        interval in prop_oneof![(1..200_u16).prop_map(Err), (1..4_u16).prop_map(Ok), Just(Ok(1))],
+        regions in prop::sample::select(vec![Regions::One, Regions::Five, Regions::Nine, Regions::Sixteen]),
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+        kept in prop_oneof![5 => Just(1.0), 1 => 0.3..1.0_f64],
+    ) {
+        let mut bytes = Vec::new();
+        let mut encoder = Encoder::new(&mut bytes, quality);
+        encoder.set_sampling_factor(sampling);
+        let across = if color == ColorType::Luma { 1 } else { across };
+        encoder.set_restart_interval(interval.map_or_else(|any| any, |rows| rows * (width as u16).div_ceil(8 * across)));
+        let pixels: Vec<u8> = grained(width, height).into_iter().cycle().take(width * height * samples).collect();
+        encoder.encode(&pixels, width as u16, height as u16, color).expect("a JPEG");
+        for (at, value) in damage {
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+        }
+        bytes.truncate((bytes.len() as f64 * kept) as usize);
+        assert_regions_are_of_the_whole(&bytes, regions)?;
+    }
 
     /// Rows between the regions are skipped; the regions are what a decode of all rows gives, and so is the error of a
     /// damaged file.
@@ -82,30 +167,14 @@ proptest! {
         damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
         kept in prop_oneof![3 => Just(1.0), 1 => 0.3..1.0_f64],
     ) {
-        let mut random = Random::seeded((width * height) as u64);
-        let grain = std::iter::repeat_with(|| random.bits() as u8 & 63).take(width * height * 3);
-        let pixels: Vec<u8> = grain.enumerate().map(|(at, grain)| (at / 700) as u8 / 2 + grain).collect();
         let coding = Coding { progressive, arithmetic };
-        let made = corpus::jpeg(&pixels, (width, height), PixelFormat::RGB, subsamp, quality, coding);
+        let made = corpus::jpeg(&grained(width, height), (width, height), PixelFormat::RGB, subsamp, quality, coding);
         let mut bytes = made.expect("a JPEG");
         for (at, value) in damage {
             let at = at.index(bytes.len());
             bytes[at] = value;
         }
         bytes.truncate((bytes.len() as f64 * kept) as usize);
-        let Ok(header) = inspect(&bytes, &Limits { max_pixels: 2_000_000, ..Limits::default() }) else { return Ok(()) };
-        let never = Cancel::default();
-        let whole = decode(&bytes, &header, &never);
-        let found = prepare_regions(&bytes, &header, Preprocessing::Crop, regions, &mut Scratch::default(), &never);
-        if header.width.min(header.height) < 256 {
-            return Ok(());
-        }
-        prop_assert_eq!(found.as_ref().err(), whole.as_ref().err());
-        for Region { pixels, bounds: [x0, y0, x1, y1] } in found.unwrap_or_default() {
-            let whole = whole.as_ref().expect("compared above");
-            let rows = (y0..y1).map(|y| (y * whole.width) as usize);
-            let part = rows.flat_map(|row| &whole.data[(row + x0 as usize) * 3..(row + x1 as usize) * 3]);
-            prop_assert!(pixels.as_bytes().iter().eq(part), "{} {}", x0, y0);
-        }
+        assert_regions_are_of_the_whole(&bytes, regions)?;
     }
 }
