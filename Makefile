@@ -215,7 +215,7 @@ train: $(VENV_TRAIN)/.installed ## Train on DATA=DIR, holding train/ and val/ wi
 screen: $(VENV_TRAIN)/.installed ## The model card's short trainings, three seeds each: DATA=DIR (hours; goes on after a stop)
 	@test -n "$(DATA)" || { echo 'usage: make screen DATA=DIR' >&2; exit 2; }
 	$(TRAINER) -m lfm.screen \
-		--data "$(DATA)/train" --val "$(DATA)/val" --out runs/screen
+		--data "$(DATA)/train" --val "$(DATA)/val" $(WEB) $(if $(wildcard runs/zoo),--zoo runs/zoo) --out runs/screen
 
 .PHONY: export
 export: $(VENV_TRAIN)/.installed ## models/ from the best checkpoint of runs/lfm: DATA=DIR [CHECKPOINT=FILE]

@@ -93,9 +93,7 @@ ZOO = {
     "bilinear_k5_x4_gan": Decoder("bilinear", 5, (2, 2), 0, gan=True),
     "bilinear_k3_once_x4": Decoder("bilinear", 3, (4,), 1),
     "bilinear_k3_x4_kl_normed": Decoder("bilinear", 3, (2, 2), 1, 16, "silu", "kl", normed=True),
-    "bilinear_k3_x4_to1_noise_gan": Decoder(
-        "bilinear", 3, (2, 2), 1, noise=True, last=1, gan=True
-    ),
+    "bilinear_k3_x4_to1_noise_gan": Decoder("bilinear", 3, (2, 2), 1, noise=True, last=1, gan=True),
     "bicubic_k3_x2": Decoder("bicubic", 3, (2,), 1),
     "bicubic_k3_x4": Decoder("bicubic", 3, (2, 2), 1),
     "bicubic_k3_x4_gan": Decoder("bicubic", 3, (2, 2), 0, act="relu", gan=True),

@@ -1,10 +1,11 @@
 """Screening: many short trainings that differ in one setting, three seeds each.
 
-    python -m lfm.screen --data DIR --val DIR --out DIR
+    python -m lfm.screen --data DIR --val DIR [--web DIR,DIR --zoo DIR] --out DIR
 
 Every run sees 10,000 crops and is evaluated on the "fit" half of the validation pairs; runs that
-leave a source out are also evaluated on that source. Finished runs are skipped, so the command can
-be resumed. `--table` prints the results so far.
+leave a source out are also evaluated on that source, and runs with the zoo on the pictures of
+`val2.txt` and on the kinds of decoders that were held out. Finished runs are skipped, so the command
+can be resumed. `--table` prints the results so far.
 """
 
 import argparse
@@ -16,11 +17,14 @@ from pathlib import Path
 
 import numpy as np
 
-from lfm import evaluate
-from lfm.data import load
+from lfm import evaluate, web
+from lfm.data import SIDE, Source, crop, load
+from lfm.generate import load_zoo
+from lfm.generators import HELD_OUT
 from lfm.train import Settings, Trainer
 
 CROPS = 10_000
+MANY_CROPS = 200_000
 SEEDS = (0, 1, 2)
 QUALITIES = {"as_stored": None, "jpeg_90": 90}
 BOTH = {"drop_most": "strongest", "rks_weight": 0.1}
@@ -33,16 +37,47 @@ class Trial:
     name: str
     changes: dict = field(default_factory=dict)
     seeds: tuple[int, ...] = SEEDS
+    times: int = 1  # as many crops as the others
 
-    def settings(self, data: str, val: str, out: Path, seed: int, crops: int) -> Settings:
+    def settings(self, common: dict, out: Path, seed: int, crops: int) -> Settings:
+        """`common` are those of all runs: the data and the machine."""
         base = {"drop_most": "none", "rks_weight": 0.0, "val_minutes": 1e9, "lr": 1e-3,
                 "final_lr": 0.0, "ema": 0.0, "large": 0.0}  # fmt: skip
-        s = Settings(data=data, val=val, out=str(out), seed=seed, **{**base, **self.changes})
-        s.steps = -(-crops // s.batch)
+        s = Settings(**{**base, **common, **self.changes}, out=str(out), seed=seed)
+        s.steps = -(-crops * self.times // s.batch)
         return s
 
 
-def trials(sources: list[str]) -> list[Trial]:
+def trials(sources: list[str], wide: dict | None = None) -> list[Trial]:
+    """Those on the pairs alone; with `wide`, the settings of the web's pictures and the zoo, those on all data."""
+    return [*on_pairs(sources), *(on_all(sources, wide) if wide else [])]
+
+
+def on_all(sources: list[str], wide: dict) -> list[Trial]:
+    wide = {**BOTH, **wide}
+    regularisers = {"none": ("none", 0.0), "RBLD": ("strongest", 0.0), "RKS": ("none", 0.1),
+                    "both": ("strongest", 0.1)}  # fmt: skip
+    return [
+        Trial("all data, 10 kinds of the zoo", {**wide, "zoo_kinds": 10}),
+        Trial("all data, 30 kinds of the zoo", {**wide, "zoo_kinds": 30}),
+        Trial("all data, the whole zoo", wide),
+        Trial("all data, the whole zoo, no histories", {**wide, "hard": 0.0}),
+        *(
+            Trial(f"all data, without {name}", {**wide, "leave_out": name}, (0,))
+            for name in sources
+        ),
+        *(
+            Trial(
+                f"all data, {name} of RBLD and RKS, {MANY_CROPS:,} crops",
+                {**wide, "drop_most": rbld, "rks_weight": rks},
+                times=MANY_CROPS // CROPS,
+            )
+            for name, (rbld, rks) in regularisers.items()
+        ),
+    ]
+
+
+def on_pairs(sources: list[str]) -> list[Trial]:
     return [
         Trial("no regulariser"),
         Trial("RBLD, strongest dropped most", {"drop_most": "strongest"}),
@@ -60,12 +95,16 @@ def trials(sources: list[str]) -> list[Trial]:
 
 
 def run(settings: Settings) -> dict:
-    """Trains, and returns the mean figures on val-fit and those of the source left out."""
+    """Trains, and returns the mean figures on each set."""
     trainer = Trainer(settings)
     trainer.run()
     sets = {"val_fit": [source.half("fit") for source in load(Path(settings.val))]}
     if settings.leave_out:
         sets["left_out"] = [s for s in load(Path(settings.data)) if s.name == settings.leave_out]
+    if settings.web:
+        sets["val2_fit"] = [source.half("fit") for source in web.val2(web.folders(settings.web))]
+    if settings.zoo:
+        sets["held_out_kinds"] = held_out(Path(settings.zoo), load(Path(settings.val)))
     result = {}
     for name, sources in sets.items():
         for quality, jpeg in QUALITIES.items():
@@ -74,16 +113,35 @@ def run(settings: Settings) -> dict:
     return result
 
 
+def held_out(zoo: Path, sources: list[Source], most: int = 12) -> list[Source]:
+    """One source for each generator that is held out: photographs of the validation, and what it makes of them."""
+    photographs = [image for source in sources for image in source.images[0]]
+    photographs = [crop(image) for image in photographs if min(image.shape[:2]) >= SIDE]
+    photographs = photographs[:: max(1, len(photographs) // most)][:most]
+    made = []
+    for name, maker in load_zoo(zoo, HELD_OUT).items():
+        side = SIDE // maker.block * maker.block
+        given = [photograph[:side, :side] for photograph in photographs]
+        made.append(Source(name, (given, [maker.make(one) for one in given])))
+    return made
+
+
 def table(results: list[dict]) -> str:
     """Markdown: mean average precision over seeds, with minimum and maximum."""
     rows = defaultdict(list)
     for result in results:
         rows[result["trial"]].append(result)
-    lines = ["| trial | seeds | AP as stored | AP at JPEG 90 | left out: AP | left out, JPEG 90 |",
-             "|---|---|---|---|---|---|"]  # fmt: skip
+    parts = {
+        "val_fit": "AP",
+        "left_out": "left out",
+        "val2_fit": "val2",
+        "held_out_kinds": "held-out kinds",
+    }
+    heads = [f"{title}{q}" for title in parts.values() for q in (" as stored", " at JPEG 90")]
+    lines = ["| trial | seeds | " + " | ".join(heads) + " |", "|---" * (2 + len(heads)) + "|"]
     for name, runs in rows.items():
         cells = [name, str(len(runs))]
-        for key in (f"{part}_{q}" for part in ("val_fit", "left_out") for q in QUALITIES):
+        for key in (f"{part}_{q}" for part in parts for q in QUALITIES):
             values = [run[key]["average_precision"] for run in runs if key in run]
             spread = f" ({min(values):.3f}-{max(values):.3f})" if len(values) > 1 else ""
             cells.append(f"{np.mean(values):.3f}{spread}" if values else "")
@@ -95,8 +153,17 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="lfm.screen", description=__doc__.splitlines()[0])
     parser.add_argument("--data", default=Settings.data)
     parser.add_argument("--val", default=Settings.val)
+    parser.add_argument("--web", default="", help="folders with a MANIFEST.tsv, by commas")
+    parser.add_argument(
+        "--zoo", default="", help="decoders of lfm.generate: with --web also the trials on all data"
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/screen"))
     parser.add_argument("--crops", type=int, default=CROPS)
+    parser.add_argument("--only", default="", help="trials whose name contains this")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--bfloat16", action="store_true")
+    parser.add_argument("--workers", type=int, default=0, help="processes that cut crops")
+    parser.add_argument("--zoo-pairs", type=int, default=0, help="as of lfm.train, beside a GPU")
     parser.add_argument("--table", action="store_true", help="only print what is done")
     args = parser.parse_args(argv)
     log = args.out / "results.jsonl"
@@ -104,13 +171,19 @@ def main(argv: list[str] | None = None) -> int:
     results = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     if not args.table:
         done = {(result["trial"], result["seed"]) for result in results}
-        for trial in trials([source.name for source in load(Path(args.data))]):
+        machine = {name: getattr(args, name) for name in ("device", "bfloat16", "workers")}
+        common = {"data": args.data, "val": args.val, **machine}
+        wide = {"web": args.web, "zoo": args.zoo, "zoo_pairs": args.zoo_pairs}
+        names = [source.name for source in load(Path(args.data))]
+        for trial in trials(names, wide if args.web and args.zoo else None):
+            if args.only not in trial.name:
+                continue
             for seed in trial.seeds:
                 if (trial.name, seed) in done:
                     continue
                 out = args.out / f"{trial.name}-{seed}".replace(" ", "_").replace("/", "_")
                 print(f"{trial.name}, seed {seed}", flush=True)
-                settings = trial.settings(args.data, args.val, out, seed, args.crops)
+                settings = trial.settings(common, out, seed, args.crops)
                 results.append({"trial": trial.name, "seed": seed, **run(settings)})
                 with log.open("a") as file:
                     print(json.dumps(results[-1]), file=file)

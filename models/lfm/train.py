@@ -39,6 +39,7 @@ class Settings:
     data: str = "../shared/data/train"
     web: str = ""  # folders with a MANIFEST.tsv, by commas: single pictures
     zoo: str = ""  # the folder of the decoders that `lfm.generate` trained
+    zoo_kinds: int = 0  # of its generators, chosen by the seed; 0: all
     start: str = ""  # a checkpoint with the initial weights
     start_crops: int = 0  # seen by those weights, if the checkpoint does not say
     val: str = "../shared/data/val"
@@ -85,6 +86,9 @@ class Settings:
         pictures = web.pictures(web.folders(self.web), held_out=False)
         device = self.device if self.zoo_pairs else "cpu"
         zoo = load_zoo(Path(self.zoo), device=device) if self.zoo else {}
+        if self.zoo_kinds:
+            chosen = random.Random(self.seed).sample(sorted(zoo), self.zoo_kinds)
+            zoo = {name: zoo[name] for name in chosen}
         pairs = 1 - self.web_share - self.zoo_share
         return Feed(
             [source.share(self.share) for source in sources],
