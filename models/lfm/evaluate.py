@@ -1,6 +1,7 @@
 """Accuracy and average precision of a model folder, source by source.
 
 python -m lfm.evaluate MODEL DATA [--jpeg-quality 95,90,75] [--half fit|report]
+python -m lfm.evaluate MODEL --web DIR,DIR [--preprocess crop+resize]
 """
 
 import argparse
@@ -13,6 +14,7 @@ import numpy as np
 import onnxruntime
 from sklearn.metrics import average_precision_score
 
+from lfm import web
 from lfm.data import PREPROCESS, Source, load, recompress
 
 Scorer = Callable[[np.ndarray], np.ndarray]  # uint8 (n, 256, 256, 3) -> logits (n,)
@@ -36,15 +38,16 @@ def make_scorer(graph: bytes, threads: int = 1) -> Scorer:
 def score(
     sources: list[Source], scorer: Scorer, preprocessing: str, jpeg: int | None = None
 ) -> Scored:
-    """Scores every image. With `jpeg`, each is first saved as a JPEG of that quality (4:2:0) at
-    its stored size, so that both classes went through the same."""
+    """Scores every image; `preprocessing` can be several by "+", whose logits are added. With `jpeg`, each is
+    first saved as a JPEG of that quality (4:2:0) at its stored size, so that both classes went through the same."""
     scored = {}
     for source in sources:
         values = []
         for images in source.images:
             if jpeg is not None:
                 images = [recompress(image, "JPEG", jpeg, "4:2:0") for image in images]
-            values.append(scorer(np.stack([PREPROCESS[preprocessing](i) for i in images])))
+            views = [PREPROCESS[name] for name in preprocessing.split("+")]
+            values.append(sum(scorer(np.stack([view(i) for i in images])) for view in views))
         labels = np.repeat([0, 1], [len(v) for v in values])
         scored[source.name] = np.concatenate(values), labels
     return scored
@@ -88,15 +91,26 @@ def interval(scored: Scored, draws: int = 1000) -> list[float]:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="lfm.evaluate", description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path, help="a model folder")
-    parser.add_argument("data", type=Path, help="<source>/{0_real,1_fake}/...")
+    parser.add_argument("data", type=Path, nargs="?", help="<source>/{0_real,1_fake}/...")
+    parser.add_argument(
+        "--web",
+        type=web.folders,
+        help="instead of data: folders with a MANIFEST.tsv, by commas; what val2.txt lists",
+    )
     parser.add_argument("--jpeg-quality", default="", help="also after JPEG, e.g. 95,90,75")
     parser.add_argument("--half", choices=["fit", "report"], help="only this half of the pairs")
-    parser.add_argument("--preprocess", choices=PREPROCESS, help="default: the manifest's")
+    parser.add_argument(
+        "--preprocess",
+        choices=[*PREPROCESS, "crop+resize"],
+        help="crop+resize: both, their logits added; default: the manifest's",
+    )
     args = parser.parse_args(argv)
+    if (args.data is None) == (args.web is None):
+        parser.error("give either data or --web")
     manifest = json.loads((args.model / "manifest.json").read_text())
     preprocessing = args.preprocess or manifest["preprocessing"]
     threshold = float(np.log(manifest["threshold"] / (1 - manifest["threshold"])))
-    sources = load(args.data)
+    sources = web.val2(args.web) if args.web else load(args.data)
     if args.half:
         sources = [source.half(args.half) for source in sources]
     scorer = make_scorer((args.model / "lfm.std.onnx").read_bytes())

@@ -93,3 +93,23 @@ def test_figures():
         "n": 4, "accuracy": 0.5, "average_precision": 0.8333, "real_accuracy": 0.5,
         "fake_accuracy": 0.5}  # fmt: skip
     assert evaluate.figures(values, labels, threshold=2.5)["real_accuracy"] == 1
+
+
+def test_two_views_are_the_sum_of_their_logits():
+    noise = np.random.default_rng(0).integers(0, 256, (2, 300, 400, 3), np.uint8)
+    source = data.Source("s", ([noise[0]], [noise[1]]))
+
+    def scorer(pixels: np.ndarray) -> np.ndarray:
+        return pixels.mean(axis=(1, 2, 3))
+
+    both, *alone = (
+        evaluate.score([source], scorer, how)["s"][0] for how in ("crop+resize", "crop", "resize")
+    )
+    assert both == pytest.approx(sum(alone)) and alone[0] != pytest.approx(alone[1])
+
+
+def test_evaluate_wants_one_kind_of_data(capsys):
+    for argv in (["models"], ["models", "data", "--web", "web"]):
+        with pytest.raises(SystemExit):
+            evaluate.main(argv)
+        assert "give either data or --web" in capsys.readouterr().err
