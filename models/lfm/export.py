@@ -56,6 +56,9 @@ def main(argv: list[str] | None = None) -> int:
                 "training": training_facts(facts),
             },
         )
+        if absent := web.absent(args.web):
+            print(f"the evidence is narrower: --web has no pictures of {', '.join(absent)}, which "
+                  "val2.txt lists (`make registry` fetches some)", file=sys.stderr)  # fmt: skip
         measure(meta, weights, args)
         manifest = folder.write(args.model, weights, meta)
     except (CheckpointError, WeightsError) as e:

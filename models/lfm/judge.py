@@ -51,11 +51,21 @@ def class_of(path: Path) -> str:
             return "small"
         if image.format == "JPEG":
             return jpeg_class(quality(image.quantization[image.layer[0][3]]))
-    head = path.read_bytes()[:16]
+    file = path.read_bytes()
     # No AVIF was validated.
-    if head[8:] == b"WEBPVP8 " or head[4:8] == b"ftyp":
-        return "webp_lossy"
-    return "lossless"
+    return "webp_lossy" if is_lossy_webp(file) or file[4:8] == b"ftyp" else "lossless"
+
+
+def is_lossy_webp(file: bytes) -> bool:
+    """Whether the picture, or the first frame of an animation, is in a chunk of lossy data."""
+    at = 12
+    while file[8:12] == b"WEBP" and at + 8 <= len(file):
+        name, size = file[at : at + 4], int.from_bytes(file[at + 4 : at + 8], "little")
+        if name in (b"VP8 ", b"VP8L"):
+            return name == b"VP8 "
+        # The chunks of a frame follow its 16 bytes.
+        at += 8 + (16 if name == b"ANMF" else size + size % 2)
+    return False
 
 
 def jpeg_class(quality: int) -> str:

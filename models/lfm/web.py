@@ -48,15 +48,27 @@ def pictures(roots: Sequence[Path], held_out: bool) -> list[Picture]:
     """The pictures of every root's MANIFEST.tsv: those excluded from training, or all others."""
     out, found = halves.kept_out(), []
     for root in roots:
-        with (root / "MANIFEST.tsv").open() as file:
-            rows = list(csv.DictReader(file, delimiter="\t"))
-        for row in rows:
-            origin = row["path"].split("/")[0]
+        for row in rows(root):
+            origin = origin_of(row)
             if (origin in out) == held_out:
                 path = root / row["path"]
                 pixels = middle(decode(path))
                 found.append(Picture(origin, path, int(row["label"]), bucket(row), pixels))
     return found
+
+
+def rows(root: Path) -> list[dict[str, str]]:
+    with (root / "MANIFEST.tsv").open() as file:
+        return list(csv.DictReader(file, delimiter="\t"))
+
+
+def origin_of(row: dict[str, str]) -> str:
+    return row["path"].split("/")[0]
+
+
+def absent(roots: Sequence[Path]) -> list[str]:
+    """The sources of `val2.txt` of which no root has pictures."""
+    return sorted(halves.kept_out() - {origin_of(row) for root in roots for row in rows(root)})
 
 
 def middle(pixels: np.ndarray) -> np.ndarray:

@@ -29,12 +29,17 @@ def test_the_quality_of_a_file_that_pillow_saved_is_found_again(quality, tmp_pat
 
 
 def test_classes_of_files(tmp_path):
-    picture = Image.fromarray(np.zeros((256, 256, 3), np.uint8))
+    picture = Image.fromarray(np.full((256, 256, 3), 9, np.uint8))
+    black = Image.new("RGB", (256, 256))
     files = {"a.png": ({}, "lossless"), "b.webp": ({"lossless": True}, "lossless"),
              "c.webp": ({"quality": 80}, "webp_lossy"), "d.jpg": ({"quality": 95}, "jpeg_95"),
              "e.jpg": ({"quality": 94}, "jpeg_90_95"), "f.jpg": ({"quality": 89}, "jpeg_80_90"),
              "g.jpg": ({"quality": 70}, "jpeg_70_80"), "h.jpg": ({"quality": 69}, "jpeg_below_70"),
-             "i.bmp": ({}, "lossless"), "j.tif": ({}, "lossless")}  # fmt: skip
+             "i.bmp": ({}, "lossless"), "j.tif": ({}, "lossless"),
+             "extended.webp": ({"quality": 80, "icc_profile": b"odd"}, "webp_lossy"),
+             "extended_l.webp": ({"lossless": True, "exif": b"Exif\0\0"}, "lossless"),
+             "moves.webp": ({"quality": 80, "save_all": True, "append_images": [black]}, "webp_lossy"),
+             }  # fmt: skip
     for name, (options, file_class) in files.items():
         picture.save(tmp_path / name, **options)
         assert judge.class_of(tmp_path / name) == file_class, name

@@ -137,9 +137,12 @@ def test_export_writes_the_whole_manifest(images, trained, tmp_path, capsys, mon
     monkeypatch.setattr(export.web, "val2", lambda root: data.load(images))
     monkeypatch.setattr(evaluate, "make_scorer", lambda *_: lambda p: rng.normal(size=len(p)))
     target, shots = tmp_path / "model", tmp_path / "shots.json"
-    argv = [str(a) for a in (trained / "best.pth", target, "--val", images, "--web", "web",
+    (tmp_path / "MANIFEST.tsv").write_text("path\nKolors/a.webp\n")
+    argv = [str(a) for a in (trained / "best.pth", target, "--val", images, "--web", tmp_path,
             "--pool", "pool", "--shots", shots)]  # fmt: skip
     assert export.main(argv) == 0
+    said = capsys.readouterr().err
+    assert "narrower" in said and "x-flux" in said and "Kolors" not in said
     text = (target / "manifest.json").read_text()
     manifest = json.loads(text)
     assert manifest["format_version"] == 2 and manifest["calibration"] == {"a": 1.0, "b": 0.0}
