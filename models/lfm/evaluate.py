@@ -2,6 +2,7 @@
 
 python -m lfm.evaluate MODEL DATA [--jpeg-quality 95,90,75] [--half fit|report]
 python -m lfm.evaluate MODEL --web DIR,DIR [--preprocess crop+resize]
+python -m lfm.evaluate MODEL DATA --zoo runs/zoo
 """
 
 import argparse
@@ -97,6 +98,11 @@ def main(argv: list[str] | None = None) -> int:
         type=web.folders,
         help="instead of data: folders with a MANIFEST.tsv, by commas; what val2.txt lists",
     )
+    parser.add_argument(
+        "--zoo",
+        type=Path,
+        help="what its held-out decoders make of 30 photographs of data, instead of data's own",
+    )
     parser.add_argument("--jpeg-quality", default="", help="also after JPEG, e.g. 95,90,75")
     parser.add_argument("--half", choices=["fit", "report"], help="only this half of the pairs")
     parser.add_argument(
@@ -111,6 +117,10 @@ def main(argv: list[str] | None = None) -> int:
     preprocessing = args.preprocess or manifest["preprocessing"]
     threshold = float(np.log(manifest["threshold"] / (1 - manifest["threshold"])))
     sources = web.val2(args.web) if args.web else load(args.data)
+    if args.zoo:
+        from lfm.generate import held_out  # needs PyTorch
+
+        sources = held_out(args.zoo, sources, 30)
     if args.half:
         sources = [source.half(args.half) for source in sources]
     scorer = make_scorer((args.model / "lfm.std.onnx").read_bytes())

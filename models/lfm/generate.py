@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from lfm import generators, web
-from lfm.data import load
+from lfm.data import SIDE, Source, crop, load
 
 
 @dataclass
@@ -50,6 +50,19 @@ def load_zoo(
         if wanted(name) and all(packages):
             zoo[name] = Maker(network.block, generators.super_resolution(network))
     return zoo
+
+
+def held_out(folder: Path, sources: list[Source], most: int) -> list[Source]:
+    """For each generator that is held out, at most `most` photographs of `sources` and what it makes of them."""
+    photographs = [image for source in sources for image in source.images[0]]
+    photographs = [crop(image) for image in photographs if min(image.shape[:2]) >= SIDE]
+    photographs = photographs[:: max(1, len(photographs) // most)][:most]
+    made = []
+    for name, maker in load_zoo(folder, generators.HELD_OUT).items():
+        side = SIDE // maker.block * maker.block
+        given = [photograph[:side, :side] for photograph in photographs]
+        made.append(Source(name, (given, [maker.make(one) for one in given])))
+    return made
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -18,9 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from lfm import evaluate, web
-from lfm.data import SIDE, Source, crop, load
-from lfm.generate import load_zoo
-from lfm.generators import HELD_OUT
+from lfm.data import load
+from lfm.generate import held_out
 from lfm.train import Settings, Trainer
 
 CROPS = 10_000
@@ -93,26 +92,13 @@ def run(settings: Settings) -> dict:
     if settings.web:
         sets["val2_fit"] = [source.half("fit") for source in web.val2(web.folders(settings.web))]
     if settings.zoo:
-        sets["held_out_kinds"] = held_out(Path(settings.zoo), load(Path(settings.val)))
+        sets["held_out_kinds"] = held_out(Path(settings.zoo), load(Path(settings.val)), 12)
     result = {}
     for name, sources in sets.items():
         for quality, jpeg in QUALITIES.items():
             scored = evaluate.score(sources, trainer.score, settings.preprocess, jpeg)
             result[f"{name}_{quality}"] = evaluate.report(scored)["mean"]
     return result
-
-
-def held_out(zoo: Path, sources: list[Source], most: int = 12) -> list[Source]:
-    """One source for each generator that is held out: photographs of the validation, and what it makes of them."""
-    photographs = [image for source in sources for image in source.images[0]]
-    photographs = [crop(image) for image in photographs if min(image.shape[:2]) >= SIDE]
-    photographs = photographs[:: max(1, len(photographs) // most)][:most]
-    made = []
-    for name, maker in load_zoo(zoo, HELD_OUT).items():
-        side = SIDE // maker.block * maker.block
-        given = [photograph[:side, :side] for photograph in photographs]
-        made.append(Source(name, (given, [maker.make(one) for one in given])))
-    return made
 
 
 def table(results: list[dict]) -> str:
