@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from lfm import generators, web
+from lfm import generators, upscaler, web
 from lfm.data import load
 
 
@@ -32,11 +32,13 @@ class Maker:
 def load_zoo(
     folder: Path, names: Collection[str] | None = None, device: str = "cpu"
 ) -> dict[str, Maker]:
-    """The available generators that are not held out, or those of `names`: the decoders in `folder`
-    (run on `device`) and, if their packages are installed (`make made`), the super-resolution networks."""
+    """The available generators that are not held out, or those of `names`: the decoders and the upscalers
+    in `folder` (run on `device`) and, if their packages are installed (`make made`), the super-resolution
+    networks."""
+    held_out = {*generators.HELD_OUT, *upscaler.HELD_OUT}
 
     def wanted(name: str) -> bool:
-        return name in names if names is not None else name not in generators.HELD_OUT
+        return name in names if names is not None else name not in held_out
 
     zoo = {}
     for name, decoder in generators.ZOO.items():
@@ -49,6 +51,9 @@ def load_zoo(
         packages = map(importlib.util.find_spec, ("ncnn", network.package))
         if wanted(name) and all(packages):
             zoo[name] = Maker(network.block, generators.super_resolution(network))
+    for name, u in upscaler.UPSCALERS.items():
+        if wanted(name) and (folder / name).exists():
+            zoo[name] = Maker(u.block, upscaler.upscaler(u, folder / name, device))
     return zoo
 
 
