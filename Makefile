@@ -190,8 +190,9 @@ import: $(VENV)/.installed ## A model folder from a checkpoint: WEIGHTS=FILE.pth
 TRAINER = PYTHONPATH=models MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000 $(VENV_TRAIN)/bin/python
 
 .PHONY: made
-made: $(VENV_TRAIN)/.made ## The zoo: decoders that make fakes of DATA=DIR's photographs while training, into runs/zoo (40 minutes)
+made: $(VENV_TRAIN)/.made ## The zoo: networks that make fakes of DATA=DIR's photographs while training, into runs/zoo (40 minutes)
 	@test -n "$(DATA)" || { echo 'usage: make made DATA=DIR' >&2; exit 2; }
+	@PYTHONPATH=models $(VENV_TRAIN)/bin/python -m lfm.upscaler --out runs/zoo
 	$(TRAINER) -m lfm.generate --data "$(DATA)/train" $(WEB) --out runs/zoo
 
 # Single pictures: those of DATA, and those of the registries where `make registry` has fetched them.

