@@ -134,6 +134,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, default=Path("runs/screen"))
     parser.add_argument("--crops", type=int, default=CROPS)
+    parser.add_argument("--crop", type=int, default=Settings.crop, help="pixels of a side")
     parser.add_argument("--only", default="", help="trials whose name contains this")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--bfloat16", action="store_true")
@@ -146,7 +147,7 @@ def main(argv: list[str] | None = None) -> int:
     results = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     if not args.table:
         done = {(result["trial"], result["seed"]) for result in results}
-        machine = {name: getattr(args, name) for name in ("device", "bfloat16", "workers")}
+        machine = {name: getattr(args, name) for name in ("crop", "device", "bfloat16", "workers")}
         common = {"data": args.data, "val": args.val, **machine}
         wide = {"web": args.web, "zoo": args.zoo, "zoo_pairs": args.zoo_pairs}
         names = [source.name for source in load(Path(args.data))]
