@@ -165,6 +165,7 @@ pub(super) fn inspect(bytes: &[u8]) -> Result<Header, ImageError> {
     let Preamble { frame, exif_orientation, frames, quality, many_scans } = preamble(Segments::new(bytes))?;
     let [pixels, samples, rest @ ..] = cost::terms(bytes, &frame, many_scans);
     let rows = [(u64::from(frame.width) * u64::from(frame.height), image_cost::ROW_PIXEL), pixels, samples];
+    // That restart markers save more is not promised: whether they can be used is only known after all of the file.
     let skips = !frame.lossless && (many_scans || !frame.arithmetic);
     Ok(Header {
         format: Format::Jpeg,
