@@ -21,7 +21,9 @@ from lfm import generators, upscaler, web
 from lfm.data import SIDE, Source, crop, load
 
 # Excluded from training, for validation.
-HELD_OUT = (*generators.HELD_OUT, *upscaler.HELD_OUT)
+HELD_OUT = (
+    *generators.HELD_OUT, *generators.SUPER_RESOLUTIONS_HELD_OUT, *upscaler.HELD_OUT,
+)  # fmt: skip
 
 
 @dataclass
@@ -52,7 +54,7 @@ def load_zoo(
     for name, network in generators.SUPER_RESOLUTIONS.items():
         packages = map(importlib.util.find_spec, ("ncnn", network.package))
         if wanted(name) and all(packages):
-            zoo[name] = Maker(network.block, generators.super_resolution(network))
+            zoo[name] = Maker(network.block * network.step, generators.super_resolution(network))
     for name, u in upscaler.UPSCALERS.items():
         if wanted(name) and (folder / name).exists():
             zoo[name] = Maker(u.block, upscaler.upscaler(u, folder / name, device))

