@@ -17,12 +17,12 @@ from pathlib import Path
 
 import torch
 
-from lfm import generators, upscaler, web
+from lfm import generators, restyle, upscaler, web
 from lfm.data import SIDE, Source, crop, load
 
 # Excluded from training, for validation.
 HELD_OUT = (
-    *generators.HELD_OUT, *generators.SUPER_RESOLUTIONS_HELD_OUT, *upscaler.HELD_OUT,
+    *generators.HELD_OUT, *generators.SUPER_RESOLUTIONS_HELD_OUT, *upscaler.HELD_OUT, restyle.NAME,
 )  # fmt: skip
 
 
@@ -39,7 +39,7 @@ def load_zoo(
 ) -> dict[str, Maker]:
     """The available generators that are not held out, or those of `names`: the decoders and the upscalers
     in `folder` (run on `device`) and, if their packages are installed (`make made`), the super-resolution
-    networks."""
+    and style transfer networks."""
 
     def wanted(name: str) -> bool:
         return name in names if names is not None else name not in HELD_OUT
@@ -58,6 +58,8 @@ def load_zoo(
     for name, u in upscaler.UPSCALERS.items():
         if wanted(name) and (folder / name).exists():
             zoo[name] = Maker(u.block, upscaler.upscaler(u, folder / name, device))
+    if wanted(restyle.NAME) and importlib.util.find_spec(restyle.PACKAGE):
+        zoo[restyle.NAME] = Maker(restyle.BLOCK, restyle.restyler())
     return zoo
 
 
