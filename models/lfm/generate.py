@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from lfm import generators, restyle, upscaler, web
+from lfm import generators, restyle, translate, upscaler, web
 from lfm.data import SIDE, Source, crop, load
 
 # Excluded from training, for validation.
@@ -39,7 +39,7 @@ def load_zoo(
 ) -> dict[str, Maker]:
     """The available generators that are not held out, or those of `names`: the decoders and the upscalers
     in `folder` (run on `device`) and, if their packages are installed (`make made`), the super-resolution
-    and style transfer networks."""
+    and style transfer networks and the CycleGAN."""
 
     def wanted(name: str) -> bool:
         return name in names if names is not None else name not in HELD_OUT
@@ -60,6 +60,10 @@ def load_zoo(
             zoo[name] = Maker(u.block, upscaler.upscaler(u, folder / name, device))
     if wanted(restyle.NAME) and importlib.util.find_spec(restyle.PACKAGE):
         zoo[restyle.NAME] = Maker(restyle.BLOCK, restyle.restyler())
+    affordable = names or device != "cpu"  # 0.5 s for 160x160 pixels on one thread
+    if wanted(translate.NAME) and affordable and importlib.util.find_spec(translate.PACKAGE):
+        made = translate.translator(translate.pretrained(), device)
+        zoo[translate.NAME] = Maker(translate.BLOCK, made)
     return zoo
 
 

