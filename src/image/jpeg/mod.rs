@@ -183,7 +183,7 @@ pub(super) fn inspect(bytes: &[u8]) -> Result<Header, ImageError> {
 pub(super) fn decode(bytes: &[u8], header: &Header, sink: &mut dyn RowSink, cancel: &Cancel) -> Result<(), ImageError> {
     let Preamble { frame, many_scans, .. } = preamble(Segments::new(bytes))?;
     let can_be_entered = !many_scans && !frame.lossless && sink.unused() > 0;
-    let restarts = can_be_entered.then(|| Restarts::find(bytes, &frame)).flatten();
+    let restarts = if can_be_entered { Restarts::find(bytes, &frame, cancel)? } else { None };
     let mut part = Some(Part { row: 0, head: Vec::new(), data: bytes });
     while let Some(this) = part {
         part = decode_part(&this, &frame, restarts.as_ref(), header, sink, cancel)?;

@@ -1,4 +1,4 @@
-use std::fs;
+use std::{fs, sync::atomic::Ordering};
 
 use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 use proptest::prelude::*;
@@ -101,21 +101,28 @@ fn a_decode_enters_at_the_last_restart_marker_that_is_early_enough() {
     encoder.set_restart_interval(256 / 16);
     encoder.encode(&grained(256, 3000), 256, 3000, ColorType::Rgb).expect("a JPEG");
     let frame = preamble(Segments::new(&bytes)).expect("whole").frame;
-    let restarts = Restarts::find(&bytes, &frame).expect("one a row of MCUs");
+    fn found<'a>(bytes: &'a [u8], frame: &Frame) -> Option<Restarts<'a>> {
+        Restarts::find(bytes, frame, &Cancel::default()).expect("not cancelled")
+    }
+    let restarts = found(&bytes, &frame).expect("one a row of MCUs");
     // Of 16 rows each; a decoder counts from 0, so the 8th, 16th, ...; one row of MCUs above what is needed.
     let entered = |row, needed| restarts.part(row, needed).map(|part| part.row);
     assert_eq!([143, 144, 1372, 2999].map(|needed| entered(0, needed)), [None, Some(128), Some(1280), Some(2944)]);
     assert_eq!(entered(1279, 1372), Some(1280));
     assert_eq!(entered(1280, 1372), None, "it is there already");
 
-    let found = |bytes: &[u8]| Restarts::find(bytes, &frame).is_some();
-    assert!(!found(&bytes[..bytes.len() - 2]), "no end");
+    assert!(found(&bytes[..bytes.len() - 2], &frame).is_none(), "no end");
     let mut other = bytes.clone();
     let third = find(&bytes, [0xff, 0xd2]);
     other[third + 1] = 0xd3;
-    assert!(!found(&other), "out of order");
+    assert!(found(&other, &frame).is_none(), "out of order");
     other[third] = 0;
-    assert!(!found(&other), "one is missing");
+    assert!(found(&other, &frame).is_none(), "one is missing");
+
+    let stuffed = [&bytes[..bytes.len() - 2], &[0xff, 0].repeat(1 << 20), &[0xff, 0xd9]].concat();
+    let cancel = Cancel::default();
+    assert!(Restarts::find(&stuffed, &frame, &cancel).expect("not cancelled").is_some());
+    assert!(cancel.probe.looks.load(Ordering::SeqCst) > 32, "every 64 KiB");
 }
 
 proptest! {
