@@ -1,5 +1,6 @@
 //! The model: its manifest, its sessions in ONNX Runtime, the custom operators. Only this module uses `ort`.
 
+mod apart;
 #[cfg(feature = "server")]
 mod combination;
 mod gpu;
