@@ -2,7 +2,7 @@
 
     python3 gpu/check.py [--quick] [--only cpu,cuda,...] [--out gpu-report.md]
 
-For the CPU, CUDA and TensorRT (TensorRT RTX only by --only), in fp32 and, where supported, fp16: node placement, golden images against the CPU and,
+For the CPU, CUDA, also with CUDA graphs, and TensorRT (TensorRT RTX only by --only), in fp32 and, where supported, fp16: node placement, golden images against the CPU and,
 with ../shared, against the reference's float64, the operator against a stable sort, throughput by batch size with its
 share of the roofline, a load test. Exit status: 0 if every provider ran and passed, 1 otherwise.
 """
@@ -25,7 +25,15 @@ BINARY = ROOT / "target/release/lfm-serve"
 PYTHON = ROOT / ".venv-gpu/bin/python"  # with onnxruntime-gpu, for the operator's tests
 LOAD = ROOT / ".venv-load/bin/python"
 ENGINES = ROOT / "target/gpu-engines"
-RUNS = [("cpu", "fp32"), ("cuda", "fp32"), ("tensorrt", "fp32"), ("tensorrt", "fp16"), ("tensorrt-rtx", "fp32")]
+# Provider, precision, CUDA graphs.
+RUNS = [
+    ("cpu", "fp32", False),
+    ("cuda", "fp32", False),
+    ("cuda", "fp32", True),
+    ("tensorrt", "fp32", False),
+    ("tensorrt", "fp16", False),
+    ("tensorrt-rtx", "fp32", False),
+]
 ORT_NAMES = {"cpu": "CPU", "cuda": "CUDA", "tensorrt": "Tensorrt"}
 IMAGES = ROOT / "tests/golden/images"
 GOLDEN = ROOT / "../shared/reference"
@@ -108,8 +116,9 @@ def server(settings: dict[str, str]):
             process.terminate()
 
 
-def batches(settings: dict[str, str]) -> str:
-    """How much an image's logit depends on its batch: on the CPU not at all."""
+def batches(settings: dict[str, str], cpu: dict) -> tuple[bool, str]:
+    """How much an image's logit depends on its batch: on the CPU not at all. And whether single images, which CUDA graphs
+    are for, have the CPU's."""
     images = sorted(IMAGES.iterdir())
     with server({**settings, "LFM_MAX_BATCH_SIZE": "16", "LFM_REQUEST_TIMEOUT": "120s"}) as url:
 
@@ -123,7 +132,9 @@ def batches(settings: dict[str, str]) -> str:
         together = {one["id"]: one["result"]["logit_raw"] for one in results if "result" in one}
         apart = {name: post("/v1/score", (IMAGES / name).read_bytes(), "image/*")["logit_raw"] for name in together}
     worst = max(abs(together[name] - apart[name]) for name in together)
-    return f"- {len(together)} images in one request and one by one: logits at most {worst:.2e} apart"
+    off = max(abs(apart[name] - cpu[name][0]) for name in apart)
+    line = f"- {len(together)} images in one request and one by one: logits at most {worst:.2e} apart"
+    return off <= REFERENCE_TOLERANCE, f"{line}; one by one at most {off:.2e} from the CPU's"
 
 
 def operator(provider: str) -> tuple[bool, str]:
@@ -161,19 +172,28 @@ def load(settings: dict[str, str]) -> str:
     return f"```\n{run(LOAD, ROOT / 'loadtest/load.py', 'short', **settings)}```\n"
 
 
-def examine(provider: str, precision: str, context: dict) -> tuple[bool, list[str]]:
+def examine(provider: str, precision: str, graphs: bool, context: dict) -> tuple[bool, list[str]]:
     """A provider's section of the report, and whether it ran and passed."""
     settings = {"LFM_PROVIDER": provider, "LFM_PRECISION": precision, "LFM_ENGINE_CACHE_DIR": str(ENGINES)}
+    on_cpu = {**settings, "LFM_PROVIDER": "cpu", "LFM_PRECISION": "fp32"}
+    if graphs:
+        settings["LFM_CUDA_GRAPHS"] = "on"
     checks = doctor(settings)
     if checks["providers"]["status"] != "ok":
         return False, [f"Cannot run: {checks['providers']['detail']}"]
     report = [f"- nodes: {checks['placement']['detail']}"]
     try:
-        context.setdefault("cpu", logits({**settings, "LFM_PROVIDER": "cpu", "LFM_PRECISION": "fp32"}))
-        same, lines = golden(settings, context["cpu"], context["published"])
-        report += [*lines, batches(settings)]
-        held, line = (True, "") if context["quick"] else operator(provider)
-        report += [line, "", throughput(settings, context["gpu"], context["quick"])]
+        context.setdefault("cpu", logits(on_cpu))
+        same, line = batches(settings, context["cpu"])
+        report.append(line)
+        held = True
+        # `score` has no CUDA graphs, and the operator is the same.
+        if not graphs:
+            same, lines = golden(settings, context["cpu"], context["published"])
+            report += lines
+            held, line = (True, "") if context["quick"] else operator(provider)
+            report.append(line)
+        report += ["", throughput(settings, context["gpu"], context["quick"])]
         if not context["quick"]:
             report.append(load(settings))
     except (Failed, OSError) as error:
@@ -207,12 +227,13 @@ def main() -> None:
             ["`--provider auto`", checks["providers"]["detail"]],
         ]))  # fmt: skip
         good = True
-        for provider, precision in RUNS:
+        for provider, precision, graphs in RUNS:
             if provider in given.only.split(","):
-                print(f"{provider} {precision}", file=sys.stderr)
-                held, section = examine(provider, precision, context)
+                title = f"{provider}, {precision}" + (", CUDA graphs" if graphs else "")
+                print(title, file=sys.stderr)
+                held, section = examine(provider, precision, graphs, context)
                 good &= held
-                report += [f"## {provider}, {precision}", "", *section, ""]
+                report += [f"## {title}", "", *section, ""]
     given.out.write_text("\n".join(report))
     print(given.out)
     sys.exit(0 if good else 1)

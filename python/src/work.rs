@@ -5,7 +5,7 @@ use std::{any::Any, borrow::Cow, path::PathBuf, sync::Arc};
 use lfm_serve::{
     Detector,
     answer::{AttributionInfo, Scored},
-    config::{Auto, ModelConfig, Precision, ProviderChoice, RuntimeConfig},
+    config::{Auto, ModelConfig, Precision, ProviderChoice, RuntimeConfig, Switch},
     declared::Reader,
     error::{Code, Error},
     image::{Cancel, ImageError, Limits},
@@ -121,6 +121,7 @@ impl Detecting {
             provider: ProviderChoice::Cpu,
             tensorrt_rtx_library: None,
             precision: Precision::Fp32,
+            cuda_graphs: Switch::Off,
             engine_cache_dir: None,
             gpu_memory_limit: None,
             sessions: Auto::Fixed(1),

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     config::{Auto, ModelConfig},
     image::Pixels,
-    model::{self, Model, OnnxModel, Provider, RunError, SessionOptions},
+    model::{self, Execution, Model, OnnxModel, Provider, RunError, SessionOptions},
 };
 
 /// Session memory per image of its largest batch: a session with batches of 32 used 320 MB.
@@ -52,14 +52,14 @@ pub(super) struct Layout {
 
 impl Layout {
     /// On the CPU one session with all CPUs, and one session per CPU; on a GPU one session; and the configured layout.
-    fn all(config: &ModelConfig, provider: Provider) -> Vec<Self> {
-        let (cpus, sessions) = (model::cpus(), provider.sessions(model::cpus()));
+    fn all(config: &ModelConfig, execution: &Execution) -> Vec<Self> {
+        let (cpus, sessions) = (model::cpus(), execution.sessions(model::cpus()));
         let runtime = &config.runtime;
         let asked = Self {
             sessions: runtime.sessions.or_else(|| sessions),
             intra_threads: runtime.intra_threads.or_else(|| 1),
         };
-        let mut layouts = vec![match provider {
+        let mut layouts = vec![match execution.provider {
             Provider::Cpu => Self { sessions: 1, intra_threads: cpus },
             _ => Self { sessions: 1, intra_threads: 1 },
         }];
@@ -107,7 +107,7 @@ pub(super) fn measure(config: &ModelConfig, batch_sizes: &[usize], rounds: &Roun
     let provider = options.execution().provider;
     // By name: a layout that cannot run must not be measured on another provider.
     config.runtime.provider = provider.choice();
-    let layouts = Layout::all(&config, provider);
+    let layouts = Layout::all(&config, options.execution());
     let all_sessions: usize = layouts.iter().map(|layout| layout.sessions).sum();
     let memory = available_memory();
     let fits = |batch_size: usize| ((all_sessions * batch_size) as u64).saturating_mul(BYTES_PER_IMAGE) <= memory;

@@ -24,9 +24,9 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     api::openapi,
-    config::{LogConfig, LogFormat},
+    config::{LogConfig, LogFormat, ModelConfig},
     image::{avif, heic},
-    model::rtx,
+    model::{graphs, graphs_trial, rtx},
     telemetry,
 };
 
@@ -95,6 +95,9 @@ enum Command {
         /// The plugin.
         plugin: PathBuf,
     },
+    /// The same for CUDA graphs, with the model that is served.
+    #[command(name = graphs::COMMAND, hide = true)]
+    TryCudaGraphs(Box<ModelConfig>),
 }
 
 impl Cli {
@@ -117,6 +120,10 @@ impl Cli {
             Command::DecodeHevc { job } => Ok(heic::child::run(job.as_deref())),
             Command::TryTensorRtRtx { ort_library, plugin } => {
                 print_line(&rtx::answer(&ort_library, &plugin))?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Command::TryCudaGraphs(config) => {
+                print_line(&graphs_trial::answer(&config))?;
                 Ok(ExitCode::SUCCESS)
             }
             Command::Openapi => {

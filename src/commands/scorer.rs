@@ -18,7 +18,7 @@ use tokio::{
 use crate::{
     answer::{AttributionInfo, caption},
     app,
-    config::{Auto, DeclaredConfig, JudgeConfig, LimitsConfig, ModelConfig},
+    config::{Auto, DeclaredConfig, JudgeConfig, LimitsConfig, ModelConfig, Switch},
     declared::Declared,
     error::{Code, Error},
     image::{self, ImageFacts},
@@ -233,6 +233,10 @@ impl Scorer {
 }
 
 fn options(model: &ModelConfig) -> Result<SessionOptions, anyhow::Error> {
+    anyhow::ensure!(
+        model.runtime.cuda_graphs == Switch::Off,
+        "--cuda-graphs on is for `serve` and `bench`: files are run in larger batches than it is for"
+    );
     let options = SessionOptions::read(model, Auto::Auto)?;
     Ok(match options.execution().provider {
         // Batches give a CPU no more images a second, and measuring that takes longer than to score a few files.
@@ -303,7 +307,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        config::{Pixels as MaxPixels, Switch},
+        config::Pixels as MaxPixels,
         declared::Detail,
         image::Pixels,
         model::{Output, RunError},

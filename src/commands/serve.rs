@@ -100,6 +100,7 @@ async fn serve(config: ServeConfig, log: &Log, at_once: AtOnce) -> Result<ExitCo
                     licence_class = manifest.licence_class,
                     provider = execution.provider.name(),
                     precision = execution.precision.name(),
+                    cuda_graphs = execution.graphs.asked_for().map(tracing::field::display),
                     placement = sessions.first().map(|session| placement_summary(session.nodes())),
                     sessions = sessions.len(),
                     max_batch_size = sessions.first().map_or(0, |session| session.costs().len()),

@@ -80,6 +80,12 @@ pub struct RuntimeConfig {
     #[arg(long, env = "LFM_PRECISION", value_name = "NAME", default_value = "fp32")]
     pub precision: Precision,
 
+    /// Whether runs of up to 8 images are captured as CUDA graphs and replayed: `on` or `off`. Only on CUDA, with one model and
+    /// one session. They are tried in a process of their own first; if that fails, CUDA runs without them. They have never
+    /// run on a GPU.
+    #[arg(long, env = "LFM_CUDA_GRAPHS", value_name = "WHETHER", default_value = "off")]
+    pub cuda_graphs: Switch,
+
     /// Cache folder of TensorRT's engines, which take minutes to build, by model, GPU and versions. Off by default:
     /// they are built at every start.
     #[arg(long, env = "LFM_ENGINE_CACHE_DIR", value_name = "DIR")]
@@ -89,13 +95,28 @@ pub struct RuntimeConfig {
     #[arg(long, env = "LFM_GPU_MEMORY_LIMIT", value_name = "SIZE")]
     pub gpu_memory_limit: Option<ByteSize>,
 
-    /// Parallel sessions of each model. `auto`: one per CPU that the cgroup allows; 2 on a GPU.
+    /// Parallel sessions of each model. `auto`: one per CPU that the cgroup allows; 2 on a GPU, 1 with CUDA graphs.
     #[arg(long, env = "LFM_SESSIONS", value_name = "N", default_value = "auto")]
     pub sessions: Auto<usize>,
 
     /// Threads per session. `auto`: 1 (one single-threaded session per core has the highest throughput).
     #[arg(long, env = "LFM_INTRA_THREADS", value_name = "N", default_value = "auto")]
     pub intra_threads: Auto<usize>,
+}
+
+impl RuntimeConfig {
+    /// Checks for settings that exclude each other, where this many models run.
+    ///
+    /// # Errors
+    /// The first of them, as one line for the operator.
+    pub(crate) fn check(&self, models: usize) -> Result<(), &'static str> {
+        match self.sessions {
+            _ if self.cuda_graphs == Switch::Off => Ok(()),
+            Auto::Fixed(2..) => Err("--cuda-graphs on takes one session: give --sessions 1 or auto"),
+            _ if models > 1 => Err("--cuda-graphs on takes one session, and so one model"),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// How a model's logits become a verdict.

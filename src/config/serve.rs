@@ -225,6 +225,7 @@ impl ServeConfig {
         if self.max_batch_images > MOST_IMAGES {
             return Err(format!("--max-batch-images is larger than {MOST_IMAGES}"));
         }
+        self.runtime.check(self.models.len())?;
         self.contradiction().map_or(Ok(()), |contradiction| Err(contradiction.into()))
     }
 

@@ -4,7 +4,7 @@
 
 use std::{
     error::Error,
-    ffi::{CStr, OsStr, c_char, c_int, c_uint, c_void},
+    ffi::{CStr, OsStr, c_char, c_int, c_uint, c_ulonglong, c_void},
     ptr,
     sync::OnceLock,
 };
@@ -95,9 +95,13 @@ functions! {
     device_name = b"cuDeviceGetName\0" (*mut c_char, c_int, c_int);
     device_attribute = b"cuDeviceGetAttribute\0" (*mut c_int, c_int, c_int);
     error_string = b"cuGetErrorString\0" (Status, *mut *const c_char);
+    retain_context = b"cuDevicePrimaryCtxRetain\0" (*mut Handle, c_int);
+    release_context = b"cuDevicePrimaryCtxRelease_v2\0" (c_int);
     stream_context = b"cuStreamGetCtx\0" (Stream, *mut Handle);
     push_context = b"cuCtxPushCurrent_v2\0" (Handle);
     pop_context = b"cuCtxPopCurrent_v2\0" (*mut Handle);
+    copy_to_gpu = b"cuMemcpyHtoD_v2\0" (c_ulonglong, *const c_void, usize);
+    copy_to_host = b"cuMemcpyDtoH_v2\0" (*mut c_void, c_ulonglong, usize);
     load_module = b"cuModuleLoadData\0" (*mut Handle, *const c_void);
     unload_module = b"cuModuleUnload\0" (Handle);
     function = b"cuModuleGetFunction\0" (*mut Handle, Handle, *const c_char);
@@ -156,12 +160,12 @@ impl Driver {
     /// The driver's error, or a GPU that is too old.
     pub fn first_device(&self) -> Result<Device, CudaError> {
         let functions = &self.functions;
-        let (mut device, mut driver_version, mut major, mut minor) = (0, 0, 0, 0);
+        let device = self.device()?;
+        let (mut driver_version, mut major, mut minor) = (0, 0, 0);
         let mut name: [c_char; 128] = [0; 128];
         // SAFETY: each call writes one integer, or at most the given length of the name.
         unsafe {
             self.check("cuDriverGetVersion", (functions.driver_version)(&raw mut driver_version))?;
-            self.check("cuDeviceGet", (functions.device)(&raw mut device, 0))?;
             let length = name.len() as c_int - 1;
             self.check("cuDeviceGetName", (functions.device_name)(name.as_mut_ptr(), length, device))?;
             for (attribute, value) in
@@ -177,6 +181,49 @@ impl Driver {
             return Err(CudaError::TooOld { name, capability });
         }
         Ok(Device { name, capability, driver_version })
+    }
+
+    fn device(&self) -> Result<c_int, CudaError> {
+        let mut device = 0;
+        // SAFETY: the driver writes one integer.
+        self.check("cuDeviceGet", unsafe { (self.functions.device)(&raw mut device, 0) })?;
+        Ok(device)
+    }
+
+    /// The context of CUDA's runtime on the GPU in use, until it is released as often.
+    pub(super) fn retain_context(&self) -> Result<Handle, CudaError> {
+        let (device, mut context) = (self.device()?, ptr::null_mut());
+        // SAFETY: the device is the driver's; it writes a handle.
+        let retained = unsafe { (self.functions.retain_context)(&raw mut context, device) };
+        self.check("cuDevicePrimaryCtxRetain", retained)?;
+        Ok(context)
+    }
+
+    /// Releases that context; a failure is ignored.
+    pub(super) fn release_context(&self) {
+        // SAFETY: its owner retained it, and does not use it again.
+        let _ = self.device().map(|device| unsafe { (self.functions.release_context)(device) });
+    }
+
+    /// Copies to the GPU in the current context.
+    ///
+    /// # Safety
+    /// `to` is the start of as many bytes in the GPU's memory.
+    pub(super) unsafe fn copy_to_gpu(&self, from: &[u8], to: *mut c_void) -> Result<(), CudaError> {
+        // SAFETY: the driver reads the slice, and writes where the caller guarantees.
+        let copied = unsafe { (self.functions.copy_to_gpu)(to as c_ulonglong, from.as_ptr().cast(), from.len()) };
+        self.check("cuMemcpyHtoD", copied)
+    }
+
+    /// Copies from the GPU in the current context.
+    ///
+    /// # Safety
+    /// `from` is the start of as many bytes in the GPU's memory as `to` has, and they are values of its type.
+    pub(super) unsafe fn copy_to_host<T: Copy>(&self, from: *const c_void, to: &mut [T]) -> Result<(), CudaError> {
+        // SAFETY: the driver writes the slice, and reads what the caller guarantees.
+        let copied =
+            unsafe { (self.functions.copy_to_host)(to.as_mut_ptr().cast(), from as c_ulonglong, size_of_val(to)) };
+        self.check("cuMemcpyDtoH", copied)
     }
 
     /// The context that a stream belongs to.

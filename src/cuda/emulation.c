@@ -125,6 +125,16 @@ int cuStreamGetCtx(void *stream, void **ctx) {
 }
 int cuCtxPushCurrent_v2(void *ctx) { return pushed++, ctx == NULL; }
 int cuCtxPopCurrent_v2(void **ctx) { return *ctx = &context, pushed-- < 1; }
+/* The GPU's memory is the CPU's; copies want the context of CUDA's runtime, retained. */
+static _Atomic int retained;
+int cuDevicePrimaryCtxRetain(void **ctx, int device) { return *ctx = &context, ++retained < 1 ? 201 : device; }
+int cuDevicePrimaryCtxRelease_v2(int device) { return retained-- < 1 ? 201 : device; }
+static int copy(void *to, const void *from, size_t bytes) {
+    if (pushed != 1 || retained < 1) return 201;
+    return memcpy(to, from, bytes), 0;
+}
+int cuMemcpyHtoD_v2(unsigned long long to, const void *from, size_t bytes) { return copy((void *)to, from, bytes); }
+int cuMemcpyDtoH_v2(void *to, unsigned long long from, size_t bytes) { return copy(to, (const void *)from, bytes); }
 int cuModuleLoadData(void **loaded, const void *data) {
     return *loaded = &module, image = data, pushed == 1 ? MODULE_STATUS : 201;
 }

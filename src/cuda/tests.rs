@@ -7,7 +7,7 @@ use std::{
     sync::{Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
-use super::{CudaError, Driver, Rows, Stream, TopK};
+use super::{Copies, CudaError, Driver, Rows, Stream, TopK};
 use crate::topk::{TopKError, check};
 
 /// Compiles the emulation with these `defines` and opens it as a driver.
@@ -86,6 +86,21 @@ fn a_stream_of_another_gpu_is_refused() {
     // SAFETY: pointers to one value each, which the emulated GPU can reach.
     let launched = unsafe { kernel.launch(stream(2), rows) };
     assert_eq!(launched, Err(CudaError::OtherDevice));
+}
+
+#[test]
+fn copies_arrive() {
+    let copies = Copies::new(driver()).expect("a context");
+    let mut on_gpu = [0.0_f32; 3];
+    let mut back = [0.0_f32; 2];
+    let bytes: Vec<u8> = [1.0_f32, 2.0].iter().flat_map(|value| value.to_ne_bytes()).collect();
+    #[allow(unsafe_code, reason = "the emulated GPU's memory is the CPU's")]
+    // SAFETY: as many bytes on either side; an emulated copy is over when it returns.
+    unsafe {
+        copies.to_gpu(&bytes, on_gpu.as_mut_ptr().cast()).expect("a copy");
+        copies.to_host(on_gpu.as_ptr().cast(), &mut back).expect("a copy");
+    }
+    assert_eq!((on_gpu, back), ([1.0, 2.0, 0.0], [1.0, 2.0]));
 }
 
 #[test]

@@ -14,8 +14,8 @@ use crate::{
     cuda::{Device, Driver},
 };
 
-/// The CUDA provider, configured for our graph.
-pub(super) fn cuda(config: &ModelConfig) -> ExecutionProviderDispatch {
+/// The CUDA provider, configured for our graph; with or without CUDA graphs.
+pub(super) fn cuda(config: &ModelConfig, graphs: bool) -> ExecutionProviderDispatch {
     let cuda = ep::CUDA::default()
         .with_device_id(0)
         // The heuristic measures no times. A timed search may choose different algorithms on each start, which changes
@@ -24,7 +24,8 @@ pub(super) fn cuda(config: &ModelConfig) -> ExecutionProviderDispatch {
         // TF32 has a 10-bit mantissa, too few for residues below one grey level.
         .with_tf32(false)
         // The tensor sizes are few and known: an arena that doubles would only waste memory.
-        .with_arena_extend_strategy(ArenaExtendStrategy::SameAsRequested);
+        .with_arena_extend_strategy(ArenaExtendStrategy::SameAsRequested)
+        .with_cuda_graph(graphs);
     let limited = match config.runtime.gpu_memory_limit {
         Some(limit) => cuda.with_memory_limit(bytes(limit)),
         None => cuda,

@@ -1,8 +1,13 @@
 //! The model: its manifest, its sessions in ONNX Runtime, the custom operators. Only this module uses `ort`.
 
+mod apart;
+mod binding;
 #[cfg(feature = "server")]
 mod combination;
 mod gpu;
+pub(crate) mod graphs;
+#[cfg(feature = "server")]
+pub(crate) mod graphs_trial;
 mod histogram;
 mod input;
 mod manifest;
@@ -26,6 +31,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 #[cfg(feature = "server")]
 pub use combination::{Combination, CombinedModel};
+pub use graphs::{CudaGraphs, try_apart as try_cuda_graphs};
 pub use histogram::ScoreHistogram;
 pub use input::Input;
 pub use manifest::{CPU_GRAPH, FOREIGN, FOREIGN_GRAPH, GRAPH, Manifest, ManifestError, STANDARD_GRAPH};

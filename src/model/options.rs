@@ -101,7 +101,7 @@ impl SessionOptions {
 
     /// Number of parallel sessions.
     pub fn sessions(&self, cpus: usize) -> usize {
-        self.config.runtime.sessions.or_else(|| self.execution.provider.sessions(cpus))
+        self.config.runtime.sessions.or_else(|| self.execution.sessions(cpus))
     }
 
     /// The folder and the runtime.

@@ -27,7 +27,15 @@ impl GraphProbe {
     /// As [`Self::start`].
     pub fn start_on(kernel: conv::Kernel, config: &ModelConfig, name: &'static str) -> Result<Self, anyhow::Error> {
         let options = SessionOptions::read_graph(config, Auto::Fixed(1), name, Execution::CPU)?.on_kernel(kernel);
-        Ok(Self { runner: Runner::new(&options)? })
+        Self::of(&options)
+    }
+
+    /// A session of these options.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub(super) fn of(options: &SessionOptions) -> Result<Self, anyhow::Error> {
+        Ok(Self { runner: Runner::new(options)? })
     }
 
     /// Digest of the weights, from the graph's metadata.

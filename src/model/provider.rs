@@ -10,11 +10,12 @@ use ort::{
 };
 
 use super::{
+    CudaGraphs, graphs,
     manifest::{CPU_GRAPH, FOREIGN_GRAPH, GRAPH, Manifest, STANDARD_GRAPH},
     rtx, runtime, trial,
 };
 use crate::{
-    config::{ModelConfig, Precision, ProviderChoice, RuntimeConfig},
+    config::{ModelConfig, Precision, ProviderChoice, RuntimeConfig, Switch},
     cuda::Driver,
 };
 
@@ -85,17 +86,13 @@ impl Provider {
         }
     }
 
-    /// Number of parallel sessions if none is given.
-    pub fn sessions(self, cpus: usize) -> usize {
-        match self {
-            Self::Cpu => cpus,
-            // One session copies while the other computes.
-            Self::Cuda | Self::TensorRt | Self::TensorRtRtx => 2,
+    /// Why these settings are not for it, if so.
+    fn excluded_by(self, config: &RuntimeConfig) -> Option<String> {
+        if config.precision != Precision::Fp32 && self != Self::TensorRt {
+            return Some(format!("--precision {} runs on tensorrt only", config.precision.name()));
         }
-    }
-
-    fn can_run(self, precision: Precision) -> bool {
-        precision == Precision::Fp32 || self == Self::TensorRt
+        let graphs = config.cuda_graphs == Switch::On && self != Self::Cuda;
+        graphs.then(|| "--cuda-graphs on runs on cuda only".to_owned())
     }
 
     /// Whether `auto` may take it: TensorRT RTX has never run on a GPU.
@@ -120,28 +117,65 @@ pub struct Execution {
     pub provider: Provider,
     /// The precision of its arithmetic.
     pub precision: Precision,
+    /// Whether its sessions run as CUDA graphs.
+    pub graphs: CudaGraphs,
     /// Better providers that `auto` rejected: unusable here, or unable to run the model. Best first.
     pub passed_over: Vec<Availability>,
 }
 
 impl Execution {
     /// The CPU, always available.
-    pub const CPU: Self = Self { provider: Provider::Cpu, precision: Precision::Fp32, passed_over: Vec::new() };
+    pub const CPU: Self =
+        Self { provider: Provider::Cpu, precision: Precision::Fp32, graphs: CudaGraphs::Off, passed_over: Vec::new() };
 
-    /// The requested provider, or the best one that works.
+    /// The requested provider, or the best one that works; with CUDA graphs, if they are requested and work.
     ///
     /// # Errors
-    /// One line for the operator: no ONNX Runtime, or the requested provider cannot run here.
+    /// One line for the operator: no ONNX Runtime, settings that exclude each other, or the requested provider cannot run
+    /// here.
     pub fn choose(config: &ModelConfig) -> Result<Self, anyhow::Error> {
+        config.runtime.check(1).map_err(anyhow::Error::msg)?;
         let environment = runtime::environment(config.runtime.ort_library.as_deref())?;
-        Self::pick(config, Vec::new(), |provider| refusal(provider, &config.runtime, environment))
+        let refusal = |provider| refusal(provider, &config.runtime, environment);
+        Ok(Self::pick(config, Vec::new(), refusal)?.with_graphs(config, graphs::try_apart))
     }
 
-    /// The next best provider, for when `auto` chose this one and it passed the trial but cannot run the model.
+    /// Number of parallel sessions if none is given.
+    pub fn sessions(&self, cpus: usize) -> usize {
+        match self.provider {
+            Provider::Cpu => cpus,
+            // While a graph is captured, no other session may run.
+            Provider::Cuda if self.graphs == CudaGraphs::On => 1,
+            // One session copies while the other computes.
+            Provider::Cuda | Provider::TensorRt | Provider::TensorRtRtx => 2,
+        }
+    }
+
+    /// The same with CUDA graphs, if they are requested and pass the trial.
+    fn with_graphs(self, config: &ModelConfig, trial: impl FnOnce(&ModelConfig) -> Result<(), String>) -> Self {
+        if config.runtime.cuda_graphs == Switch::Off {
+            return self;
+        }
+        match trial(config) {
+            Ok(()) => Self { graphs: CudaGraphs::On, ..self },
+            Err(reason) => self.without_graphs(reason),
+        }
+    }
+
+    fn without_graphs(self, reason: String) -> Self {
+        tracing::warn!(reason, "CUDA graphs cannot be used: CUDA runs without them");
+        Self { graphs: CudaGraphs::Refused(reason), ..self }
+    }
+
+    /// The next best, for when this one passed the trial but cannot run the model: the same without CUDA graphs, or where
+    /// `auto` chose it the next best provider.
     ///
     /// # Errors
     /// `error`, if this provider was requested by name or is the last.
     pub fn step_down(mut self, config: &ModelConfig, error: anyhow::Error) -> Result<Self, anyhow::Error> {
+        if self.graphs == CudaGraphs::On {
+            return Ok(self.without_graphs(format!("{error:#}")));
+        }
         if config.runtime.provider != ProviderChoice::Auto {
             return Err(error);
         }
@@ -163,13 +197,11 @@ impl Execution {
     ) -> Result<Self, anyhow::Error> {
         let precision = config.runtime.precision;
         let named = Provider::ALL.into_iter().find(|provider| provider.choice() == config.runtime.provider);
-        let refusal = |provider: Provider| match provider.can_run(precision) {
-            true => refusal(provider),
-            false => Some(format!("--precision {} runs on tensorrt only", precision.name())),
-        };
+        let graphs = CudaGraphs::Off;
+        let refusal = |provider: Provider| provider.excluded_by(&config.runtime).or_else(|| refusal(provider));
         if let Some(provider) = named {
             return match refusal(provider) {
-                None => Ok(Self { provider, precision, passed_over }),
+                None => Ok(Self { provider, precision, graphs, passed_over }),
                 Some(reason) => Err(anyhow::anyhow!("--provider {} cannot run: {reason}", provider.name())),
             };
         }
@@ -177,7 +209,7 @@ impl Execution {
         left.retain(|provider| passed_over.iter().all(|one| one.provider != *provider));
         for provider in left {
             match refusal(provider) {
-                None => return Ok(Self { provider, precision, passed_over }),
+                None => return Ok(Self { provider, precision, graphs, passed_over }),
                 Some(reason) => {
                     tracing::info!(provider = provider.name(), reason, "this execution provider cannot run");
                     passed_over.push(Availability { provider, refusal: Some(reason) });
@@ -335,6 +367,46 @@ mod tests {
         for provider in ["cpu", "tensorrt-rtx"] {
             let error = pick(&["--precision", "fp16", "--provider", provider], &Provider::ALL).unwrap_err();
             assert_eq!(error, format!("--provider {provider} cannot run: --precision fp16 runs on tensorrt only"));
+        }
+    }
+
+    #[test]
+    fn cuda_graphs_run_on_cuda_only() {
+        let auto = pick(&["--cuda-graphs", "on"], &Provider::ALL).expect("CUDA works");
+        assert_eq!(auto.provider, Provider::Cuda);
+        let error = pick(&["--cuda-graphs", "on"], &[Provider::Cpu, Provider::TensorRt]).unwrap_err();
+        let reasons = "tensorrt: --cuda-graphs on runs on cuda only; cuda: it is broken; cpu: --cuda-graphs on runs";
+        assert!(error.starts_with(&format!("no provider can run: {reasons}")), "{error}");
+        for provider in ["cpu", "tensorrt", "tensorrt-rtx"] {
+            let error = pick(&["--cuda-graphs", "on", "--provider", provider], &Provider::ALL).unwrap_err();
+            assert_eq!(error, format!("--provider {provider} cannot run: --cuda-graphs on runs on cuda only"));
+        }
+    }
+
+    /// Calls `with_graphs` as on a machine with CUDA.
+    fn with_graphs(flags: &[&str], trial: Result<(), String>) -> (ModelConfig, Execution) {
+        let config = Flags::try_parse_from([&["test"], flags].concat()).expect("the flags are right").config;
+        let cuda = Execution { provider: Provider::Cuda, ..Execution::CPU };
+        let chosen = cuda.with_graphs(&config, |_| trial);
+        (config, chosen)
+    }
+
+    #[test]
+    fn cuda_graphs_are_used_if_they_pass_the_trial() {
+        let crashed = || "the trial ended the process that ran it: signal: 6 (SIGABRT)".to_owned();
+        let (_, off) = with_graphs(&[], Err(crashed()));
+        assert_eq!((&off.graphs, off.sessions(8)), (&CudaGraphs::Off, 2));
+        for provider in ["auto", "cuda"] {
+            let flags = ["--cuda-graphs", "on", "--provider", provider];
+            let (_, refused) = with_graphs(&flags, Err(crashed()));
+            assert_eq!((&refused.graphs, refused.sessions(8)), (&CudaGraphs::Refused(crashed()), 2));
+            assert_eq!(refused.graphs.to_string(), format!("not in use: {}", crashed()));
+            // Where the model then cannot run with them, it runs without.
+            let (config, on) = with_graphs(&flags, Ok(()));
+            assert_eq!((&on.graphs, on.sessions(8)), (&CudaGraphs::On, 1));
+            let without = on.step_down(&config, anyhow::anyhow!("no memory")).expect("without");
+            assert_eq!((without.provider, &without.graphs), (Provider::Cuda, &CudaGraphs::Refused("no memory".into())));
+            assert_eq!(without.step_down(&config, anyhow::anyhow!("none")).unwrap_err().to_string(), "none");
         }
     }
 }

@@ -2,15 +2,11 @@
 //! environment and then offers the GPUs that it supports as devices.
 //!
 //! An exception in the plugin's constructors ends the process (its `CreateEp` is `noexcept`). So it is tried in a process of
-//! its own, by a hidden subcommand of `lfm-serve`, and only loaded here after that went well.
+//! its own (`apart.rs`), and only loaded here after that went well.
 
 use std::{
-    io::Read,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
-    sync::{OnceLock, mpsc},
-    thread,
-    time::Duration,
+    sync::OnceLock,
 };
 
 use libloading::Library;
@@ -18,9 +14,9 @@ use libloading::Library;
 use ort::session::Session;
 use ort::{device::Device, environment::Environment, session::builder::SessionBuilder};
 
-use super::runtime;
 #[cfg(feature = "server")]
 use super::trial;
+use super::{apart, runtime};
 use crate::config::RuntimeConfig;
 
 /// Its name in ONNX Runtime.
@@ -34,10 +30,6 @@ const LIBRARY: &str = "libonnxruntime_providers_nv_tensorrt_rtx.so";
 /// What the plugin is linked against and comes with, each after what it needs itself. The plugin names no folder to search
 /// (it has no RUNPATH), so they are loaded before it.
 const BUNDLED: [&str; 3] = ["libcudart.so.13", "libtensorrt_rtx.so.1", "libtensorrt_onnxparser_rtx.so.1"];
-
-/// What the process that tries it prints last: it passed, or a reason follows.
-const PASSED: &str = "passed";
-const REFUSED: &str = "refused: ";
 
 /// The plugin: the given one, else the first found.
 ///
@@ -106,46 +98,15 @@ fn register(environment: &Environment, plugin: &Path) -> Result<(), String> {
 /// # Errors
 /// Why the plugin cannot be used.
 pub(super) fn try_apart(config: &RuntimeConfig) -> Result<(), String> {
-    /// The longest that the trial may take, in which an engine is built.
-    const LIMIT: Duration = Duration::from_secs(120);
-    /// A reason is shorter, and what the libraries print is not needed.
-    const MOST_SAID: u64 = 1 << 16;
     let ort_library = runtime::find_library(config.ort_library.as_deref()).map_err(|error| error.to_string())?;
     let plugin = find_library(config.tensorrt_rtx_library.as_deref())?;
-    let program = crate::program().ok_or("the program lfm-serve, which tries it, was not found")?;
-    let mut command = Command::new(program);
-    command.arg(COMMAND).arg(ort_library).arg(plugin);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let cannot_start = |error| format!("the process that tries it cannot be started: {error}");
-    let mut process = command.spawn().map_err(cannot_start)?;
-    let (send, said) = mpsc::channel();
-    let pipe = process.stdout.take();
-    let reading = thread::Builder::new().spawn(move || {
-        let mut text = Vec::new();
-        let _ = pipe.map(|pipe| pipe.take(MOST_SAID).read_to_end(&mut text));
-        let _ = send.send(text);
-    });
-    let said = said.recv_timeout(LIMIT);
-    // What has closed its output is ending, with a status that this does not change.
-    let _ = process.kill();
-    let status = reading.and_then(|_| process.wait()).map_err(cannot_start)?;
-    let Ok(said) = said else { return Err(format!("its trial did not end within {} s", LIMIT.as_secs())) };
-    let said = String::from_utf8_lossy(&said);
-    let last = said.trim().lines().last().unwrap_or_default();
-    match last.strip_prefix(REFUSED) {
-        Some(reason) => Err(reason.to_owned()),
-        None if last == PASSED && status.success() => Ok(()),
-        None => Err(format!("its trial ended the process that ran it: {status}")),
-    }
+    apart::run(COMMAND, [ort_library, plugin].map(PathBuf::into_os_string))
 }
 
 /// Runs the trial in this process, and says how it went.
 #[cfg(feature = "server")]
 pub(crate) fn answer(ort_library: &Path, plugin: &Path) -> String {
-    match try_here(ort_library, plugin) {
-        Ok(()) => PASSED.to_owned(),
-        Err(reason) => format!("{REFUSED}{reason}"),
-    }
+    apart::answer(try_here(ort_library, plugin))
 }
 
 #[cfg(feature = "server")]

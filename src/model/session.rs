@@ -5,13 +5,16 @@ use std::sync::Arc;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use ort::{
     ep,
-    memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType},
-    session::{Session, SessionInputValue, builder::GraphOptimizationLevel},
+    memory::Allocator,
+    session::{RunOptions, Session, SessionInputValue, builder::GraphOptimizationLevel},
     value::{Tensor, TensorRef},
 };
 
 use super::{
-    AssignedNode, Linear, Output, Provider, RunError, SessionOptions, gpu, manifest, op, placement::assigned_nodes,
+    AssignedNode, CudaGraphs, Linear, Output, Provider, RunError, SessionOptions,
+    binding::{self, Bound, Memory, Raw},
+    gpu, graphs, manifest, op,
+    placement::assigned_nodes,
     rtx, runtime,
 };
 use crate::image::Pixels;
@@ -29,6 +32,10 @@ pub struct Runner {
     input: Vec<u8>,
     /// Pinned host memory, with CUDA.
     pinned: Option<Allocator>,
+    /// The batch sizes that run at fixed addresses, from 1 image on.
+    pub(super) bound: Vec<Bound>,
+    /// Options of all others.
+    options: RunOptions,
     nodes: Vec<AssignedNode>,
 }
 
@@ -60,12 +67,19 @@ impl Runner {
             options.graph_name
         );
         let with_cuda = matches!(provider, Provider::Cuda | Provider::TensorRt);
-        let pinned = with_cuda.then(|| pinned(&session)).transpose().unwrap_or_else(|error| {
+        let pinned = with_cuda.then(|| binding::pinned(&session)).transpose().unwrap_or_else(|error| {
             tracing::warn!(error = runtime::one_line(&error), "no pinned memory: copies to the GPU are slower");
             None
         });
         let size = options.manifest.preprocessing.input();
-        Ok(Self { session, linear: Arc::new(linear), k, size, input: Vec::new(), pinned, nodes })
+        let (bound, run_options) = if options.execution.graphs == CudaGraphs::On {
+            let largest = options.largest().min(graphs::LARGEST);
+            (Bound::up_to(largest, size, &session, &Memory::gpu(&session)?)?, binding::without_graph()?)
+        } else {
+            (Vec::new(), RunOptions::new()?)
+        };
+        let (linear, input, options) = (Arc::new(linear), Vec::new(), run_options);
+        Ok(Self { session, linear, k, size, input, pinned, bound, options, nodes })
     }
 
     /// Width and height of an image of a batch.
@@ -83,13 +97,22 @@ impl Runner {
     /// # Errors
     /// Those of ONNX Runtime, or outputs that do not match the interface.
     pub fn run(&mut self, batch: &[Pixels]) -> Result<Vec<Output>, RunError> {
+        let [width, height] = self.size;
+        if batch.iter().any(|pixels| pixels.as_bytes().len() != width as usize * height as usize * 3) {
+            return Err(RunError(format!("an input does not have {width} x {height} pixels")));
+        }
+        match batch.len().checked_sub(1).and_then(|place| self.bound.get_mut(place)) {
+            Some(bound) => outputs(bound.run(&mut self.session, batch)?, batch.len(), self.k, &self.linear),
+            None => self.run_unbound(batch),
+        }
+    }
+
+    /// The same at whatever addresses; the images have the graph's size.
+    pub(super) fn run_unbound(&mut self, batch: &[Pixels]) -> Result<Vec<Output>, RunError> {
         let failed = |error: ort::Error| RunError(runtime::one_line(&error));
         let [width, height] = self.size.map(|side| side as usize);
         let shape = [batch.len(), height, width, 3];
         let length = width * height * 3;
-        if batch.iter().any(|pixels| pixels.as_bytes().len() != length) {
-            return Err(RunError(format!("an input does not have {width} x {height} pixels")));
-        }
         let input: SessionInputValue<'_> = match &self.pinned {
             Some(memory) => {
                 let mut tensor = Tensor::<u8>::new(memory, shape).map_err(failed)?;
@@ -105,41 +128,51 @@ impl Runner {
                 TensorRef::from_array_view((shape, self.input.as_slice())).map_err(failed)?.into()
             }
         };
-        let outputs = self.session.run(ort::inputs!["pixels" => input]).map_err(failed)?;
-        let get = |name: &str| outputs.get(name).ok_or_else(|| RunError(format!("the graph has no output {name}")));
+        let run = self.session.run_with_options(ort::inputs!["pixels" => input], &self.options).map_err(failed)?;
+        let get = |name: &str| run.get(name).ok_or_else(|| RunError(format!("the graph has no output {name}")));
         let (_, logits) = get("logit")?.try_extract_tensor::<f32>().map_err(failed)?;
-        if self.k == 0 {
-            if logits.len() != batch.len() {
-                return Err(RunError(format!("the graph gives {} logits for {} images", logits.len(), batch.len())));
-            }
-            let linear = &self.linear;
-            let output = |&logit| Output {
-                logit,
-                topk_values: Box::default(),
-                topk_indices: Box::default(),
-                linear: Arc::clone(linear),
-            };
-            return Ok(logits.iter().map(output).collect());
-        }
-        let (_, values) = get("topk_values")?.try_extract_tensor::<f32>().map_err(failed)?;
-        let (_, indices) = get("topk_indices")?.try_extract_tensor::<i64>().map_err(failed)?;
-
-        let per_image = MAPS * self.k;
-        if logits.len() != batch.len() || values.len() != batch.len() * per_image || indices.len() != values.len() {
-            return Err(RunError("the graph's outputs do not have the shapes of the interface".into()));
-        }
-        let rows = values.chunks_exact(per_image).zip(indices.chunks_exact(per_image));
-        Ok(logits
-            .iter()
-            .zip(rows)
-            .map(|(&logit, (values, indices))| Output {
-                logit,
-                topk_values: values.into(),
-                topk_indices: indices.into(),
-                linear: Arc::clone(&self.linear),
-            })
-            .collect())
+        let topk = if self.k == 0 {
+            None
+        } else {
+            let (_, values) = get("topk_values")?.try_extract_tensor::<f32>().map_err(failed)?;
+            let (_, indices) = get("topk_indices")?.try_extract_tensor::<i64>().map_err(failed)?;
+            Some((values, indices))
+        };
+        outputs(Raw { logits, topk }, batch.len(), self.k, &self.linear)
     }
+}
+
+/// Splits what a run gave by image.
+fn outputs(raw: Raw<'_>, images: usize, k: usize, linear: &Arc<Linear>) -> Result<Vec<Output>, RunError> {
+    let Raw { logits, topk } = raw;
+    if k == 0 {
+        if logits.len() != images {
+            return Err(RunError(format!("the graph gives {} logits for {images} images", logits.len())));
+        }
+        let output = |&logit| Output {
+            logit,
+            topk_values: Box::default(),
+            topk_indices: Box::default(),
+            linear: Arc::clone(linear),
+        };
+        return Ok(logits.iter().map(output).collect());
+    }
+    let (values, indices) = topk.unwrap_or_default();
+    let per_image = MAPS * k;
+    if logits.len() != images || values.len() != images * per_image || indices.len() != values.len() {
+        return Err(RunError("the graph's outputs do not have the shapes of the interface".into()));
+    }
+    let rows = values.chunks_exact(per_image).zip(indices.chunks_exact(per_image));
+    Ok(logits
+        .iter()
+        .zip(rows)
+        .map(|(&logit, (values, indices))| Output {
+            logit,
+            topk_values: values.into(),
+            topk_indices: indices.into(),
+            linear: Arc::clone(linear),
+        })
+        .collect())
 }
 
 fn build(environment: &ort::environment::Environment, options: &SessionOptions) -> ort::Result<Session> {
@@ -158,12 +191,15 @@ fn build(environment: &ort::environment::Environment, options: &SessionOptions) 
         Provider::Cpu => builder
             .with_execution_providers([ep::CPU::default().with_arena_allocator(true).build().error_on_failure()])?,
         // If a GPU is requested, every node runs on it, or it is an error.
-        Provider::Cuda => builder.with_disable_cpu_fallback()?.with_execution_providers([gpu::cuda(config)])?,
+        Provider::Cuda => {
+            let cuda = gpu::cuda(config, options.execution.graphs == CudaGraphs::On);
+            builder.with_disable_cpu_fallback()?.with_execution_providers([cuda])?
+        }
         Provider::TensorRt => {
             let precision = options.execution.precision;
             let (input, cache) = (options.manifest.preprocessing.input(), options.engine_cache.as_deref());
             let tensorrt = gpu::tensorrt(config, precision, options.largest(), input, cache);
-            builder.with_disable_cpu_fallback()?.with_execution_providers([tensorrt, gpu::cuda(config)])?
+            builder.with_disable_cpu_fallback()?.with_execution_providers([tensorrt, gpu::cuda(config, false)])?
         }
         Provider::TensorRtRtx => {
             let plugin = rtx::find_library(config.runtime.tensorrt_rtx_library.as_deref()).map_err(ort::Error::new)?;
@@ -172,12 +208,6 @@ fn build(environment: &ort::environment::Environment, options: &SessionOptions) 
         }
     };
     op::commit(builder, &options.graph, &options.layers)
-}
-
-/// Allocator of pinned host memory, which the GPU reads by DMA.
-fn pinned(session: &Session) -> ort::Result<Allocator> {
-    let memory = MemoryInfo::new(AllocationDevice::CUDA_PINNED, 0, AllocatorType::Device, MemoryType::CPUInput)?;
-    Allocator::new(session, memory)
 }
 
 /// The last layer, from the graph's metadata (base64 of little-endian float32; `models/README.md`).

@@ -20,6 +20,10 @@ pub(super) fn warm(options: &SessionOptions) -> Result<(Runner, Vec<Duration>), 
     let mut runner = Runner::new(options)?;
     let built = began.elapsed();
     let costs = cost_curve(&mut runner, options)?;
+    // Of the sizes that the curve left out too: none is captured while it serves.
+    for size in 1..=runner.bound.len() {
+        measure(&mut runner, size, 3)?;
+    }
     if provider == Provider::Cpu && options.max_batch_size == Auto::Auto && costs.len() < options.largest() {
         // Rebuilt, because a session never frees the memory of its largest run, some 50 MB an image.
         runner = Runner::new(options)?;

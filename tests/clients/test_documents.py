@@ -36,6 +36,7 @@ NOT_RUN = {
     "lfm-serve bench": "names the command; tests/suite runs it",
     "lfm-serve decode-av1": "the program starts it itself; tests/suite/avif.rs",
     "lfm-serve decode-hevc": "the program starts it itself; tests/suite/heic.rs",
+    "lfm-serve try-cuda-graphs": "the program starts it itself; tests/suite/cuda_graphs.rs",
     "lfm-serve calibrate": "names the command; tests/suite runs it",
     "lfm-serve evaluate --json": "names the form; tests/suite runs it",
     "lfm-serve evaluate --model models --model detector --combine both.json testset/": "tests/suite/combine.rs runs it on models of its own",

@@ -11,6 +11,7 @@ mod cli;
 mod collage;
 mod combine;
 mod conv;
+mod cuda_graphs;
 mod declared;
 mod dist;
 mod doctor;

@@ -12,7 +12,7 @@ use lfm_serve::{
     app,
     config::{Auto, ModelConfig, Precision},
     image::{Limits, inspect, prepare},
-    model::{Execution, GRAPH, GraphProbe, OnnxModel, Provider, STANDARD_GRAPH, SessionOptions},
+    model::{CudaGraphs, Execution, GRAPH, GraphProbe, OnnxModel, Provider, STANDARD_GRAPH, SessionOptions},
     scheduler::Pool,
 };
 use serde_json::Value;
@@ -23,11 +23,11 @@ use crate::{
     harness::{Server, TestApp, config, golden, picture, program, published_model, root, run, shared},
 };
 
-const CPU_BUILD: &str = "vendor/onnxruntime/libonnxruntime.so";
+pub const CPU_BUILD: &str = "vendor/onnxruntime/libonnxruntime.so";
 const GPU_BUILD: &str = "vendor/onnxruntime-gpu/libonnxruntime.so";
 
 /// A build's message about a provider that cannot run here: the reason, and what to install.
-type Reasons = &'static [&'static str];
+pub type Reasons = &'static [&'static str];
 
 const NOT_BUILT_IN: Reasons = &["this ONNX Runtime is built without it", "make vendor-gpu"];
 const NO_CUDA: Reasons =
@@ -35,7 +35,7 @@ const NO_CUDA: Reasons =
 const NO_TENSORRT: Reasons = &["cannot load libcuda.so.1", "libnvinfer.so.10", "apt-get install libnvinfer10"];
 
 /// The available builds, with their messages about cuda and tensorrt.
-fn builds(test: &str) -> Vec<(&'static str, Reasons, Reasons)> {
+pub fn builds(test: &str) -> Vec<(&'static str, Reasons, Reasons)> {
     let mut builds = vec![(CPU_BUILD, NOT_BUILT_IN, NOT_BUILT_IN)];
     let skip = |why: &str| {
         // Not `eprintln!`: of a test that passes its output is swallowed.
@@ -144,8 +144,12 @@ fn doctor_shows_every_provider_and_fails_for_a_named_one() {
 
 /// TensorRT as on a GPU that passes the trial but cannot run the model: here it was never tried, and ONNX Runtime
 /// refuses the session.
-const TENSORRT: Execution =
-    Execution { provider: Provider::TensorRt, precision: Precision::Fp32, passed_over: Vec::new() };
+const TENSORRT: Execution = Execution {
+    provider: Provider::TensorRt,
+    precision: Precision::Fp32,
+    graphs: CudaGraphs::Off,
+    passed_over: Vec::new(),
+};
 
 type Loaded = Result<(SessionOptions, Vec<OnnxModel>), String>;
 

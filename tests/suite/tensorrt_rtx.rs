@@ -113,8 +113,8 @@ fn a_plugin_that_cannot_be_used_is_one_line() {
     let ends = "#include <stdlib.h>\n__attribute__((constructor)) static void start(void) { _Exit(0); }\n";
     for (code, reason) in [
         ("int unused;\n", "cannot load its plugin: "),
-        (aborts, "its trial ended the process that ran it: signal: 6"),
-        (ends, "its trial ended the process that ran it: exit status: 0"),
+        (aborts, "the trial ended the process that ran it: signal: 6"),
+        (ends, "the trial ended the process that ran it: exit status: 0"),
         (
             empty,
             "its plugin supports none of this machine's GPUs: it needs one of compute capability 8.6, 8.9, 12.0 or newer",

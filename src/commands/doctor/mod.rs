@@ -20,7 +20,8 @@ use crate::{
     config::{Auto, ModelConfig, RuntimeConfig, ServeConfig},
     image::{Preprocessing, heif_library},
     model::{
-        AssignedNode, FOREIGN_GRAPH, Manifest, Model, OnnxModel, SessionOptions, find_folder, runtime, start_sessions,
+        AssignedNode, CudaGraphs, FOREIGN_GRAPH, Manifest, Model, OnnxModel, SessionOptions, find_folder, runtime,
+        start_sessions,
     },
     scheduler::memory::SessionMemory,
 };
@@ -144,6 +145,7 @@ fn library(config: &RuntimeConfig) -> Result<Finding, anyhow::Error> {
 /// The execution providers: which can be used, why others cannot, and which one `serve` runs on; a session like those
 /// of `serve` is built to try it.
 fn providers(config: &ServeConfig, model: &ModelConfig, session: &mut Session) -> Result<Finding, anyhow::Error> {
+    config.runtime.check(config.models.len()).map_err(anyhow::Error::msg)?;
     let mut model = model.clone();
     model.runtime.sessions = Auto::Fixed(1);
     let options = SessionOptions::read(&model, config.max_batch_size)?;
@@ -163,9 +165,11 @@ fn providers(config: &ServeConfig, model: &ModelConfig, session: &mut Session) -
         })
         .collect();
     shown.push(format!("serve runs on {}, {}", served.provider.name(), served.precision.name()));
+    shown.extend(served.graphs.asked_for().map(|graphs| format!("CUDA graphs: {graphs}")));
     shown.extend(sessions.first().map(|session| costs(session.costs())));
     let shown = shown.join("; ");
-    Ok(if served.provider == chosen { Finding::ok(shown) } else { Finding::warn(shown) })
+    let as_asked = served.provider == chosen && !matches!(served.graphs, CudaGraphs::Refused(_));
+    Ok(if as_asked { Finding::ok(shown) } else { Finding::warn(shown) })
 }
 
 /// The cost curve at powers of two and at the largest batch.
