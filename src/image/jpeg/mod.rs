@@ -182,7 +182,8 @@ pub(super) fn inspect(bytes: &[u8]) -> Result<Header, ImageError> {
 
 pub(super) fn decode(bytes: &[u8], header: &Header, sink: &mut dyn RowSink, cancel: &Cancel) -> Result<(), ImageError> {
     let Preamble { frame, many_scans, .. } = preamble(Segments::new(bytes))?;
-    let can_be_entered = !many_scans && !frame.lossless && sink.unused() > 0;
+    // Of arithmetic coding there are no files with restart markers to try it on.
+    let can_be_entered = !many_scans && !frame.lossless && !frame.arithmetic && sink.unused() > 0;
     let restarts = if can_be_entered { Restarts::find(bytes, &frame, cancel)? } else { None };
     let mut part = Some(Part { row: 0, head: Vec::new(), data: bytes });
     while let Some(this) = part {

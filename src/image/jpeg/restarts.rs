@@ -4,14 +4,13 @@
 use std::ops::Range;
 
 use super::{
-    Cancel, Frame, ImageError, SOF,
+    Cancel, Frame, ImageError, NOT_SOF, SOF,
     markers::{EOI, SOS, Segment, Segments},
 };
 
 const DQT: u8 = 0xdb;
 const DHT: u8 = 0xc4;
 const DRI: u8 = 0xdd;
-const DAC: u8 = 0xcc;
 const JFIF: u8 = 0xe0;
 const ADOBE: u8 = 0xee;
 const FIRST: u8 = 0xd0;
@@ -52,9 +51,11 @@ impl Head {
             let Segment { marker, body } = segments.next()?;
             match marker {
                 DRI => interval = u16::from_be_bytes(*body.first_chunk()?).into(),
-                DQT | DHT | DAC | JFIF | ADOBE | SOS => {}
+                DQT | DHT | JFIF | ADOBE | SOS => {}
                 // After the marker, the length and the precision.
-                _ if SOF.contains(&marker) => height = Some(bytes.len() + 5..bytes.len() + 7),
+                _ if SOF.contains(&marker) && !NOT_SOF.contains(&marker) => {
+                    height = Some(bytes.len() + 5..bytes.len() + 7)
+                }
                 _ => continue,
             }
             let length = u16::try_from(body.len() + 2).ok()?;

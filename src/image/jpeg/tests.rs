@@ -119,6 +119,13 @@ fn a_decode_enters_at_the_last_restart_marker_that_is_early_enough() {
     other[third] = 0;
     assert!(found(&other, &frame).is_none(), "one is missing");
 
+    let conditioned = [&bytes[..2], &[0xff, 0xcc, 0, 4, 0, 0x10], &bytes[2..]].concat();
+    let [with, without] = [&conditioned, &bytes].map(|bytes| {
+        let header = inspect(bytes, &Limits::default()).expect("readable");
+        prepare(bytes, &header, Preprocessing::Crop, &mut Scratch::default(), &Cancel::default()).expect("readable")
+    });
+    assert!(with == without, "what arithmetic coding would need is no frame header");
+
     let stuffed = [&bytes[..bytes.len() - 2], &[0xff, 0].repeat(1 << 20), &[0xff, 0xd9]].concat();
     let cancel = Cancel::default();
     assert!(Restarts::find(&stuffed, &frame, &cancel).expect("not cancelled").is_some());
