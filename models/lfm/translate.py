@@ -3,11 +3,10 @@
 The network, 11 million weights, is in the package `vintagify` of PyPI (MIT).
 """
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lfm.generators import Generator, folder_of, to_tensor
+from lfm.generators import folder_of
 
 NAME = "cyclegan_vintage"
 PACKAGE = "vintagify"
@@ -31,7 +30,8 @@ class Block(nn.Module):
 
 
 class Translator(nn.Module):
-    """CycleGAN's generator with nine blocks. Values are pixels in -1..1."""
+    """CycleGAN's generator with nine blocks. Values are pixels in -1..1. The colours are set back to the photograph's, or
+    their tone would tell the two apart."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class Translator(nn.Module):
         self.model = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.model(x)
+        return toned(self.model(x), x)
 
 
 def pretrained() -> Translator:
@@ -53,19 +53,6 @@ def pretrained() -> Translator:
     path = folder_of(PACKAGE) / "resources/G_A2B_epoch33.pth"
     model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     return model
-
-
-def translator(model: Translator, device: str = "cpu") -> Generator:
-    """The colours are set back to the photograph's, or their tone would tell the two apart."""
-    model = model.to(device, memory_format=torch.channels_last).eval()
-
-    def generate(pixels: np.ndarray) -> np.ndarray:
-        x = to_tensor(pixels[None], device)
-        with torch.inference_mode():
-            made = toned(model(x), x)[0].permute(1, 2, 0)
-        return ((made + 1) * 127.5).round().clamp(0, 255).byte().cpu().numpy()
-
-    return generate
 
 
 def toned(made: Tensor, wanted: Tensor) -> Tensor:

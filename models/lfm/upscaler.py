@@ -14,11 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn.functional import conv2d, interpolate
 
-from lfm.generators import Generator
+from lfm.generators import Generator, shrunk
 from lfm.registry import Archive, RegistryError, fetch, read
 
 
@@ -139,13 +138,12 @@ def depth_to_space(x: Tensor, scale: int) -> Tensor:
 
 
 def upscaler(u: Upscaler, folder: Path, device: str = "cpu") -> Generator:
-    """Shrinks the photograph first, so that size and content are kept."""
     network = Network(folder).to(device).eval()
 
     def generate(pixels: np.ndarray) -> np.ndarray:
-        size = tuple(n // u.block for n in pixels.shape[1::-1])
-        small = np.array(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))
-        x = torch.from_numpy(small).to(device).permute(2, 0, 1)[None] * (u.white / 255)
+        x = torch.from_numpy(shrunk(pixels, u.block)).to(device).permute(2, 0, 1)[None] * (
+            u.white / 255
+        )
         with torch.inference_mode():
             made = network(x)[0].permute(1, 2, 0) / u.white * 255
         return made.round().clamp(0, 255).byte().cpu().numpy()

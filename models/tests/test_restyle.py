@@ -4,12 +4,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper
-
-pytest.importorskip("torch")
-
-import onnxruntime
 
 from lfm import generate, restyle
 
