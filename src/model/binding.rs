@@ -70,10 +70,7 @@ impl Fixed<u8> {
     fn write(&mut self, batch: &[Pixels]) -> Result<(), RunError> {
         let host = self.staged.as_mut().map_or(&mut self.bound, |(staged, _)| staged);
         let (_, bytes) = host.try_extract_tensor_mut::<u8>().map_err(failed)?;
-        let image = bytes.len() / batch.len().max(1);
-        for (place, pixels) in bytes.chunks_exact_mut(image.max(1)).zip(batch) {
-            place.copy_from_slice(pixels.as_bytes());
-        }
+        fill(bytes, batch);
         if let Some((staged, copies)) = &self.staged {
             let (_, bytes) = staged.try_extract_tensor::<u8>().map_err(failed)?;
             #[allow(unsafe_code, reason = "a copy into the GPU's memory")]
@@ -159,6 +156,14 @@ impl Bound {
     }
 }
 
+/// Writes a batch to a tensor of its size.
+pub(super) fn fill(bytes: &mut [u8], batch: &[Pixels]) {
+    let image = bytes.len() / batch.len().max(1);
+    for (place, pixels) in bytes.chunks_exact_mut(image.max(1)).zip(batch) {
+        place.copy_from_slice(pixels.as_bytes());
+    }
+}
+
 /// Allocator of pinned host memory, which the GPU reads by DMA.
 pub(super) fn pinned(session: &Session) -> ort::Result<Allocator> {
     let memory = MemoryInfo::new(AllocationDevice::CUDA_PINNED, 0, AllocatorType::Device, MemoryType::CPUInput)?;
@@ -175,6 +180,6 @@ pub(super) fn without_graph() -> ort::Result<RunOptions> {
     Ok(options)
 }
 
-fn failed(error: impl std::error::Error) -> RunError {
+pub(super) fn failed(error: impl std::error::Error) -> RunError {
     RunError(runtime::one_line(&error))
 }

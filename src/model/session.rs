@@ -12,7 +12,7 @@ use ort::{
 
 use super::{
     AssignedNode, CudaGraphs, Linear, Output, Provider, RunError, SessionOptions,
-    binding::{self, Bound, Memory, Raw},
+    binding::{self, Bound, Memory, Raw, failed},
     gpu, graphs, manifest, op,
     placement::assigned_nodes,
     rtx, runtime,
@@ -109,17 +109,13 @@ impl Runner {
 
     /// The same at whatever addresses; the images have the graph's size.
     pub(super) fn run_unbound(&mut self, batch: &[Pixels]) -> Result<Vec<Output>, RunError> {
-        let failed = |error: ort::Error| RunError(runtime::one_line(&error));
         let [width, height] = self.size.map(|side| side as usize);
         let shape = [batch.len(), height, width, 3];
-        let length = width * height * 3;
         let input: SessionInputValue<'_> = match &self.pinned {
             Some(memory) => {
                 let mut tensor = Tensor::<u8>::new(memory, shape).map_err(failed)?;
-                let (_, places) = tensor.try_extract_tensor_mut::<u8>().map_err(failed)?;
-                for (place, pixels) in places.chunks_exact_mut(length.max(1)).zip(batch) {
-                    place.copy_from_slice(pixels.as_bytes());
-                }
+                let (_, bytes) = tensor.try_extract_tensor_mut::<u8>().map_err(failed)?;
+                binding::fill(bytes, batch);
                 tensor.into()
             }
             None => {
